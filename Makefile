@@ -1,0 +1,62 @@
+# `make demo` and `make test` do all the set-up themselves: python3 and make
+# are enough. The first call of a target makes its virtual environment.
+PYTHON ?= python3
+# The extra that brings Keras' backend: tensorflow-cpu, tensorflow, jax, torch.
+BACKEND ?= tensorflow-cpu
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export KERAS_BACKEND = $(subst -cpu,,$(BACKEND))
+
+VENV = .venv-$(BACKEND)
+BIN = $(VENV)/bin
+# Torch's operators are compared with TensorFlow's results too.
+EXTRAS_torch = test,test-torch,tensorflow-cpu
+EXTRAS_jax = test,jax
+EXTRAS = $(or $(EXTRAS_$(BACKEND)),dev,$(BACKEND))
+
+.PHONY: demo test lint format test-jax test-torch \
+	test-backend test-parity benchmark clean
+
+demo: $(VENV)/ready
+	$(BIN)/keras-attention demo $(DEMO_ARGS)
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-jax:
+	$(MAKE) test-backend BACKEND=jax
+
+test-torch:
+	$(MAKE) test-backend BACKEND=torch
+	$(MAKE) test-parity BACKEND=torch
+
+# Torch's own operators beside ours, on the TensorFlow and the torch backend.
+test-parity: $(VENV)/ready
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+
+# The table of layers, the step of attention transfer, on another backend.
+test-backend: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow" tests/conformance $(PYTEST_ARGS)
+
+benchmark: $(VENV)/ready
+	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf .venv-* build dist *.egg-info

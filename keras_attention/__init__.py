@@ -1,0 +1,5 @@
+"""Attention mechanisms for Keras models."""
+
+from keras_attention.layers import SqueezeExcite as SqueezeExcite
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""Every public layer, by the kind of tensor that it takes."""
+
+from keras_attention.layers.vision import SqueezeExcite as SqueezeExcite

@@ -1,0 +1,5 @@
+"""Layers that take an image."""
+
+from keras_attention.layers.vision.squeeze_excite import (
+    SqueezeExcite as SqueezeExcite,
+)

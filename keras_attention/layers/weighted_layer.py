@@ -1,0 +1,67 @@
+"""What every layer with kernels and biases shares."""
+
+from typing import Any
+
+import keras
+
+
+class WeightedLayer(keras.layers.Layer):
+    """Base of the layers that take initializers and regularizers.
+
+    Args:
+        kernel_initializer: initializer of every kernel.
+        bias_initializer: initializer of every bias.
+        kernel_regularizer: regularizer of every kernel.
+        bias_regularizer: regularizer of every bias.
+        **kwargs: passed on to the next class.
+    """
+
+    def __init__(
+        self,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+
+    def sublayer_arguments(self, **arguments: Any) -> dict[str, Any]:
+        """Arguments for a dense or convolution sublayer, `arguments` added.
+
+        The initializers are cloned: one instance would give equal values to
+        two kernels of one shape.
+        """
+        return {
+            "kernel_initializer": clone_initializer(self.kernel_initializer),
+            "bias_initializer": clone_initializer(self.bias_initializer),
+            "kernel_regularizer": self.kernel_regularizer,
+            "bias_regularizer": self.bias_regularizer,
+            "dtype": self.dtype_policy,
+            **arguments,
+        }
+
+    def get_config(self):
+        initializers, regularizers = keras.initializers, keras.regularizers
+        return {
+            **super().get_config(),
+            "kernel_initializer": initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+        }
+
+
+def clone_initializer(initializer: Any) -> Any:
+    """Return a copy that draws its own values, unless it has a fixed seed."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.clone()
+    return initializer

@@ -1,0 +1,224 @@
+"""Reads activations, gates and scores out of any Keras model in one pass.
+
+A tap is a name. `"stage1"` is the output of the layer of that name,
+`"backbone/stage1"` that of a layer inside a nested model or layer,
+`"se:gate"` the gate that a gating layer computes, and `"attention:scores"`
+the scores of an attention layer. The model runs as it always does and once:
+for that time the layers named are listened to, and nothing of the model is
+changed for good. It works in eager code and while a graph is traced, in
+functional, Sequential and subclassed models.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import ExitStack
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from keras_attention.validation import nearest
+
+
+class TapValues(Mapping):
+    """What the taps of one pass have caught, by the name of the tap.
+
+    Reading a tap whose layer was not called, or was called more than once
+    and so has no single value, raises a `ValueError`.
+    """
+
+    def __init__(self, taps: Iterable[str]):
+        self._calls: dict[str, list] = {tap: [] for tap in taps}
+
+    def __getitem__(self, tap: str) -> Any:
+        calls = self._calls[tap]
+        if len(calls) != 1:
+            raise ValueError(
+                "A tap has a value if its layer is called exactly once while "
+                f"it is listened to. Received: tap='{tap}' with "
+                f"{len(calls)} calls. Call the model once inside "
+                "`record_taps`, and tap a layer that it uses once."
+            )
+        return calls[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, tap: str, value: Any) -> None:
+        """Note the value of one call."""
+        self._calls[tap].append(value)
+
+
+@contextmanager
+def record_taps(
+    model: keras.layers.Layer, taps: Iterable[str]
+) -> Iterator[TapValues]:
+    """Listen to the layers named while the body of the `with` runs.
+
+    The body calls the model itself, once, with whatever arguments it likes.
+    A call of `predict` or `fit` may reuse a graph that was traced before and
+    is not heard.
+
+    Args:
+        model: a Keras model, or a layer with sublayers.
+        taps: names; see the module's text.
+
+    Yields:
+        `TapValues`, to be read by tap once the model has been called.
+
+    Raises:
+        ValueError: if no layer has a tap's name, or a layer has no gate or no
+            scores to give.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 3)),
+    ...     keras.layers.Conv2D(16, 3, name="conv"),
+    ...     keras_attention.SqueezeExcite(name="se"),
+    ... ])
+    >>> x = np.ones((2, 8, 8, 3), "float32")
+    >>> with record_taps(model, ["conv", "se:gate"]) as values:
+    ...     outputs = model(x)
+    >>> tuple(values["conv"].shape), tuple(values["se:gate"].shape)
+    ((2, 6, 6, 16), (2, 1, 1, 16))
+    """
+    taps = list(dict.fromkeys(taps))
+    values = TapValues(taps)
+    layers = {tap: find_layer(model, split_tap(tap)[0]) for tap in taps}
+    with ExitStack() as stack:
+        for tap, layer in layers.items():
+            stack.enter_context(_listen(layer, tap, values))
+        yield values
+
+
+def read_taps(
+    model: keras.layers.Layer,
+    inputs: Any,
+    taps: Iterable[str],
+    training: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """Call the model once; return its outputs and the value of every tap.
+
+    Args:
+        model: a Keras model, or a layer with sublayers.
+        inputs: what the model takes.
+        taps: names; see the module's text.
+        training: whether the model is called in training mode.
+
+    Raises:
+        ValueError: as `record_taps`, and if a tap's layer is not called
+            exactly once.
+    """
+    with record_taps(model, taps) as values:
+        outputs = model(inputs, training=training)
+    return outputs, dict(values)
+
+
+def split_tap(tap: str) -> tuple[str, str]:
+    """Split a tap into the layer's path and the kind of value.
+
+    The kind is `"output"`, `"gate"` or `"scores"`.
+    """
+    for kind in ("gate", "scores"):
+        if tap.endswith(f":{kind}"):
+            return tap.removesuffix(f":{kind}"), kind
+    return tap, "output"
+
+
+def find_layer(model: keras.layers.Layer, path: str) -> Any:
+    """Return the layer at a path such as `"backbone/stage1"`.
+
+    Raises:
+        ValueError: if there is none; the nearest paths are offered.
+    """
+    layer = model
+    for name in path.split("/"):
+        found = [child for child in children(layer) if child.name == name]
+        if not found:
+            paths = [known for known, _ in walk_layers(model)]
+            last = path.rsplit("/", 1)[-1]
+            deeper = [p for p in paths if p.rsplit("/", 1)[-1] == last]
+            hint = (
+                " Did you mean " + " or ".join(map(repr, deeper[:3])) + "?"
+                if deeper
+                else nearest(path, paths)
+            )
+            raise ValueError(
+                f"No layer has this name in model '{model.name}'. "
+                f"Received: '{path}'.{hint} `walk_layers(model)` lists all."
+            )
+        layer = found[0]
+    return layer
+
+
+def walk_layers(
+    model: keras.layers.Layer, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield `(path, layer)` for every layer of a model, at any depth."""
+    for child in children(model):
+        path = prefix + child.name
+        yield path, child
+        yield from walk_layers(child, path + "/")
+
+
+def children(layer: Any) -> list[Any]:
+    """Return the layers and operations directly inside a layer or model.
+
+    A functional model also has operations that are no layers, such as the
+    sum that `a + b` leaves in its graph.
+    """
+    operations = getattr(layer, "operations", None)
+    if operations is not None:
+        return list(operations)
+    if isinstance(layer, keras.layers.Layer):
+        return list(layer._flatten_layers(include_self=False, recursive=False))
+    return []
+
+
+@contextmanager
+def _listen(layer: Any, tap: str, values: TapValues) -> Iterator[None]:
+    kind = split_tap(tap)[1]
+    method = "compute_gate" if kind == "gate" else "call"
+    original = getattr(layer, method, None)
+    if original is None or (kind == "scores" and not _gives_scores(layer)):
+        needed = "`compute_gate`" if kind == "gate" else "attention scores"
+        raise ValueError(
+            f"The tap '{tap}' asks for the {kind} of a layer that has no "
+            f"{needed}. Received: a {type(layer).__name__}. Name a layer "
+            f"that has, or leave out ':{kind}' for the layer's output."
+        )
+
+    def call(*args, **kwargs):
+        if kind != "scores":
+            output = original(*args, **kwargs)
+            values.add(tap, output)
+            return output
+        asked = kwargs.pop("return_attention_scores", False)
+        outputs = original(*args, return_attention_scores=True, **kwargs)
+        values.add(tap, outputs[1])
+        return outputs if asked else outputs[0]
+
+    # Set past Keras' attribute tracking, and taken away again below: the
+    # class's own method shows through once more.
+    before = layer.__dict__.get(method)
+    layer.__dict__[method] = call
+    try:
+        yield
+    finally:
+        if before is None:
+            del layer.__dict__[method]
+        else:
+            layer.__dict__[method] = before
+
+
+def _gives_scores(layer: Any) -> bool:
+    signature = getattr(layer, "_call_signature", None)
+    return (
+        signature is not None
+        and "return_attention_scores" in signature.parameters
+    )

@@ -1,0 +1,151 @@
+"""Argument checks that every room shares: one wording for every error.
+
+Each function returns the checked value, so that a constructor reads
+`self.ratio = check_positive_integer("ratio", ratio)`.
+"""
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an `int`, at least `minimum`.
+
+    Raises:
+        TypeError: if `value` is not an integer (`bool` is not one).
+        ValueError: if `value` is smaller than `minimum`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"`{name}` must be an integer of at least {minimum}. "
+            f"Received: {name}={value!r} (of type {type(value).__name__})"
+        )
+    if value < minimum:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {minimum}. "
+            f"Received: {name}={value}"
+        )
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive_minimum: bool = False,
+    exclusive_maximum: bool = False,
+) -> float:
+    """Return `value` as a finite `float` inside the given bounds.
+
+    Raises:
+        TypeError: if `value` is not a real number (`bool` is not one).
+        ValueError: if `value` is not finite or out of bounds.
+    """
+    bounds = []
+    if minimum is not None:
+        bounds.append(f"{'>' if exclusive_minimum else '>='} {minimum}")
+    if maximum is not None:
+        bounds.append(f"{'<' if exclusive_maximum else '<='} {maximum}")
+    expected = "a finite number" + (" " + " and ".join(bounds)) * bool(bounds)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` must be {expected}. "
+            f"Received: {name}={value!r} (of type {type(value).__name__})"
+        )
+    too_low = minimum is not None and (
+        value <= minimum if exclusive_minimum else value < minimum
+    )
+    too_high = maximum is not None and (
+        value >= maximum if exclusive_maximum else value > maximum
+    )
+    if not math.isfinite(value) or too_low or too_high:
+        raise ValueError(
+            f"`{name}` must be {expected}. Received: {name}={value}"
+        )
+    return float(value)
+
+
+def check_probability(name: str, value: Any) -> float:
+    """Return `value` as a `float` in [0, 1): a dropout rate."""
+    return check_number(name, value, 0, 1, exclusive_maximum=True)
+
+
+def check_boolean(name: str, value: Any) -> bool:
+    """Return `value`; raise `TypeError` unless it is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True or False. "
+            f"Received: {name}={value!r} (of type {type(value).__name__})"
+        )
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: otherwise; the message lists the choices and offers the
+            nearest one.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}.{nearest(value, choices)}"
+        )
+    return value
+
+
+def check_data_format(data_format: str | None) -> str:
+    """Return the image data format, Keras' configured one for `None`."""
+    import keras
+
+    if data_format is None:
+        return keras.config.image_data_format()
+    return check_choice(
+        "data_format", data_format, ("channels_last", "channels_first")
+    )
+
+
+def check_image_shape(layer: Any, shape: Any) -> int:
+    """Return the number of channels of a rank-4 image shape.
+
+    Args:
+        layer: the layer that is built; its `name` and `data_format` are used.
+        shape: `(batch, height, width, channels)`, or
+            `(batch, channels, height, width)` for `channels_first`.
+
+    Raises:
+        ValueError: if the rank is not 4 or the channels are undefined.
+    """
+    kind = type(layer).__name__
+    if len(shape) != 4:
+        raise ValueError(
+            f"{kind} expects an image tensor of rank 4, "
+            "(batch, height, width, channels) for data_format='channels_last' "
+            "or (batch, channels, height, width) for 'channels_first'. "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
+        )
+    channels = shape[-1 if layer.data_format == "channels_last" else 1]
+    if channels is None:
+        raise ValueError(
+            f"{kind} needs a defined number of channels to make its weights. "
+            f"Received: shape={tuple(shape)} with "
+            f"data_format='{layer.data_format}' for layer '{layer.name}'. "
+            "Give the input's channels, or set `data_format`."
+        )
+    return channels
+
+
+def nearest(value: Any, choices: Iterable[Any]) -> str:
+    """Return ` Did you mean 'x'?` for the closest choices, or nothing."""
+    close = difflib.get_close_matches(
+        str(value), [str(choice) for choice in choices], n=3, cutoff=0.5
+    )
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(repr(name) for name in close) + "?"

@@ -1,0 +1,86 @@
+"""What the conformance tests do to a row of the table."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from conformance.rows import Row
+
+BACKEND = keras.backend.backend()
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x).astype("float64")
+
+
+def make_layer(row: Row, **kwargs):
+    if row.is_image:
+        kwargs.setdefault("data_format", "channels_last")
+    return row.layer(**row.arguments, **kwargs)
+
+
+def random_input(row: Row, dtype="float32", seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=row.shape).astype(dtype)
+
+
+def dynamic_shape(row: Row):
+    """The row's shape without the batch, sizes unknown where they may be."""
+    *sizes, channels = row.shape[1:]
+    return (*(sizes if row.static_size else [None] * len(sizes)), channels)
+
+
+def make_model(row: Row, dynamic=True, **kwargs):
+    """A functional model of the layer alone, its weights drawn at random."""
+    shape = dynamic_shape(row) if dynamic else row.shape[1:]
+    inputs = keras.Input(shape, name="x", dtype=kwargs.pop("input_dtype", None))
+    layer = make_layer(row, name="layer", **kwargs)
+    model = keras.Model(inputs, layer(inputs))
+    randomize(layer)
+    return model
+
+
+def randomize(layer, seed=1):
+    """Draw the trainable weights anew: none is left at zero or one.
+
+    Gates that start as the identity would otherwise hide what is behind
+    them from every comparison.
+    """
+    generator = np.random.default_rng(seed)
+    for variable in layer.trainable_variables:
+        value = generator.normal(size=variable.shape)
+        variable.assign((0.3 * value + 0.1).astype("float32"))
+
+
+def gradients(model, x):
+    """The gradient of the summed squared output to each trainable weight."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x, training=False) ** 2)
+        found = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    elif BACKEND == "jax":
+        import jax
+
+        def loss(trainable):
+            fixed = [v.value for v in model.non_trainable_variables]
+            y, _ = model.stateless_call(trainable, fixed, x, training=False)
+            return (y**2).sum()
+
+        found = jax.grad(loss)([v.value for v in model.trainable_variables])
+    else:
+        model.zero_grad()
+        (model(x, training=False) ** 2).sum().backward()
+        found = [v.value.grad for v in model.trainable_variables]
+    return [None if g is None else numpy(g) for g in found]
+
+
+def float64_mode():
+    """JAX computes in float64 only where it is told to."""
+    if BACKEND != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.enable_x64(True)

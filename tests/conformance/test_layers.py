@@ -1,0 +1,215 @@
+"""What every public layer must pass, one row of the table at a time."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention
+from conformance.harness import BACKEND
+from conformance.harness import dynamic_shape
+from conformance.harness import float64_mode
+from conformance.harness import gradients
+from conformance.harness import make_layer
+from conformance.harness import make_model
+from conformance.harness import numpy
+from conformance.harness import random_input
+from conformance.harness import randomize
+from conformance.rows import ROWS
+
+rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+image_rows = pytest.mark.parametrize(
+    "row", [r for r in ROWS if r.is_image], ids=lambda row: row.name
+)
+sequence_rows = pytest.mark.parametrize(
+    "row", [r for r in ROWS if not r.is_image], ids=lambda row: row.name
+)
+
+
+def public_layers():
+    return {
+        name
+        for name, value in vars(keras_attention.layers).items()
+        if isinstance(value, type) and issubclass(value, keras.layers.Layer)
+    }
+
+
+def test_every_public_layer_has_a_row():
+    assert public_layers() == {row.layer.__name__ for row in ROWS}
+
+
+def test_every_public_layer_is_at_the_top_level():
+    missing = {n for n in public_layers() if not hasattr(keras_attention, n)}
+    assert not missing
+
+
+def test_names_of_rows_are_unique():
+    names = [row.name for row in ROWS]
+    assert len(names) == len(set(names))
+
+
+@rows
+def test_config_round_trip(row):
+    layer = make_layer(row, name="layer")
+    before = layer.get_config()
+    assert type(layer).from_config(before).get_config() == before
+    layer(random_input(row))
+    assert layer.get_config() == before
+    assert set(row.arguments) <= set(before)
+    registered = keras.saving.get_registered_name(type(layer))
+    assert registered == f"keras_attention>{type(layer).__name__}"
+    rebuilt = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(layer)
+    )
+    assert rebuilt.get_config() == before
+
+
+@rows
+def test_shapes_are_known_without_running(row):
+    layer = make_layer(row)
+    x = random_input(row)
+    expected = tuple(layer(x).shape)
+    assert tuple(layer.compute_output_shape(row.shape)) == expected
+    assert tuple(layer(keras.KerasTensor(row.shape)).shape) == expected
+    unknown = (None, *dynamic_shape(row))
+    symbolic = tuple(make_layer(row)(keras.KerasTensor(unknown)).shape)
+    assert len(symbolic) == len(expected)
+    for size, eager_size in zip(symbolic, expected, strict=True):
+        assert size in (None, eager_size)
+
+
+@rows
+def test_weights_round_trip(row, tmp_path):
+    model, other = make_model(row), make_model(row)
+    for variable in other.variables:
+        variable.assign(variable + 0.5)
+    model.save_weights(tmp_path / "w.weights.h5")
+    other.load_weights(tmp_path / "w.weights.h5")
+    x = random_input(row)
+    np.testing.assert_array_equal(numpy(model(x)), numpy(other(x)))
+
+
+@rows
+def test_one_model_takes_every_batch_and_size(row):
+    model = make_model(row)
+    x = random_input(row)
+    whole = numpy(model(x))
+    np.testing.assert_allclose(
+        numpy(model(x[:1])), whole[:1], rtol=1e-5, atol=1e-6
+    )
+    if not row.static_size:
+        wider = np.concatenate([x, x[:, ::-1]], axis=1)
+        expected = make_model(row, dynamic=False)
+        layer = expected.get_layer("layer")
+        np.testing.assert_allclose(
+            numpy(model(wider)), numpy(layer(wider)), rtol=1e-5, atol=1e-6
+        )
+
+
+@rows
+def test_sequential_use(row):
+    model = keras.Sequential([make_layer(row)])
+    x = random_input(row)
+    y = model(x)
+    shape = make_layer(row).compute_output_shape(row.shape)
+    assert tuple(y.shape) == tuple(shape)
+    assert np.isfinite(numpy(y)).all()
+
+
+@rows
+def test_compiled_training_step(row):
+    """Under XLA, and with the gradient that goes on to the layer before."""
+    inputs = keras.Input(dynamic_shape(row))
+    x = keras.layers.Dense(row.shape[-1], name="before")(inputs)
+    model = keras.Model(inputs, make_layer(row)(x))
+    randomize(model)
+    x = random_input(row)
+    y = np.ones(tuple(model(x).shape), "float32")
+    model.compile("sgd", "mse", jit_compile=BACKEND != "torch")
+    before = numpy(model.get_layer("before").kernel)
+    assert np.isfinite(model.train_on_batch(x, y))
+    for variable in model.trainable_variables:
+        assert np.isfinite(numpy(variable)).all(), variable.path
+    assert (numpy(model.get_layer("before").kernel) != before).any()
+
+
+@rows
+def test_gradient_reaches_every_weight(row):
+    model = make_model(row)
+    found = gradients(model, random_input(row))
+    for variable, gradient in zip(model.trainable_weights, found, strict=True):
+        assert gradient is not None, variable.path
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+
+
+@rows
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(row, policy):
+    plain, mixed = make_model(row), make_model(row, dtype=policy)
+    x = random_input(row)
+    expected, y = numpy(plain(x)), mixed(x)
+    assert keras.backend.standardize_dtype(y.dtype) == policy[len("mixed_") :]
+    assert {v.dtype for v in mixed.trainable_variables} <= {"float32"}
+    scale = np.abs(expected).max()
+    error = np.abs(numpy(y) - expected).max() / scale
+    half = 8 if policy == "mixed_bfloat16" else 1
+    assert error < half * row.half_tolerance / 4, error
+
+
+@rows
+def test_float64(row):
+    x = random_input(row, "float64")
+    expected = numpy(make_model(row)(x.astype("float32")))
+    with float64_mode():
+        model = make_model(row, dtype="float64", input_dtype="float64")
+        y = model(x)
+        assert keras.backend.standardize_dtype(y.dtype) == "float64"
+        y = numpy(y)
+    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
+
+
+@image_rows
+def test_data_formats_are_equal(row):
+    last = make_model(row, dynamic=False)
+    inputs = keras.Input((row.shape[3], *row.shape[1:3]))
+    layer = make_layer(row, data_format="channels_first")
+    first = keras.Model(inputs, layer(inputs))
+    first.set_weights(last.get_weights())
+    x = random_input(row)
+    y, y_first = last(x), first(np.moveaxis(x, -1, 1))
+    assert tuple(layer.compute_output_shape(first.input_shape))[1:] == tuple(
+        y_first.shape[1:]
+    )
+    y_first = numpy(y_first)
+    if y_first.ndim == 4:
+        y_first = np.moveaxis(y_first, 1, -1)
+    np.testing.assert_allclose(y_first, numpy(y), rtol=1e-5, atol=1e-6)
+
+
+@sequence_rows
+def test_mask_passes_through(row):
+    tokens = np.ones(row.shape[:2], "int32")
+    tokens[:, -3:] = 0
+    embedding = keras.layers.Embedding(2, row.shape[-1], mask_zero=True)
+    y = make_layer(row)(embedding(tokens))
+    np.testing.assert_array_equal(numpy(y._keras_mask), tokens)
+
+
+@image_rows
+def test_mask_of_an_image_passes_through(row):
+    layer = make_layer(row)
+    x = random_input(row)
+    layer(x)
+    assert layer.supports_masking
+    assert layer.compute_mask(x, "mask") == "mask"
+
+
+@sequence_rows
+def test_padding_does_not_reach_valid_positions(row):
+    layer = make_layer(row)
+    x = random_input(row)
+    mask = np.ones(row.shape[:2], bool)
+    mask[0, -3:] = False
+    changed = np.where(mask[..., None], x, x + 5)
+    valid = [numpy(layer(value, mask=mask))[mask] for value in (x, changed)]
+    np.testing.assert_allclose(*valid, rtol=1e-5, atol=1e-6)
