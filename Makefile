@@ -14,7 +14,9 @@ BIN = $(VENV)/bin
 # Torch's operators are compared with TensorFlow's results too.
 EXTRAS_torch = test,test-torch,tensorflow-cpu
 EXTRAS_jax = test,jax
-EXTRAS = $(or $(EXTRAS_$(BACKEND)),dev,$(BACKEND))
+EXTRAS_tensorflow = dev,tensorflow
+EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
+EXTRAS = $(EXTRAS_$(BACKEND))
 
 .PHONY: demo test lint format test-jax test-torch \
 	test-backend test-parity benchmark clean
