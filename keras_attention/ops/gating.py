@@ -3,7 +3,10 @@
 `B` batch, `H` height, `W` width, `C` channels.
 """
 
+import keras
 from keras import ops
+
+HALF = ("float16", "bfloat16")
 
 
 def spatial_axes(data_format: str) -> tuple[int, int]:
@@ -31,7 +34,8 @@ def global_average_pool(x, data_format: str = "channels_last"):
 
 def widen(x):
     """Cast half-precision floats to float32; leave wider floats alone."""
-    return ops.cast(x, "float32") if x.dtype in HALF else x
+    is_half = keras.backend.standardize_dtype(x.dtype) in HALF
+    return ops.cast(x, "float32") if is_half else x
 
 
 def apply_gate(x, gate):
@@ -43,6 +47,3 @@ def expand_channel_gate(gate, data_format: str = "channels_last"):
     """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
     axis = spatial_axes(data_format)[0]
     return ops.expand_dims(gate, (axis, axis + 1))
-
-
-HALF = ("float16", "bfloat16")
