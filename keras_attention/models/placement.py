@@ -23,6 +23,8 @@ class Placement:
             `keras_attention.layers.registry`); or a list with one of these,
             or `None`, for each stage.
         at: one of `places`, or `None` for the usual place of the layer.
+            `"stage"` is between two stages: after the last one there is
+            attention only if a list asks for it.
         stages: number of stages of the network.
         places: the places that the network knows; the first is the usual one
             of a layer that is not in `USUAL_PLACES`.
@@ -35,7 +37,8 @@ class Placement:
         stages: int,
         places: Sequence[str] = ("block", "last_block", "stage"),
     ):
-        if not isinstance(attention, list | tuple):
+        listed = isinstance(attention, list | tuple)
+        if not listed:
             attention = [attention] * stages
         if len(attention) != stages:
             raise ValueError(
@@ -59,6 +62,8 @@ class Placement:
         if chosen and at is None:
             usual = USUAL_PLACES.get(attention_class(chosen[0]).__name__)
             self.at = usual if usual in places else places[0]
+        if self.at == "stage" and not listed:
+            self.attention[-1] = None
 
     def make(
         self, stage: int, place: str, name: str, **arguments: Any

@@ -45,7 +45,8 @@ def WideResNet(
             for each group.
         attention_at: `"block"`: before the addition of every block;
             `"last_block"`: of the last block of each group; `"stage"`: after
-            each group. `None` is the usual place of the layer.
+            each group but the last, unless a list names that too. `None` is
+            the usual place of the layer.
         input_shape: `(height, width, channels)`, for both data formats.
             Height and width may be `None`.
         classes: number of classes; `None` leaves out the pooling and the
