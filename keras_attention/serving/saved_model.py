@@ -101,8 +101,12 @@ def _write(model, path):
         for tensor in model.inputs
     ]
 
+    # A Sequential model has one input, and no `input` before its first call.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.inputs[0] if sequential else model.input
+
     def serve(*tensors):
-        inputs = keras.tree.pack_sequence_as(model.input, tensors)
+        inputs = keras.tree.pack_sequence_as(structure, tensors)
         outputs = model(inputs, training=False)
         if isinstance(outputs, dict):
             return outputs
