@@ -1,4 +1,4 @@
-"""SqueezeExcite beside torch's operators, forward and gradient."""
+"""SqueezeExcite beside torch's own operators."""
 
 import keras
 import numpy as np
