@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.validation import nearest
 
@@ -108,7 +108,7 @@ def make_attention(
         layer.name = name
         return layer
     arguments = {"name": name, "dtype": dtype}
-    if issubclass(made, BaseGate) or _takes(made, "data_format"):
+    if issubclass(made, BaseImageLayer) or _takes(made, "data_format"):
         arguments["data_format"] = data_format
     if isinstance(attention, functools.partial):
         arguments |= attention.keywords

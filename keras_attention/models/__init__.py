@@ -1,5 +1,9 @@
 """The networks of the papers, with attention where the papers put it."""
 
+from keras_attention.models.inception import InceptionModule as InceptionModule
+from keras_attention.models.inception import SEInception as SEInception
+from keras_attention.models.mobilenet import MobileNetV1 as MobileNetV1
+from keras_attention.models.mobilenet import MobileNetV2 as MobileNetV2
 from keras_attention.models.multiply_adds import (
     count_multiply_adds as count_multiply_adds,
 )

@@ -96,20 +96,25 @@ class Builder:
             pool_size, strides, padding, **self._image(name)
         )(x)
 
-    def attend(self, x, stage, place, name):
-        """Put the stage's attention on `x` if it belongs in this place."""
+    def attend(self, x, stage, places, name):
+        """Put the stage's attention on `x` if it belongs in such a place."""
         layer = self.placement.make(
             stage,
-            place,
+            places,
             f"{name}_attention",
             data_format=self.data_format,
             dtype=self.dtype,
         )
         return x if layer is None else layer(x)
 
+    def end_block(self, x, stage, last, name):
+        """Attention on what a residual block adds, if it belongs there."""
+        places = ("block", "last_block") if last else ("block",)
+        return self.attend(x, stage, places, name)
+
     def end_stage(self, x, stage):
         """Name the end of a stage: `"stage1"` and so on, attention included."""
-        x = self.attend(x, stage, "stage", f"stage{stage}")
+        x = self.attend(x, stage, ("stage",), f"stage{stage}")
         # By name: the layer has no `get_config` that could take a policy.
         return layers.Identity(dtype=self.dtype.name, name=f"stage{stage}")(x)
 

@@ -66,20 +66,19 @@ class Placement:
             self.attention[-1] = None
 
     def make(
-        self, stage: int, place: str, name: str, **arguments: Any
+        self, stage: int, places: Sequence[str], name: str, **arguments: Any
     ) -> keras.layers.Layer | None:
-        """Return a new layer for a place of a stage, `None` if it has none.
+        """Return a new layer if one belongs here in the stage, or `None`.
 
         Args:
             stage: number of the stage, from 1.
-            place: `"block"`, `"last_block"` (which is a block as well) or
-                `"stage"`.
+            places: what this point of the network is, among the network's
+                places: the end of a last block is `("block", "last_block")`.
             name: name of the layer.
             **arguments: `data_format` and `dtype`.
         """
         attention = self.attention[stage - 1]
-        wanted = {self.at, "last_block"} if self.at == "block" else {self.at}
-        if attention is None or place not in wanted:
+        if attention is None or self.at not in places:
             return None
         return make_attention(attention, name, **arguments)
 

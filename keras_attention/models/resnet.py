@@ -120,9 +120,8 @@ def ResNet(
         convolutions = _convolutions(depth, 32 * 2**stage, downsample_in)
         for block in range(1, blocks + 1):
             block_name = f"stage{stage}_block{block}"
-            place = "last_block" if block == blocks else "block"
             y = _residual(build, x, convolutions, strides, block_name)
-            y = build.attend(y, stage, place, block_name)
+            y = build.end_block(y, stage, block == blocks, block_name)
             x = _shortcut(build, x, y, strides, block_name)
             x = build.add(x, y, f"{block_name}_add")
             x = build.relu(x, f"{block_name}_relu")

@@ -96,8 +96,10 @@ def WideResNet(
     for stage, filters in enumerate((16 * width, 32 * width, 64 * width), 1):
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
-            place = "last_block" if block == blocks else "block"
-            x = _block(build, x, filters, strides, stage, block, place)
+            block_name = f"stage{stage}_block{block}"
+            y, shortcut = _block(build, x, filters, strides, block_name)
+            y = build.end_block(y, stage, block == blocks, block_name)
+            x = build.add(shortcut, y, f"{block_name}_add")
         x = build.end_stage(x, stage)
     if classes is not None:
         x = build.relu(build.norm(x, "head_norm"), "head_relu")
@@ -105,9 +107,8 @@ def WideResNet(
     return keras.Model(image, x, name=name or f"wide_resnet_{depth}_{width}")
 
 
-def _block(build, x, filters, strides, stage, block, place):
-    """Two 3x3 convolutions, each after its normalization and ReLU."""
-    name = f"stage{stage}_block{block}"
+def _block(build, x, filters, strides, name):
+    """Two 3x3 convolutions, each after normalization and ReLU; shortcut."""
     shortcut = x
     x = build.norm(x, f"{name}_norm1")
     x = build.relu(x, f"{name}_relu1")
@@ -116,6 +117,4 @@ def _block(build, x, filters, strides, stage, block, place):
     x = build.conv(x, filters, 3, strides, f"{name}_conv1")
     x = build.norm(x, f"{name}_norm2")
     x = build.relu(x, f"{name}_relu2")
-    x = build.conv(x, filters, 3, 1, f"{name}_conv2")
-    x = build.attend(x, stage, place, name)
-    return build.add(shortcut, x, f"{name}_add")
+    return build.conv(x, filters, 3, 1, f"{name}_conv2"), shortcut

@@ -101,7 +101,7 @@ class SqueezeExcite(WeightedLayer, BaseGate):
         self.gate_activation = keras.activations.get(gate_activation)
         self.use_bias = check_boolean("use_bias", use_bias)
 
-    def build_gate(self, input_shape, channels):
+    def build_weights(self, input_shape, channels):
         hidden_units = self._hidden_units(channels)
         self.reduce = self._dense(hidden_units, self.activation, "reduce")
         self.reduce.build((None, channels))
