@@ -22,7 +22,7 @@ EXTRAS = $(EXTRAS_$(BACKEND))
 	test-backend test-parity benchmark clean
 
 demo: $(VENV)/ready
-	$(BIN)/keras-attention demo $(DEMO_ARGS)
+	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
