@@ -47,3 +47,16 @@ def expand_channel_gate(gate, data_format: str = "channels_last"):
     """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
     axis = spatial_axes(data_format)[0]
     return ops.expand_dims(gate, (axis, axis + 1))
+
+
+def expand_spatial_gate(gate, data_format: str = "channels_last"):
+    """Reshape a gate per position, `(B, H, W)`, so that it scales an image."""
+    return ops.expand_dims(gate, -1 if data_format == "channels_last" else 1)
+
+
+def to_channels_last(x, data_format: str):
+    """Turn an image of either data format into `(B, H, W, C)`.
+
+    TensorFlow has no channels-first convolutions on the CPU.
+    """
+    return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
