@@ -42,6 +42,7 @@ model = keras.saving.load_model(sys.argv[1])
 np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 """
 
+
 @dataclass(frozen=True)
 class Setting:
     """What is trained, on what and for how long."""

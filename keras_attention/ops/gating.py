@@ -78,6 +78,19 @@ def expand_channel_gate(gate: Any, data_format: str = "channels_last") -> Any:
     return ops.expand_dims(gate, (axis, axis + 1))
 
 
+def expand_spatial_gate(gate: Any, data_format: str = "channels_last") -> Any:
+    """Reshape a gate per position, `(B, H, W)`, so that it scales an image."""
+    return ops.expand_dims(gate, -1 if data_format == "channels_last" else 1)
+
+
+def to_channels_last(x: Any, data_format: str) -> Any:
+    """Turn an image of either data format into `(B, H, W, C)`.
+
+    TensorFlow has no channels-first convolutions on the CPU.
+    """
+    return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
+
+
 def _squeeze_tensorflow(x, data_format):
     import tensorflow as tf
 

@@ -46,6 +46,51 @@ class Row:
 
 
 ROWS = [
+    # A ratio of 4: fewer hidden units may all be at rest behind their ReLU.
+    Row(ka.BAM, {"ratio": 4}),
+    Row(
+        ka.BAM,
+        {"ratio": 4, "dilation": 2, "combine": "add"},
+        variant="add",
+    ),
+    Row(ka.CBAM, {"ratio": 4}),
+    Row(
+        ka.CBAM,
+        {"ratio": 4, "pool_types": ("lp", "lse"), "use_spatial": False},
+        variant="channel",
+    ),
+    Row(
+        ka.CBAM,
+        {"ratio": 4, "kernel_size": 3, "gamma_initializer": "ones"},
+        variant="gamma",
+    ),
+    Row(ka.ChannelAttention, {"ratio": 4}),
+    Row(
+        ka.ChannelAttention,
+        {"ratio": 4, "pool_types": ("avg", "max", "lp", "lse")},
+        variant="pools",
+    ),
+    Row(ka.ConcurrentSqueezeExcite),
+    Row(ka.ConcurrentSqueezeExcite, {"combine": "add"}, variant="add"),
+    Row(ka.EffectiveSqueezeExcite),
+    Row(ka.EfficientChannelAttention),
+    Row(
+        ka.EfficientChannelAttention,
+        {"shared": False, "kernel_size": 5},
+        variant="own",
+    ),
+    Row(
+        ka.EfficientChannelAttention,
+        {"padding": "circular", "gamma": 1, "beta": 2},
+        variant="circular",
+    ),
+    Row(ka.SpatialAttention),
+    Row(
+        ka.SpatialAttention,
+        {"kernel_size": 3, "gamma_initializer": "ones"},
+        variant="gamma",
+    ),
+    Row(ka.SpatialSqueezeExcite),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
 ]

@@ -106,7 +106,7 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
         self.expand = self._dense(channels, self.gate_activation, "expand")
         self.expand.build((None, hidden_units))
 
-    def excite(self, squeezed):
+    def compute_channel_gate(self, squeezed):
         return self.expand(self.reduce(squeezed))  # [B, C]
 
     def get_config(self):
