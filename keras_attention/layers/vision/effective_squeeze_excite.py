@@ -2,14 +2,12 @@ from typing import Any
 
 import keras
 
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import global_average_pool
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class EffectiveSqueezeExcite(WeightedLayer, BaseGate):
+class EffectiveSqueezeExcite(WeightedLayer, BaseChannelGate):
     """Effective Squeeze-and-Excitation: one dense layer, no bottleneck.
 
     The two dense layers of `SqueezeExcite` lose channel information in the
@@ -67,7 +65,5 @@ class EffectiveSqueezeExcite(WeightedLayer, BaseGate):
         )
         self.excite.build((None, channels))
 
-    def compute_gate(self, inputs, training=None):
-        squeezed = global_average_pool(inputs, self.data_format)  # [B, C]
-        gate = self.excite(squeezed)  # [B, C]
-        return expand_channel_gate(gate, self.data_format)  # [B, 1, 1, C]
+    def compute_channel_gate(self, squeezed):
+        return self.excite(squeezed)  # [B, C]

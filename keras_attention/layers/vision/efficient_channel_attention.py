@@ -4,10 +4,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import KernelLayer
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import global_average_pool
 from keras_attention.ops.pooling import channel_windows
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
@@ -16,7 +14,7 @@ from keras_attention.validation import check_odd_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class EfficientChannelAttention(KernelLayer, BaseGate):
+class EfficientChannelAttention(KernelLayer, BaseChannelGate):
     """ECA: gates each channel by its neighbours, with a handful of weights.
 
     The mean of each channel over height and width is convolved across the
@@ -111,16 +109,14 @@ class EfficientChannelAttention(KernelLayer, BaseGate):
         self.excite.build((None, channels, size))
         self._window_size = size
 
-    def compute_gate(self, inputs, training=None):
-        squeezed = global_average_pool(inputs, self.data_format)  # [B, C]
+    def compute_channel_gate(self, squeezed):
         windows = channel_windows(
             squeezed, self._window_size, self.padding
         )  # [B, C, K]
         logits = self.excite(windows)  # [B, C, 1], or [B, C] if not shared
         if self.shared:
             logits = ops.squeeze(logits, -1)
-        gate = ops.sigmoid(logits)
-        return expand_channel_gate(gate, self.data_format)  # [B, 1, 1, C]
+        return ops.sigmoid(logits)  # [B, C]
 
     def get_config(self):
         return {
