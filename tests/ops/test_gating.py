@@ -57,6 +57,28 @@ def test_expand_channel_gate():
     np.testing.assert_array_equal(numpy(first)[:, :, 0, 0], numpy(gate))
 
 
+def test_expand_spatial_gate():
+    gate = image((3, 7, 5))
+    for data_format, shape in (
+        ("channels_last", (3, 7, 5, 1)),
+        ("channels_first", (3, 1, 7, 5)),
+    ):
+        expanded = gating.expand_spatial_gate(gate, data_format)
+        assert expanded.shape == shape
+        np.testing.assert_array_equal(
+            numpy(expanded).reshape(gate.shape), numpy(gate)
+        )
+
+
+def test_to_channels_last():
+    x = image()
+    assert gating.to_channels_last(x, "channels_last") is x
+    turned = gating.to_channels_last(
+        keras.ops.moveaxis(x, -1, 1), "channels_first"
+    )
+    np.testing.assert_array_equal(numpy(turned), numpy(x))
+
+
 @pytest.mark.parametrize("shape", [(3, 1, 1, 11), (3, 7, 5, 1), SHAPE])
 def test_apply_gate(shape):
     x, gate = image(), image(shape)

@@ -64,8 +64,8 @@ class ChannelAttention(WeightedLayer, BaseGate):
 
     >>> layer = keras_attention.ChannelAttention(ratio=4)
     >>> x = np.ones((2, 7, 5, 16), "float32")
-    >>> tuple(layer.compute_gate(x).shape)
-    (2, 1, 1, 16)
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 1, 1, 16))
     >>> layer.count_params()  # 2 * 16 * 4 + 4 + 16
     148
     """

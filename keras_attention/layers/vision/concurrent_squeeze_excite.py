@@ -67,8 +67,8 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
 
     >>> layer = keras_attention.ConcurrentSqueezeExcite()
     >>> x = np.ones((2, 7, 5, 16), "float32")
-    >>> tuple(layer.compute_gate(x).shape)
-    (2, 7, 5, 16)
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 16))
     >>> layer.count_params()  # (2 * 16 * 8 + 8 + 16) + (16 + 1)
     297
     """

@@ -64,8 +64,8 @@ class SpatialAttention(KernelLayer, BaseGate):
 
     >>> layer = keras_attention.SpatialAttention()
     >>> x = np.ones((2, 7, 5, 16), "float32")
-    >>> tuple(layer.compute_gate(x).shape)
-    (2, 7, 5, 1)
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 1))
     >>> layer.count_params()  # 7 * 7 * 2, and 4 of the batch normalization
     102
     """

@@ -49,8 +49,8 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
 
     >>> layer = keras_attention.SpatialSqueezeExcite()
     >>> x = np.ones((2, 7, 5, 16), "float32")
-    >>> tuple(layer.compute_gate(x).shape)
-    (2, 7, 5, 1)
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 1))
     >>> layer.count_params()  # 16 + 1
     17
     """
