@@ -39,7 +39,7 @@ def position_mask(query_positions, key_positions, causal=False, window=None):
     """
     if not causal and window is None:
         return None
-    distance = ops.expand_dims(query_positions, -1) - key_positions  # [.., T, S]
+    distance = ops.expand_dims(query_positions, -1) - key_positions  # [T, S]
     seen = distance >= 0 if causal else None
     if window is not None:
         seen = combine_masks(seen, distance < window)

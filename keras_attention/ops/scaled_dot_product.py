@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_attention.ops.chunked_attention import chunked_attention
+from keras_attention.ops.dot_product import HIDDEN
 from keras_attention.ops.dot_product import attend
 from keras_attention.ops.dot_product import draw_kept
 from keras_attention.ops.dot_product import to_distances
@@ -113,7 +114,8 @@ def scaled_dot_product_attention(
     query, key, value = widen(query), widen(key), widen(value)
     if bias is not None:
         bias = expand_to_heads("bias", bias, scores_shape)
-        bias = ops.cast(bias, query.dtype)
+        # A -inf, or what was too low for float16, would give NaN in a row.
+        bias = ops.maximum(ops.cast(bias, query.dtype), HIDDEN)
     if distance_bias is not None:
         distance_bias = ops.cast(distance_bias, query.dtype)
     seed = _draw_seed(seed) if dropout else None

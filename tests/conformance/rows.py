@@ -46,6 +46,70 @@ class Row:
 
 
 ROWS = [
+    Row(ka.MultiHeadAttention, {"num_heads": 4}, SEQUENCE),
+    Row(
+        ka.MultiHeadAttention,
+        {"num_heads": 4, "causal": True, "window": 3},
+        SEQUENCE,
+        variant="causal-window",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {"num_heads": 4, "num_kv_heads": 2, "positions": "rotary"},
+        SEQUENCE,
+        variant="grouped-rotary",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {"num_heads": 3, "num_kv_heads": 1, "positions": "alibi"},
+        SEQUENCE,
+        variant="multi-query-alibi",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {
+            "num_heads": 2,
+            "positions": "relative",
+            "causal": True,
+            "num_buckets": 4,
+            "max_distance": 7,
+        },
+        SEQUENCE,
+        variant="relative",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {"num_heads": 2, "qk_norm": True, "logit_soft_cap": 5.0},
+        SEQUENCE,
+        variant="qk-norm-cap",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {
+            "num_heads": 3,
+            "key_dim": 4,
+            "value_dim": 5,
+            "output_dim": 7,
+            "use_bias": False,
+            "dropout": 0.3,
+            "seed": 1,
+        },
+        SEQUENCE,
+        variant="widths-dropout",
+    ),
+    Row(ka.ScaledDotProductAttention, {}, SEQUENCE),
+    Row(
+        ka.ScaledDotProductAttention,
+        {
+            "scale": 0.5,
+            "dropout": 0.3,
+            "causal": True,
+            "window": 3,
+            "logit_soft_cap": 5.0,
+        },
+        SEQUENCE,
+        variant="options",
+    ),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
 ]
