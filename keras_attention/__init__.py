@@ -12,6 +12,10 @@ from keras_attention.layers import (
 from keras_attention.layers import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
+from keras_attention.layers import (
+    ScaledDotProductAttention as ScaledDotProductAttention,
+)
 from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite

@@ -199,6 +199,17 @@ def check_reduced_channels(layer: Any, channels: int) -> int:
     return channels // layer.ratio
 
 
+def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
+    """Whether a shape broadcasts to a target of as many axes.
+
+    A size that is `None`, on either side, fits.
+    """
+    return all(
+        size in (1, wanted) or size is None or wanted is None
+        for size, wanted in zip(shape, target, strict=True)
+    )
+
+
 def nearest(value: Any, choices: Iterable[Any]) -> str:
     """Return ` Did you mean 'x'?` for the closest choices, or nothing."""
     close = difflib.get_close_matches(
