@@ -6,12 +6,17 @@ from keras_attention.layers import ChannelAttention as ChannelAttention
 from keras_attention.layers import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers import DynamicConv1D as DynamicConv1D
 from keras_attention.layers import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
 )
 from keras_attention.layers import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers import (
+    GatedConvolutionBlock as GatedConvolutionBlock,
+)
+from keras_attention.layers import LightweightConv1D as LightweightConv1D
 from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
 from keras_attention.layers import (
     ScaledDotProductAttention as ScaledDotProductAttention,

@@ -210,6 +210,31 @@ def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
     )
 
 
+def check_sequence_shape(layer: Any, shape: Any) -> int:
+    """Return the number of channels of a `(batch, time, channels)` shape.
+
+    Args:
+        layer: the layer that is built; its `name` is used.
+        shape: the shape of its input.
+
+    Raises:
+        ValueError: if the rank is not 3 or the channels are undefined.
+    """
+    kind = type(layer).__name__
+    if len(shape) != 3:
+        raise ValueError(
+            f"{kind} expects a sequence of rank 3, (batch, time, channels). "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
+        )
+    if shape[-1] is None:
+        raise ValueError(
+            f"{kind} needs a defined number of channels to make its weights. "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'. Give "
+            "the input's last dimension."
+        )
+    return shape[-1]
+
+
 def nearest(value: Any, choices: Iterable[Any]) -> str:
     """Return ` Did you mean 'x'?` for the closest choices, or nothing."""
     close = difflib.get_close_matches(
