@@ -2,6 +2,7 @@
 
 from keras_attention.layers import BAM as BAM
 from keras_attention.layers import CBAM as CBAM
+from keras_attention.layers import BlendIn as BlendIn
 from keras_attention.layers import ChannelAttention as ChannelAttention
 from keras_attention.layers import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
@@ -24,5 +25,9 @@ from keras_attention.layers import (
 from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite
+from keras_attention.surgery import attention_sites as attention_sites
+from keras_attention.surgery import insert_attention as insert_attention
+from keras_attention.surgery import insertion_report as insertion_report
+from keras_attention.surgery import remove_attention as remove_attention
 
 __version__ = "0.1.0"

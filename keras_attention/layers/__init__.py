@@ -1,5 +1,6 @@
 """Every public layer, by the kind of tensor that it takes."""
 
+from keras_attention.layers.blend_in import BlendIn as BlendIn
 from keras_attention.layers.sequence import DynamicConv1D as DynamicConv1D
 from keras_attention.layers.sequence import (
     GatedConvolutionBlock as GatedConvolutionBlock,
