@@ -63,9 +63,8 @@ def keras_cv_squeeze_excite(ours):
 
 def naive_efficient_channel_attention(ours):
     pool = layers.GlobalAveragePooling2D()
-    conv = layers.Conv1D(
-        1, ours.kernel.shape[0], padding="same", use_bias=False
-    )
+    size = ours.excite.kernel.shape[0]
+    conv = layers.Conv1D(1, size, padding="same", use_bias=False)
 
     def call(x):
         gate = conv(pool(x)[..., None])

@@ -114,3 +114,14 @@ def test_the_model_is_left_as_it_was():
 def test_resnet_50_as_in_the_papers(downsample_in, expected):
     model = ResNet(50, downsample_in=downsample_in)
     assert count_multiply_adds(model) == expected
+
+
+def test_cbam_resnet_50_as_in_the_paper():
+    """The MLP runs twice, once for each pooling."""
+    assert count_multiply_adds(ResNet(50, "cbam")) == 3_864_362_102
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_convolution_across_channels_counts(shared):
+    layer = keras_attention.EfficientChannelAttention(5, shared=shared)
+    assert count_multiply_adds(layer, (7, 5, 32)) == 5 * 32
