@@ -200,9 +200,9 @@ class BaseHeadConvolution(WeightedLayer):
             return logits
         logits = widen(logits)
         if not self.renormalize_padding:
-            return ops.softmax(logits, axis=-1)
+            return _softmax(logits)
         inside = _taps_inside(mask, self.kernel_size, padding)  # [B, T, 1, K]
-        filters = ops.softmax(ops.where(inside, logits, OUTSIDE), axis=-1)
+        filters = _softmax(ops.where(inside, logits, OUTSIDE))
         return ops.where(inside, filters, 0)  # [B, T, H, K]
 
     def _drop(self, filters, batch, length):
@@ -271,6 +271,13 @@ class BaseHeadConvolution(WeightedLayer):
         expected = {"inputs": (batch, kept, channels), "mask": (batch, kept)}
         for key, shape in expected.items():
             self.check_shape(f"cache['{key}']", cache[key].shape, shape)
+
+
+def _softmax(logits):
+    if logits.shape[-1] == 1:
+        # Keras warns of a softmax of one number. A filter may have one tap.
+        return ops.exp(ops.log_softmax(logits, axis=-1))
+    return ops.softmax(logits, axis=-1)
 
 
 def _taps_inside(mask, kernel_size, padding):
