@@ -1,5 +1,8 @@
 """Attention mechanisms for Keras models."""
 
+from keras_attention.distillation import (
+    AttentionTransferModel as AttentionTransferModel,
+)
 from keras_attention.layers import BAM as BAM
 from keras_attention.layers import CBAM as CBAM
 from keras_attention.layers import BlendIn as BlendIn
