@@ -119,6 +119,15 @@ def read_taps(
     return outputs, dict(values)
 
 
+def gate_is_tapped(layer: keras.layers.Layer) -> bool:
+    """Whether the layer's gate is listened to at this moment.
+
+    A layer whose `call` has a shorter way to its output than through
+    `compute_gate` asks, and then goes through it.
+    """
+    return "compute_gate" in vars(layer)
+
+
 def split_tap(tap: str) -> tuple[str, str]:
     """Split a tap into the layer's path and the kind of value.
 

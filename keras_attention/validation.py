@@ -31,6 +31,21 @@ def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_odd_integer(name: str, value: Any) -> int:
+    """Return `value` as a positive, odd `int`: a kernel with a centre.
+
+    Raises:
+        TypeError: if `value` is not an integer.
+        ValueError: if `value` is even or smaller than 1.
+    """
+    if check_positive_integer(name, value) % 2 == 0:
+        raise ValueError(
+            f"`{name}` must be odd, so that the kernel has a centre. "
+            f"Received: {name}={value}"
+        )
+    return int(value)
+
+
 def check_number(
     name: str,
     value: Any,
@@ -100,6 +115,33 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     return value
 
 
+def check_choices(
+    name: str, values: Any, choices: Iterable[Any]
+) -> tuple[Any, ...]:
+    """Return `values` as a tuple of one or more different `choices`.
+
+    Raises:
+        TypeError: if `values` is not a list or tuple.
+        ValueError: if it is empty, names one twice, or one that is unknown.
+    """
+    choices = list(choices)
+    if not isinstance(values, list | tuple):
+        raise TypeError(
+            f"`{name}` must be a list or tuple of "
+            f"{', '.join(map(repr, choices))}. "
+            f"Received: {name}={values!r} (of type {type(values).__name__})"
+        )
+    for value in values:
+        check_choice(name, value, choices)
+    if not values or len(set(values)) < len(values):
+        raise ValueError(
+            f"`{name}` must name at least one of "
+            f"{', '.join(map(repr, choices))}, and none twice. "
+            f"Received: {name}={values!r}"
+        )
+    return tuple(values)
+
+
 def check_data_format(data_format: str | None) -> str:
     """Return the image data format, Keras' configured one for `None`."""
     import keras
@@ -139,6 +181,58 @@ def check_image_shape(layer: Any, shape: Any) -> int:
             "Give the input's channels, or set `data_format`."
         )
     return channels
+
+
+def check_reduced_channels(layer: Any, channels: int) -> int:
+    """Return `channels // layer.ratio`, the hidden width of a gate.
+
+    Raises:
+        ValueError: if `ratio` is larger than the number of channels.
+    """
+    if layer.ratio > channels:
+        raise ValueError(
+            f"{type(layer).__name__}'s `ratio` must not be larger than the "
+            "number of channels: no hidden unit would be left. "
+            f"Received: ratio={layer.ratio} for {channels} channels in layer "
+            f"'{layer.name}'. Lower `ratio`."
+        )
+    return channels // layer.ratio
+
+
+def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
+    """Whether a shape broadcasts to a target of as many axes.
+
+    A size that is `None`, on either side, fits.
+    """
+    return all(
+        size in (1, wanted) or size is None or wanted is None
+        for size, wanted in zip(shape, target, strict=True)
+    )
+
+
+def check_sequence_shape(layer: Any, shape: Any) -> int:
+    """Return the number of channels of a `(batch, time, channels)` shape.
+
+    Args:
+        layer: the layer that is built; its `name` is used.
+        shape: the shape of its input.
+
+    Raises:
+        ValueError: if the rank is not 3 or the channels are undefined.
+    """
+    kind = type(layer).__name__
+    if len(shape) != 3:
+        raise ValueError(
+            f"{kind} expects a sequence of rank 3, (batch, time, channels). "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
+        )
+    if shape[-1] is None:
+        raise ValueError(
+            f"{kind} needs a defined number of channels to make its weights. "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'. Give "
+            "the input's last dimension."
+        )
+    return shape[-1]
 
 
 def nearest(value: Any, choices: Iterable[Any]) -> str:

@@ -41,7 +41,9 @@ def imported_rooms(path):
             names = [alias.name for alias in node.names]
         for name in names:
             parts = name.split(".")
-            if parts[0] == "keras_attention" and len(parts) > 1:
+            if parts[0] != "keras_attention" or len(parts) == 1:
+                continue
+            if parts[1] != "__version__":
                 yield parts[1]
 
 

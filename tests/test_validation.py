@@ -6,11 +6,14 @@ import pytest
 
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
+from keras_attention.validation import check_choices
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
 from keras_attention.validation import check_number
+from keras_attention.validation import check_odd_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_reduced_channels
 from keras_attention.validation import nearest
 
 
@@ -40,6 +43,16 @@ def test_not_an_integer(value):
         TypeError, match=rf"`heads`.*of type {type(value).__name__}\)"
     ):
         check_positive_integer("heads", value)
+
+
+def test_odd_integer():
+    checked = check_odd_integer("size", np.int64(7))
+    assert checked == 7 and type(checked) is int
+    for value in (2, 0, -3):
+        with pytest.raises(ValueError, match=f"`size`.*size={value}$"):
+            check_odd_integer("size", value)
+    with pytest.raises(TypeError, match="`size` must be an integer"):
+        check_odd_integer("size", 3.0)
 
 
 @pytest.mark.parametrize("value", [0, 1, -2.5, np.float32(0.25), np.int8(3)])
@@ -105,6 +118,21 @@ def test_choice():
         check_choice("extent", 3, iter([None, 2, 4]))
 
 
+def test_choices():
+    assert check_choices("pools", ["max", "avg"], ("avg", "max")) == (
+        "max",
+        "avg",
+    )
+    with pytest.raises(TypeError, match="list or tuple.*pools='avg'"):
+        check_choices("pools", "avg", ("avg", "max"))
+    with pytest.raises(ValueError, match="at least one of 'avg', 'max'"):
+        check_choices("pools", (), iter(["avg", "max"]))
+    with pytest.raises(ValueError, match="none twice"):
+        check_choices("pools", ("avg", "avg"), ("avg", "max"))
+    with pytest.raises(ValueError, match="Did you mean 'max'"):
+        check_choices("pools", ("avg", "mx"), ("avg", "max"))
+
+
 def test_data_format():
     assert check_data_format(None) == keras.config.image_data_format()
     assert check_data_format("channels_first") == "channels_first"
@@ -137,6 +165,15 @@ def test_image_shape():
         check_image_shape(last, (None, 3, 5, None))
     with pytest.raises(ValueError, match="channels_first.*layer 'gate'"):
         check_image_shape(first, (None, None, 5, 3))
+
+
+def test_reduced_channels():
+    gate = types.SimpleNamespace(name="gate", ratio=4)
+    assert check_reduced_channels(gate, 11) == 2
+    assert check_reduced_channels(gate, 4) == 1
+    message = "ratio=4 for 3 channels in layer 'gate'. Lower `ratio`"
+    with pytest.raises(ValueError, match=message):
+        check_reduced_channels(gate, 3)
 
 
 def test_nearest():

@@ -12,13 +12,41 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.vision.bam import BAM
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.layers.vision.cbam import CBAM
+from keras_attention.layers.vision.channel_attention import ChannelAttention
+from keras_attention.layers.vision.concurrent_squeeze_excite import (
+    ConcurrentSqueezeExcite,
+)
+from keras_attention.layers.vision.effective_squeeze_excite import (
+    EffectiveSqueezeExcite,
+)
+from keras_attention.layers.vision.efficient_channel_attention import (
+    EfficientChannelAttention,
+)
+from keras_attention.layers.vision.spatial_attention import SpatialAttention
+from keras_attention.layers.vision.spatial_squeeze_excite import (
+    SpatialSqueezeExcite,
+)
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.validation import nearest
 
 Attention = str | type | Callable[[], keras.layers.Layer]
 
 ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
+    "bam": BAM,
+    "cbam": CBAM,
+    "channel_attention": ChannelAttention,
+    "concurrent_squeeze_excite": ConcurrentSqueezeExcite,
+    "scse": ConcurrentSqueezeExcite,
+    "effective_squeeze_excite": EffectiveSqueezeExcite,
+    "ese": EffectiveSqueezeExcite,
+    "efficient_channel_attention": EfficientChannelAttention,
+    "eca": EfficientChannelAttention,
+    "spatial_attention": SpatialAttention,
+    "spatial_squeeze_excite": SpatialSqueezeExcite,
+    "sse": SpatialSqueezeExcite,
     "squeeze_excite": SqueezeExcite,
     "se": SqueezeExcite,
 }

@@ -1,12 +1,56 @@
-"""What every layer with kernels and biases shares."""
+"""What every layer with kernels, or with kernels and biases, shares."""
 
 from typing import Any
 
 import keras
 
 
-class WeightedLayer(keras.layers.Layer):
-    """Base of the layers that take initializers and regularizers.
+class KernelLayer(keras.layers.Layer):
+    """Base of the layers whose kernels take initializers and regularizers.
+
+    Args:
+        kernel_initializer: initializer of every kernel.
+        kernel_regularizer: regularizer of every kernel.
+        **kwargs: passed on to the next class.
+    """
+
+    def __init__(
+        self,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def sublayer_arguments(self, **arguments: Any) -> dict[str, Any]:
+        """Arguments for a dense or convolution sublayer, `arguments` added.
+
+        The initializers are cloned: one instance would give equal values to
+        two kernels of one shape.
+        """
+        return {
+            "kernel_initializer": clone_initializer(self.kernel_initializer),
+            "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
+            **arguments,
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+
+class WeightedLayer(KernelLayer):
+    """Base of the layers that have kernels and biases.
 
     Args:
         kernel_initializer: initializer of every kernel.
@@ -24,39 +68,29 @@ class WeightedLayer(keras.layers.Layer):
         bias_regularizer: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        super().__init__(kernel_initializer, kernel_regularizer, **kwargs)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
 
     def sublayer_arguments(self, **arguments: Any) -> dict[str, Any]:
-        """Arguments for a dense or convolution sublayer, `arguments` added.
-
-        The initializers are cloned: one instance would give equal values to
-        two kernels of one shape.
-        """
-        return {
-            "kernel_initializer": clone_initializer(self.kernel_initializer),
-            "bias_initializer": clone_initializer(self.bias_initializer),
-            "kernel_regularizer": self.kernel_regularizer,
-            "bias_regularizer": self.bias_regularizer,
-            "dtype": self.dtype_policy,
-            **arguments,
-        }
+        """Arguments for a sublayer with biases; see `KernelLayer`."""
+        return super().sublayer_arguments(
+            **{
+                "bias_initializer": clone_initializer(self.bias_initializer),
+                "bias_regularizer": self.bias_regularizer,
+                **arguments,
+            }
+        )
 
     def get_config(self):
-        initializers, regularizers = keras.initializers, keras.regularizers
         return {
             **super().get_config(),
-            "kernel_initializer": initializers.serialize(
-                self.kernel_initializer
+            "bias_initializer": keras.initializers.serialize(
+                self.bias_initializer
             ),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(
-                self.kernel_regularizer
+            "bias_regularizer": keras.regularizers.serialize(
+                self.bias_regularizer
             ),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
         }
 
 

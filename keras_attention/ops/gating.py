@@ -1,12 +1,22 @@
 """Squeeze and scale: what every gate does to an image before and after.
 
 `B` batch, `H` height, `W` width, `C` channels.
+
+On TensorFlow the gradients of the two are written by hand, since the
+automatic ones write several tensors of the image's size that are soon thrown
+away; what they compute is the same, and can be differentiated again.
 """
+
+import math
+from typing import Any
 
 import keras
 from keras import ops
 
 HALF = ("float16", "bfloat16")
+# Bytes of one image from which its part of a gate's gradient is computed by
+# itself: below that, starting the loop costs more than memory traffic.
+LOOP_BYTES = 2**20
 
 
 def spatial_axes(data_format: str) -> tuple[int, int]:
@@ -14,7 +24,7 @@ def spatial_axes(data_format: str) -> tuple[int, int]:
     return (1, 2) if data_format == "channels_last" else (2, 3)
 
 
-def global_average_pool(x, data_format: str = "channels_last"):
+def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
     """Mean over height and width: `(B, H, W, C)` to `(B, C)`.
 
     Half-precision images are summed in float32, since 65,504 is soon passed
@@ -32,18 +42,107 @@ def global_average_pool(x, data_format: str = "channels_last"):
     return ops.cast(ops.mean(wide, axis=spatial_axes(data_format)), x.dtype)
 
 
-def widen(x):
+def squeeze(x: Any, data_format: str = "channels_last") -> tuple[Any, Any]:
+    """Return `global_average_pool(x)`, and `x` again, to be scaled.
+
+    A gate needs its image twice. Where both uses go through this function,
+    their gradients are added in one pass over the image.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _squeeze_tensorflow(x, data_format)
+    return global_average_pool(x, data_format), x
+
+
+def apply_gate(x: Any, gate: Any) -> Any:
+    """Scale `x` by `gate`, which broadcasts to it."""
+    gate = ops.cast(gate, x.dtype)
+    if keras.backend.backend() == "tensorflow" and _is_worth_a_loop(x, gate):
+        return _apply_gate_tensorflow(x, gate)
+    return x * gate
+
+
+def widen(x: Any) -> Any:
     """Cast half-precision floats to float32; leave wider floats alone."""
     is_half = keras.backend.standardize_dtype(x.dtype) in HALF
     return ops.cast(x, "float32") if is_half else x
 
 
-def apply_gate(x, gate):
-    """Scale `x` by `gate`, which broadcasts to it."""
-    return x * ops.cast(gate, x.dtype)
-
-
-def expand_channel_gate(gate, data_format: str = "channels_last"):
+def expand_channel_gate(gate: Any, data_format: str = "channels_last") -> Any:
     """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
     axis = spatial_axes(data_format)[0]
     return ops.expand_dims(gate, (axis, axis + 1))
+
+
+def expand_spatial_gate(gate: Any, data_format: str = "channels_last") -> Any:
+    """Reshape a gate per position, `(B, H, W)`, so that it scales an image."""
+    return ops.expand_dims(gate, -1 if data_format == "channels_last" else 1)
+
+
+def to_channels_last(x: Any, data_format: str) -> Any:
+    """Turn an image of either data format into `(B, H, W, C)`.
+
+    TensorFlow has no channels-first convolutions on the CPU.
+    """
+    return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
+
+
+def _squeeze_tensorflow(x, data_format):
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def squeeze_image(x):
+        def gradient(upstream_mean, upstream_x):
+            shape = tf.shape(x)
+            height, width = (shape[axis] for axis in spatial_axes(data_format))
+            share = widen(upstream_mean) / tf.cast(
+                height * width, widen(upstream_mean).dtype
+            )
+            share = tf.cast(share, x.dtype)
+            return upstream_x + expand_channel_gate(share, data_format)
+
+        return (global_average_pool(x, data_format), tf.identity(x)), gradient
+
+    return squeeze_image(tf.convert_to_tensor(x))
+
+
+def _is_worth_a_loop(x, gate):
+    """Whether the gate is one value for many of a large image's values."""
+    image, factor = x.shape[1:], gate.shape[1:]
+    if len(image) != len(factor) or None in (*image, *factor):
+        return False
+    return (
+        math.prod(factor) < math.prod(image)
+        and math.prod(image) * x.dtype.size >= LOOP_BYTES
+    )
+
+
+def _apply_gate_tensorflow(x, gate):
+    import tensorflow as tf
+
+    axes = [a for a in range(1, len(x.shape)) if gate.shape[a] != x.shape[a]]
+
+    @tf.custom_gradient
+    def scale(x, gate):
+        def gradient(upstream):
+            def of_one_image(index):
+                product = widen(x[index] * upstream[index])
+                found = tf.reduce_sum(
+                    product, [axis - 1 for axis in axes], keepdims=True
+                )
+                return tf.cast(found, gate.dtype)
+
+            of_gate = tf.map_fn(
+                of_one_image,
+                tf.range(tf.shape(x)[0]),
+                fn_output_signature=tf.TensorSpec(gate.shape[1:], gate.dtype),
+            )
+            return upstream * gate, of_gate
+
+        return x * gate, gradient
+
+    return scale(x, gate)

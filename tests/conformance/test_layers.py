@@ -15,10 +15,17 @@ from conformance.harness import numpy
 from conformance.harness import random_input
 from conformance.harness import randomize
 from conformance.rows import ROWS
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.taps import record_taps
 
 rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 image_rows = pytest.mark.parametrize(
     "row", [r for r in ROWS if r.is_image], ids=lambda row: row.name
+)
+gate_rows = pytest.mark.parametrize(
+    "row",
+    [r for r in ROWS if issubclass(r.layer, BaseGate)],
+    ids=lambda row: row.name,
 )
 sequence_rows = pytest.mark.parametrize(
     "row", [r for r in ROWS if not r.is_image], ids=lambda row: row.name
@@ -184,6 +191,35 @@ def test_data_formats_are_equal(row):
     if y_first.ndim == 4:
         y_first = np.moveaxis(y_first, 1, -1)
     np.testing.assert_allclose(y_first, numpy(y), rtol=1e-5, atol=1e-6)
+
+
+@gate_rows
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_output_is_the_input_times_the_gate(row, data_format):
+    layer = make_layer(row, data_format=data_format)
+    x = random_input(row)
+    x = x if data_format == "channels_last" else np.moveaxis(x, -1, 1)
+    layer.build(x.shape)
+    randomize(layer)
+    gate = numpy(layer.compute_gate(x))
+    assert np.broadcast_shapes(gate.shape, x.shape) == x.shape
+    np.testing.assert_allclose(numpy(layer(x)), x * gate, rtol=1e-5, atol=1e-6)
+
+
+@gate_rows
+@pytest.mark.parametrize("training", [False, True])
+def test_a_tapped_gate_leaves_the_layer_as_it_is(row, training):
+    tapped, plain = make_model(row), make_model(row)
+    x = random_input(row)
+    with record_taps(tapped, ["layer:gate"]) as values:
+        y = numpy(tapped(x, training=training))
+    np.testing.assert_allclose(
+        y, x * numpy(values["layer:gate"]), rtol=1e-5, atol=1e-6
+    )
+    expected = numpy(plain(x, training=training))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(tapped.variables, plain.variables, strict=True):
+        np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=1e-6)
 
 
 @sequence_rows

@@ -1,5 +1,25 @@
 """Layers that take an image."""
 
+from keras_attention.layers.vision.bam import BAM as BAM
+from keras_attention.layers.vision.cbam import CBAM as CBAM
+from keras_attention.layers.vision.channel_attention import (
+    ChannelAttention as ChannelAttention,
+)
+from keras_attention.layers.vision.concurrent_squeeze_excite import (
+    ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
+)
+from keras_attention.layers.vision.effective_squeeze_excite import (
+    EffectiveSqueezeExcite as EffectiveSqueezeExcite,
+)
+from keras_attention.layers.vision.efficient_channel_attention import (
+    EfficientChannelAttention as EfficientChannelAttention,
+)
+from keras_attention.layers.vision.spatial_attention import (
+    SpatialAttention as SpatialAttention,
+)
+from keras_attention.layers.vision.spatial_squeeze_excite import (
+    SpatialSqueezeExcite as SpatialSqueezeExcite,
+)
 from keras_attention.layers.vision.squeeze_excite import (
     SqueezeExcite as SqueezeExcite,
 )

@@ -12,7 +12,10 @@ class BaseGate(BaseImageLayer):
     """
 
     def compute_gate(self, inputs, training=None):
-        """Return the gate: values in [0, 1] that broadcast to `inputs`."""
+        """Return what `inputs` is scaled by, broadcastable to it.
+
+        The values are in [0, 1] unless the layer's text says otherwise.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `compute_gate`."
         )

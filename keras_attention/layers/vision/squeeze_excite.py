@@ -3,16 +3,14 @@ from typing import Any
 
 import keras
 
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import global_average_pool
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class SqueezeExcite(WeightedLayer, BaseGate):
+class SqueezeExcite(WeightedLayer, BaseChannelGate):
     """Squeeze-and-Excitation: scales each channel by a gate of the whole image.
 
     The squeeze is the mean of each channel over height and width. The
@@ -108,10 +106,8 @@ class SqueezeExcite(WeightedLayer, BaseGate):
         self.expand = self._dense(channels, self.gate_activation, "expand")
         self.expand.build((None, hidden_units))
 
-    def compute_gate(self, inputs, training=None):
-        squeezed = global_average_pool(inputs, self.data_format)  # [B, C]
-        gate = self.expand(self.reduce(squeezed))  # [B, C]
-        return expand_channel_gate(gate, self.data_format)  # [B, 1, 1, C]
+    def compute_channel_gate(self, squeezed):
+        return self.expand(self.reduce(squeezed))  # [B, C]
 
     def get_config(self):
         return {

@@ -1,0 +1,39 @@
+"""Runs the benchmarks and writes `benchmarks/RESULTS.md`."""
+
+import argparse
+import importlib
+
+from tqdm import tqdm
+
+from benchmarks.report import write_section
+
+SUBJECTS = ("gates",)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__
+    )
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes and few rounds"
+    )
+    options = parser.parse_args()
+    unknown = set(options.subjects) - set(SUBJECTS)
+    if unknown:
+        parser.error(
+            f"unknown subjects: {', '.join(sorted(unknown))}; "
+            f"there are {', '.join(SUBJECTS)}"
+        )
+    for name in tqdm(options.subjects or SUBJECTS, "subjects"):
+        subject = importlib.import_module(f"benchmarks.{name}")
+        tables = subject.run(quick=options.quick)
+        command = f"python -m benchmarks {name}" + " --quick" * options.quick
+        if options.quick:
+            tqdm.write("\n\n".join(map(str, tables)))
+        else:
+            write_section(subject.TITLE, command, tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""One call or one training step of a layer, as a compiled function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+MODES = {"graph": False, "XLA": True}
+PASSES = ("forward", "forward+backward")
+
+
+def draw(*shape: int) -> tf.Tensor:
+    """Random input, drawn afresh at every call."""
+    return tf.constant(
+        np.random.default_rng().normal(size=shape).astype("float32")
+    )
+
+
+def compiled(
+    function: Callable[..., Any],
+    weights: list,
+    inputs: list[tf.Tensor],
+    backward: bool,
+    jit: bool,
+) -> Callable[[], Any]:
+    """A function of no arguments that runs the graph of one pass.
+
+    The backward pass gives the gradients to the inputs and the weights of
+    the sum of the output times a fixed random tensor.
+    """
+    if not backward:
+        graph = tf.function(function, jit_compile=jit)
+        return lambda: graph(*inputs)
+    upstream = draw(*function(*inputs).shape)
+    values = [weight.value for weight in weights]
+
+    @tf.function(jit_compile=jit)
+    def step(upstream, *inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = function(*inputs)
+        found = tape.gradient(y, [*inputs, *values], upstream)
+        return y, *found
+
+    return lambda: step(upstream, *inputs)
+
+
+def check_equal(
+    expected: Any, found: Any, name: str, tolerance: float = 1e-3
+) -> None:
+    """Stop the benchmark if two ways do not give one result."""
+    for one, other in zip(
+        tf.nest.flatten(expected), tf.nest.flatten(found), strict=True
+    ):
+        scale = float(tf.reduce_max(tf.abs(one))) + 1e-12
+        error = float(tf.reduce_max(tf.abs(one - other))) / scale
+        if not error < tolerance:
+            raise RuntimeError(
+                f"{name}: the result differs from its reference by "
+                f"{error:.1e} of its largest value"
+            )

@@ -1,0 +1,84 @@
+"""The tables of RESULTS.md: one section a subject, each replaced alone."""
+
+import datetime
+import os
+import pathlib
+import platform
+import re
+from dataclasses import dataclass
+from dataclasses import field
+from importlib import metadata
+
+RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
+HEAD = """# Results
+
+Ratios of medians' rounds: every case runs once a round, in changing order;
+the median of the rounds' ratios is given with its quartiles. Absolute times
+are of one machine on one day and only say what a ratio is a ratio of.
+"""
+VERSIONS = ("tensorflow-cpu", "tensorflow", "keras", "keras-cv", "numpy")
+
+
+@dataclass
+class Table:
+    """A table of strings under a line of text."""
+
+    columns: list[str]
+    text: str = ""
+    rows: list[list[str]] = field(default_factory=list)
+
+    def add(self, *cells: object) -> None:
+        self.rows.append([str(cell) for cell in cells])
+
+    def __str__(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{self.text}\n\n{table}".strip()
+
+
+def write_section(
+    title: str, command: str, tables: list[Table], path=RESULTS
+) -> None:
+    """Put a section into the file, in the place of one of its title."""
+    body = "\n\n".join(str(table) for table in tables)
+    section = (
+        f"## {title}\n\n`{command}` · {datetime.date.today()} · {machine()}"
+        f"\n\n{body}\n"
+    )
+    text = path.read_text() if path.exists() else HEAD
+    parts = re.split(r"(?m)^(?=## )", text)
+    sections = {part.split("\n")[0]: part for part in parts[1:]}
+    sections[f"## {title}"] = section
+    whole = "\n".join(
+        [parts[0].strip() + "\n", *map(_close, sections.values())]
+    )
+    beside = path.with_suffix(".writing")
+    beside.write_text(whole)
+    os.replace(beside, path)
+
+
+def machine() -> str:
+    """The hardware and the versions, in a line."""
+    versions = []
+    for name in VERSIONS:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return (
+        f"{_processor()}, {os.cpu_count()} cores · Python "
+        f"{platform.python_version()} · {' · '.join(versions)}"
+    )
+
+
+def _processor():
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _close(section):
+    return section.strip() + "\n"

@@ -1,0 +1,35 @@
+"""What the gates that only see the mean of each channel share."""
+
+from typing import Any
+
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.ops.gating import apply_gate
+from keras_attention.ops.gating import expand_channel_gate
+from keras_attention.ops.gating import global_average_pool
+from keras_attention.ops.gating import squeeze
+
+
+class BaseChannelGate(BaseGate):
+    """Base of the gates that are a function of each channel's mean.
+
+    A subclass implements `compute_channel_gate`, from the means `[B, C]` to
+    the gate `[B, C]`.
+    """
+
+    def compute_channel_gate(self, squeezed: Any) -> Any:
+        """Return the gate, `(B, C)`, of the means, `(B, C)`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `compute_channel_gate`."
+        )
+
+    def compute_gate(self, inputs, training=None, squeezed=None):
+        """Return the gate; `squeezed` are the means if they are at hand."""
+        if squeezed is None:
+            squeezed = global_average_pool(inputs, self.data_format)  # [B, C]
+        gate = self.compute_channel_gate(squeezed)  # [B, C]
+        return expand_channel_gate(gate, self.data_format)
+
+    def call(self, inputs, training=None):
+        squeezed, inputs = squeeze(inputs, self.data_format)
+        gate = self.compute_gate(inputs, training=training, squeezed=squeezed)
+        return apply_gate(inputs, gate)

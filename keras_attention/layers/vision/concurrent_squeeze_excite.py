@@ -1,0 +1,120 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.spatial_squeeze_excite import (
+    SpatialSqueezeExcite,
+)
+from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_reduced_channels
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
+    """Excites channels and positions side by side (scSE).
+
+    `SqueezeExcite` and `SpatialSqueezeExcite` both scale the input, and the
+    two results become one:
+
+        c = gate of each channel                          # [B, 1, 1, C]
+        s = gate of each position                         # [B, H, W, 1]
+        y = max(x * c, x * s)                             # combine="max"
+        y = x * c + x * s                                 # combine="add"
+
+    The maximum is the one of the paper's authors; ports often add. The
+    layer's gate is what the input is scaled by. For the maximum that is the
+    larger of c and s where x is positive, and the smaller where x is
+    negative; for the sum it is c + s, with values in [0, 2].
+
+    Args:
+        ratio: positive integer; the hidden width of the channels' gate is
+            `channels // ratio`. The authors use 2.
+        combine: `"max"` or `"add"`.
+        kernel_initializer: initializer of the kernels.
+        **kwargs: `bias_initializer`, `kernel_regularizer`,
+            `bias_regularizer`; `data_format` (`"channels_last"`,
+            `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`); and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: image tensor.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` for `channels_first`. Batch, height
+        and width may be `None`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range;
+            at build, if `ratio` is larger than the number of channels.
+
+    Reference:
+        Roy et al., Concurrent Spatial and Channel Squeeze & Excitation in
+        Fully Convolutional Networks, MICCAI 2018, arXiv:1803.02579, and
+        Recalibrating Fully Convolutional Networks with Spatial and Channel
+        "Squeeze and Excitation" Blocks, IEEE TMI 2018, arXiv:1808.08127.
+
+    Example:
+
+    >>> layer = keras_attention.ConcurrentSqueezeExcite()
+    >>> x = np.ones((2, 7, 5, 16), "float32")
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 16))
+    >>> layer.count_params()  # (2 * 16 * 8 + 8 + 16) + (16 + 1)
+    297
+    """
+
+    def __init__(
+        self,
+        ratio: int = 2,
+        combine: str = "max",
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(kernel_initializer=kernel_initializer, **kwargs)
+        self.ratio = check_positive_integer("ratio", ratio)
+        self.combine = check_choice("combine", combine, ("max", "add"))
+
+    def build_weights(self, input_shape, channels):
+        check_reduced_channels(self, channels)
+        self.channel_excite = SqueezeExcite(
+            self.ratio,
+            **self.sublayer_arguments(
+                data_format=self.data_format, name="channel_excite"
+            ),
+        )
+        self.spatial_excite = SpatialSqueezeExcite(
+            **self.sublayer_arguments(
+                data_format=self.data_format, name="spatial_excite"
+            )
+        )
+        self.channel_excite.build(input_shape)
+        self.spatial_excite.build(input_shape)
+
+    def compute_gate(self, inputs, training=None):
+        channel = self.channel_excite.compute_gate(inputs)  # [B, 1, 1, C]
+        spatial = self.spatial_excite.compute_gate(inputs)  # [B, H, W, 1]
+        if self.combine == "add":
+            return channel + spatial  # [B, H, W, C]
+        # What is scaled is compared, and a negative number turns the order.
+        return ops.where(
+            inputs >= 0,
+            ops.maximum(channel, spatial),
+            ops.minimum(channel, spatial),
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "ratio": self.ratio,
+            "combine": self.combine,
+        }

@@ -1,0 +1,118 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.weighted_layer import KernelLayer
+from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.gating import expand_spatial_gate
+from keras_attention.ops.pooling import channel_max_and_mean
+from keras_attention.validation import check_odd_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class SpatialAttention(KernelLayer, BaseGate):
+    """The spatial gate of CBAM: a convolution over maximum and mean.
+
+    The maximum and the mean over channels describe each position by two
+    numbers. A convolution without bias, padded with zeros, and a batch
+    normalization make one logit of each neighbourhood:
+
+        p = [maximum of x, mean of x] over channels       # [B, H, W, 2]
+        s = sigmoid(BN(conv(p)))                          # [B, H, W, 1]
+        y = x * s                                         # [B, H, W, C]
+
+    The paper leaves out the batch normalization; the authors' code, which
+    made the published numbers, has it, and starts its gamma at zero. The gate
+    then starts at 0.5 everywhere, and the convolution learns once gamma has
+    moved. A code base that stacks the mean before the maximum needs its
+    kernel's two input channels swapped.
+
+    Args:
+        kernel_size: odd positive integer; 7 in the paper.
+        gamma_initializer: initializer of the batch normalization's gamma:
+            `"zeros"` as the authors', `"ones"` for a gate that starts out
+            different at each position.
+        kernel_initializer: initializer of the convolution's kernel.
+        **kwargs: `kernel_regularizer`; `data_format` (`"channels_last"`,
+            `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`); and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: image tensor.
+        training: whether the batch normalization uses the batch.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` for `channels_first`. Batch, height
+        and width may be `None`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range, an
+            even `kernel_size` included.
+
+    Reference:
+        Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018,
+        arXiv:1807.06521, equation 3.
+
+    Example:
+
+    >>> layer = keras_attention.SpatialAttention()
+    >>> x = np.ones((2, 7, 5, 16), "float32")
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 1))
+    >>> layer.count_params()  # 7 * 7 * 2, and 4 of the batch normalization
+    102
+    """
+
+    def __init__(
+        self,
+        kernel_size: int = 7,
+        gamma_initializer: Any = "zeros",
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(kernel_initializer=kernel_initializer, **kwargs)
+        self.kernel_size = check_odd_integer("kernel_size", kernel_size)
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build_weights(self, input_shape, channels):
+        self.convolution = keras.layers.Conv2D(
+            1,
+            self.kernel_size,
+            **self.sublayer_arguments(
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                name="convolution",
+            ),
+        )
+        self.convolution.build((None, None, None, 2))
+        self.norm = keras.layers.BatchNormalization(
+            momentum=0.99,
+            epsilon=1e-5,
+            gamma_initializer=clone_initializer(self.gamma_initializer),
+            dtype=self.dtype_policy,
+            name="norm",
+        )
+        self.norm.build((None, None, None, 1))
+
+    def compute_gate(self, inputs, training=None):
+        pooled = channel_max_and_mean(inputs, self.data_format)  # [B, H, W, 2]
+        logits = self.norm(self.convolution(pooled), training=training)
+        gate = ops.sigmoid(logits[..., 0])  # [B, H, W]
+        return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "gamma_initializer": keras.initializers.serialize(
+                self.gamma_initializer
+            ),
+        }

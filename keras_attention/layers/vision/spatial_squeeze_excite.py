@@ -1,0 +1,76 @@
+from typing import Any
+
+import keras
+
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.ops.gating import expand_spatial_gate
+from keras_attention.ops.gating import to_channels_last
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class SpatialSqueezeExcite(WeightedLayer, BaseGate):
+    """Squeezes the channels and scales each position (sSE).
+
+    The squeeze is a 1x1 convolution to one channel, with a bias. Its sigmoid
+    is the gate of the position, the same for all channels:
+
+        s = sigmoid(sum over channels of w * x, + b)      # [B, H, W, 1]
+        y = x * s                                         # [B, H, W, C]
+
+    Args:
+        kernel_initializer: initializer of the kernel.
+        **kwargs: `bias_initializer`, `kernel_regularizer`,
+            `bias_regularizer`; `data_format` (`"channels_last"`,
+            `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`); and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: image tensor.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` for `channels_first`. Batch, height
+        and width may be `None`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        ValueError: at build, if the input is no image of known channels.
+
+    Reference:
+        Roy et al., Concurrent Spatial and Channel Squeeze & Excitation in
+        Fully Convolutional Networks, MICCAI 2018, arXiv:1803.02579,
+        section 2.
+
+    Example:
+
+    >>> layer = keras_attention.SpatialSqueezeExcite()
+    >>> x = np.ones((2, 7, 5, 16), "float32")
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 1))
+    >>> layer.count_params()  # 16 + 1
+    17
+    """
+
+    def __init__(self, kernel_initializer: Any = "he_normal", **kwargs: Any):
+        super().__init__(kernel_initializer=kernel_initializer, **kwargs)
+
+    def build_weights(self, input_shape, channels):
+        self.squeeze = keras.layers.Conv2D(
+            1,
+            1,
+            **self.sublayer_arguments(
+                activation="sigmoid",
+                data_format="channels_last",
+                name="squeeze",
+            ),
+        )
+        self.squeeze.build((None, None, None, channels))
+
+    def compute_gate(self, inputs, training=None):
+        x = to_channels_last(inputs, self.data_format)
+        gate = self.squeeze(x)[..., 0]  # [B, H, W]
+        return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]

@@ -1,0 +1,98 @@
+"""What is left of an image when its positions, or its channels, are pooled.
+
+`B` batch, `H` height, `W` width, `C` channels. Sums are at least float32;
+results have the dtype of the image, and what float16 cannot hold becomes its
+largest number.
+"""
+
+import numpy as np
+from keras import backend
+from keras import ops
+
+from keras_attention.ops.gating import global_average_pool
+from keras_attention.ops.gating import spatial_axes
+from keras_attention.ops.gating import widen
+
+FLOAT16_MAX = float(np.finfo("float16").max)
+
+
+def global_max_pool(x, data_format: str = "channels_last"):
+    """Maximum over height and width: `(B, H, W, C)` to `(B, C)`."""
+    return ops.max(x, axis=spatial_axes(data_format))
+
+
+def global_lp_pool(x, data_format: str = "channels_last"):
+    """Euclidean norm over height and width: `(B, H, W, C)` to `(B, C)`.
+
+    It is a norm, not a mean: it grows with the number of positions. At an
+    all-zero channel, where the norm has no gradient, the gradient is zero.
+    """
+    squares = ops.square(widen(x))
+    total = ops.sum(squares, axis=spatial_axes(data_format))  # [B, C]
+    is_zero = total == 0
+    # The inner `where` keeps the root's infinite slope out of the gradient.
+    norm = ops.sqrt(ops.where(is_zero, ops.ones_like(total), total))
+    return _narrow(ops.where(is_zero, ops.zeros_like(total), norm), x.dtype)
+
+
+def global_log_sum_exp_pool(x, data_format: str = "channels_last"):
+    """`log(sum(exp(x)))` over height and width: `(B, H, W, C)` to `(B, C)`.
+
+    The maximum is taken out of the exponentials, so that none overflows.
+    """
+    pooled = ops.logsumexp(widen(x), axis=spatial_axes(data_format))
+    return _narrow(pooled, x.dtype)
+
+
+GLOBAL_POOLS = {
+    "avg": global_average_pool,
+    "max": global_max_pool,
+    "lp": global_lp_pool,
+    "lse": global_log_sum_exp_pool,
+}
+
+
+def channel_max_and_mean(x, data_format: str = "channels_last"):
+    """Maximum and mean over channels: `(B, H, W, C)` to `(B, H, W, 2)`.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Returns:
+        Tensor of shape `(B, H, W, 2)` for both data formats, the maximum
+        first.
+    """
+    axis = -1 if data_format == "channels_last" else 1
+    mean = ops.cast(ops.mean(widen(x), axis=axis), x.dtype)
+    return ops.stack([ops.max(x, axis=axis), mean], axis=-1)
+
+
+def channel_windows(x, kernel_size: int, padding: str = "zeros"):
+    """The neighbours of each channel: `(B, C)` to `(B, C, K)`.
+
+    Entry `k` of channel `c` is `x[:, c + k - (K - 1) / 2]`.
+
+    Args:
+        x: tensor of shape `(B, C)` with a known number of channels.
+        kernel_size: odd number `K` of neighbours, the channel included.
+        padding: what is beyond the first and the last channel: `"zeros"`, or
+            `"circular"` for the channels of the other end.
+    """
+    channels, reach = x.shape[-1], (kernel_size - 1) // 2
+    if padding == "circular":
+        order = np.arange(-reach, channels + reach) % channels
+        padded = ops.take(x, order, axis=-1)
+    else:
+        padded = ops.pad(x, ((0, 0), (reach, reach)))
+    return ops.stack(
+        [padded[:, k : k + channels] for k in range(kernel_size)], axis=-1
+    )
+
+
+def _narrow(wide, dtype):
+    """Cast back to `dtype`; float16 takes its largest number for infinity."""
+    if backend.standardize_dtype(dtype) == "float16":
+        wide = ops.clip(wide, -FLOAT16_MAX, FLOAT16_MAX)
+    return ops.cast(wide, dtype)

@@ -1,0 +1,235 @@
+"""Asks an export what the server would be asked, and compares the answers."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_attention.serving import c_api
+from keras_attention.validation import nearest
+
+Arrays = Mapping[str, Any]
+
+
+def run_export(
+    directory: str | os.PathLike,
+    inputs: Arrays,
+    signature: str = "serving_default",
+) -> dict[str, np.ndarray]:
+    """Return what a signature of a SavedModel answers, in a new process.
+
+    The process loads the model through TensorFlow's C API, as TensorFlow
+    Serving does, and imports neither keras nor keras_attention.
+
+    Args:
+        directory: the folder of one version, `.../model/1`.
+        inputs: the signature's inputs by name. Encoded images and other
+            strings are arrays of `bytes`.
+        signature: name of the signature.
+
+    Raises:
+        FileNotFoundError: if there is no SavedModel.
+        ValueError: for a signature or an input that does not exist, or one
+            that is missing.
+        RuntimeError: if TensorFlow cannot load or run the model; its message
+            says why.
+    """
+    return run_signatures(directory, [(signature, inputs)])[0]
+
+
+def verify_export(
+    directory: str | os.PathLike,
+    inputs: Arrays,
+    expected: Arrays,
+    signature: str = "serving_default",
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+) -> None:
+    """Compare what an export answers with what is expected.
+
+    See `run_export` for how it is asked.
+
+    Args:
+        directory: the folder of one version, `.../model/1`.
+        inputs: the signature's inputs by name.
+        expected: its outputs by name; each must be there and be equal.
+        signature: name of the signature.
+        rtol: allowed part of each expected value.
+        atol: allowed part of the largest expected value of an output.
+
+    Raises:
+        ValueError: if an answer differs; it says which and by how much.
+        FileNotFoundError, RuntimeError: as `run_export`.
+    """
+    answer = run_export(directory, inputs, signature)
+    compare(answer, expected, f"'{signature}' in '{directory}'")
+
+
+def compare(
+    answer: Arrays,
+    expected: Arrays,
+    what: str,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+) -> None:
+    """Raise `ValueError` unless all of `expected` is in `answer`."""
+    for name, value in expected.items():
+        value = np.asarray(value)
+        found = answer.get(name)
+        if found is None:
+            raise ValueError(
+                f"The export {what} does not give the output '{name}'. "
+                f"Received: {', '.join(answer)}"
+            )
+        if found.shape != value.shape:
+            raise ValueError(
+                f"The output '{name}' of the export {what} has another "
+                f"shape. Expected: {value.shape}. Received: {found.shape}"
+            )
+        if value.dtype.kind not in "fiub":
+            if (found != value).any():
+                raise ValueError(
+                    f"The output '{name}' of the export {what} differs."
+                )
+            continue
+        scale = np.abs(value[np.isfinite(value)]).max(initial=0)
+        if not np.allclose(
+            found.astype("float64"), value.astype("float64"), rtol, atol * scale
+        ):
+            error = np.abs(found.astype("float64") - value).max()
+            raise ValueError(
+                f"The output '{name}' of the export {what} differs by up to "
+                f"{error:.2e}, of values up to {scale:.2e}. Do not serve it: "
+                "an operation of the model behaves differently once exported."
+            )
+
+
+def run_signatures(
+    directory: str | os.PathLike, calls: list[tuple[str, Arrays]]
+) -> list[dict[str, np.ndarray]]:
+    """Run several `(signature, inputs)` in one process; see `run_export`."""
+    known = read_signatures(directory)
+    request = {
+        "library": str(_library()),
+        "directory": str(pathlib.Path(directory).resolve()),
+        "calls": [_call(known, name, inputs) for name, inputs in calls],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "request.json"
+        path.write_text(json.dumps(request))
+        result = subprocess.run(
+            [sys.executable, c_api.__file__, str(path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        if result.returncode:
+            raise RuntimeError(
+                "TensorFlow could not load or run the SavedModel. Received: "
+                f"directory='{directory}'. It says: {result.stderr[-1500:]}"
+            )
+        answers = json.loads(path.with_name("request.json.answer").read_text())
+    return [
+        {name: c_api.from_json(value) for name, value in answer.items()}
+        for answer in answers
+    ]
+
+
+def read_signatures(directory: str | os.PathLike) -> dict[str, dict]:
+    """Return the signatures of a SavedModel: names, dtypes, shapes, tensors.
+
+    Returns:
+        Signature to `{"inputs": {name: tensor}, "outputs": ...}`, where a
+        tensor is `{"tensor": "serve_x:0", "dtype": "float32", "shape": [...]}`
+        with `None` for an open size.
+
+    Raises:
+        FileNotFoundError: if there is no SavedModel.
+        ValueError: if its file is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = pathlib.Path(directory) / "saved_model.pb"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no SavedModel at '{directory}': 'saved_model.pb' is "
+            "missing. Give the folder of one version, such as 'model/1'."
+        )
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise ValueError(
+            f"The SavedModel at '{directory}' is damaged: {error}"
+        ) from error
+    signatures = {}
+    for graph in saved.meta_graphs:
+        for name, signature in graph.signature_def.items():
+            if name.startswith("__"):
+                continue
+            signatures[name] = {
+                "inputs": _tensors(signature.inputs),
+                "outputs": _tensors(signature.outputs),
+            }
+    return signatures
+
+
+def _tensors(infos):
+    import tensorflow as tf
+
+    tensors = {}
+    for name, info in sorted(infos.items()):
+        sizes = [dimension.size for dimension in info.tensor_shape.dim]
+        tensors[name] = {
+            "tensor": info.name,
+            "dtype": tf.dtypes.as_dtype(info.dtype).name,
+            "shape": [None if size < 0 else size for size in sizes],
+        }
+    return tensors
+
+
+def _call(known, name, inputs):
+    if name not in known:
+        raise ValueError(
+            "The SavedModel has no such signature. Received: "
+            f"signature={name!r}; there are {', '.join(sorted(known))}."
+            f"{nearest(name, known)}"
+        )
+    expected = known[name]["inputs"]
+    wrong = set(inputs) ^ set(expected)
+    if wrong:
+        raise ValueError(
+            f"The signature '{name}' takes the inputs "
+            f"{', '.join(expected)}. Received: {', '.join(inputs)}"
+        )
+    values = {}
+    for key, info in expected.items():
+        value = np.asarray(inputs[key])
+        if info["dtype"] != "string":
+            value = value.astype(info["dtype"])
+        values[info["tensor"]] = c_api.to_json(value)
+    outputs = known[name]["outputs"]
+    return {
+        "inputs": values,
+        "outputs": {key: info["tensor"] for key, info in outputs.items()},
+    }
+
+
+def _library():
+    import tensorflow as tf
+
+    folder = pathlib.Path(tf.sysconfig.get_lib())
+    found = sorted(folder.glob("libtensorflow_cc*"))
+    if not found:
+        raise FileNotFoundError(
+            "TensorFlow's C library, libtensorflow_cc, is not in its "
+            f"package. Received: '{folder}'"
+        )
+    return found[0]
