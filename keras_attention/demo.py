@@ -176,9 +176,7 @@ def train_round(
         echo(f"\nSeed {seed}: training the {name}, {epochs} epochs")
         trained = model
         if name == TAUGHT:
-            trained = AttentionTransferModel(
-                model, teacher, beta=setting.beta
-            )
+            trained = AttentionTransferModel(model, teacher, beta=setting.beta)
         fit(trained, images, epochs)
     x, y = images.test
     accuracies = {

@@ -94,6 +94,12 @@ class InceptionModule(keras.layers.Layer):
             attention = make_attention(
                 attention, "attention", self.data_format, self.dtype_policy
             )
+        if attention is not None and attention.built:
+            raise ValueError(
+                "`attention` must be a layer that is not built yet: the "
+                "module builds it for its own channels. "
+                f"Received: attention={attention!r}"
+            )
         self.attention = attention
 
     def build(self, input_shape):
@@ -126,10 +132,14 @@ class InceptionModule(keras.layers.Layer):
         return tuple(shape)
 
     def get_config(self):
+        attention = keras.saving.serialize_keras_object(self.attention)
+        if attention is not None:
+            # The module builds it: a layer that comes back built cannot be.
+            attention.pop("build_config", None)
         return {
             **super().get_config(),
             "filters": self.filters,
-            "attention": keras.saving.serialize_keras_object(self.attention),
+            "attention": attention,
             "data_format": self.data_format,
             "kernel_initializer": keras.initializers.serialize(
                 self.kernel_initializer

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_attention import ChannelAttention
@@ -121,6 +122,7 @@ class CBAM(WeightedLayer, BaseGate):
         self.spatial_attention.build(input_shape)
 
     def compute_gate(self, inputs, training=None):
+        inputs = ops.convert_to_tensor(inputs)
         gate = self.channel_attention.compute_gate(inputs)  # [B, 1, 1, C]
         if not self.use_spatial:
             return gate
