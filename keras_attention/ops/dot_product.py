@@ -108,6 +108,18 @@ def to_distances(bias, num_queries, num_keys):
     return rows[..., :num_keys]
 
 
+def matmul(x, y):
+    """Matrix product of two tensors of one dtype, which it keeps.
+
+    Keras' own narrows float64 to float32 on torch.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.matmul(*(ops.convert_to_tensor(each) for each in (x, y)))
+    return ops.matmul(x, y)
+
+
 def _softmax(scores):
     # Keras warns about a softmax of one number; here that is a lone key.
     return 1 + 0 * scores if scores.shape[-1] == 1 else ops.softmax(scores)
@@ -117,8 +129,8 @@ def _grouped_product(x, y):
     """`(B, N, T, D)` times `(B, K, D, S)`: N/K heads of x share one of y."""
     heads, shared = x.shape[1], y.shape[1]
     if heads == shared:
-        return ops.matmul(x, y)
+        return matmul(x, y)
     length, width = ops.shape(x)[2:]
     stacked = ops.reshape(x, (-1, shared, heads // shared * length, width))
-    product = ops.matmul(stacked, y)  # [B, K, N/K * T, S]
+    product = matmul(stacked, y)  # [B, K, N/K * T, S]
     return ops.reshape(product, (-1, heads, length, ops.shape(y)[3]))

@@ -6,6 +6,7 @@ from keras import ops
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.dot_product import matmul
 from keras_attention.ops.positions import alibi_bias
 from keras_attention.ops.positions import relative_buckets
 from keras_attention.ops.positions import rotary_embedding
@@ -222,11 +223,11 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                     stddev=widths[0] ** -0.5, seed=self.seed
                 ),
             )
-        self.output_dense = keras.layers.Dense(
-            self.output_dim or widths[0],
-            **self.sublayer_arguments(use_bias=self.use_bias, name="output"),
+        self._output_projection = self._add_projection(
+            "output",
+            self.num_heads * value_dim,
+            (self.output_dim or widths[0],),
         )
-        self.output_dense.build((None, None, self.num_heads * value_dim))
 
     def to_heads(self, query, key, value, query_places, key_places):
         query, key, value = self._project(query, key, value)
@@ -239,9 +240,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
 
     def from_heads(self, output):
         batch, length, heads, width = ops.shape(output)
-        return self.output_dense(
-            ops.reshape(output, (batch, length, heads * width))
-        )
+        joined = ops.reshape(output, (batch, length, heads * width))
+        return _project(joined, *self._output_projection)
 
     def distance_bias(self, distances):
         if self.positions == "alibi":
@@ -303,9 +303,12 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             first = stop
         key_dim, value_dim = self._head_dims
         return [
-            ops.reshape(product, (*ops.shape(product)[:2], -1, width))
-            for product, width in zip(
-                products, (key_dim, key_dim, value_dim), strict=True
+            ops.reshape(product, (*ops.shape(product)[:2], heads, width))
+            for product, heads, width in zip(
+                products,
+                (self.num_heads, self._kv_heads, self._kv_heads),
+                (key_dim, key_dim, value_dim),
+                strict=True,
             )
         ]
 
@@ -320,9 +323,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                 bias = None if bias is None else bias[columns]
         else:
             kernel, bias = self._projections[first]
-        product = ops.matmul(x, kernel)
-        if bias is not None:
-            product = product + bias
+        product = _project(x, kernel, bias)
         ends = [sum(self._columns[first:n]) for n in range(first + 1, stop)]
         return ops.split(product, ends, axis=-1) if ends else [product]
 
@@ -401,3 +402,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                 f"head must be even. Received: key_dim={key_dim} in layer "
                 f"'{self.name}'"
             )
+
+
+def _project(x, kernel, bias):
+    product = matmul(x, kernel)
+    return product if bias is None else product + bias
