@@ -227,7 +227,10 @@ def _listen(layer: Any, tap: str, values: TapValues) -> Iterator[None]:
         yield
     finally:
         with _LOCK:
-            heard.listeners.remove(listener)
+            # By identity: values of one pass cannot be compared with others.
+            heard.listeners[:] = [
+                each for each in heard.listeners if each is not listener
+            ]
             if not heard.listeners and heard.before is None:
                 del layer.__dict__[method]
             elif not heard.listeners:

@@ -23,7 +23,7 @@ from keras_attention.distillation.precomputed import INPUTS
 from keras_attention.distillation.precomputed import TARGETS
 from keras_attention.distillation.precomputed import is_precomputed
 from keras_attention.distillation.reader import Reader
-from keras_attention.distillation.reader import teacher_size
+from keras_attention.distillation.reader import check_inputs
 from keras_attention.distillation.schedules import check_weight
 from keras_attention.distillation.schedules import serialize_weight
 from keras_attention.distillation.schedules import weight_at
@@ -336,9 +336,8 @@ class AttentionTransferModel(keras.Model):
 
     def _read_both(self, teacher, pairs, pair_weights):
         """Choose the pairs, and what is read out of both models."""
-        size = None
         if teacher is not None:
-            size = teacher_size(self.student, teacher)
+            check_inputs(self.student, teacher)
         elif self.gradient_transfer:
             raise ValueError(
                 "Gradient-based transfer needs the teacher in every step. "
@@ -362,7 +361,6 @@ class AttentionTransferModel(keras.Model):
             [p.teacher for p in self.pairs],
             *settings,
             logits[1],
-            size,
         )
 
     def _part_names(self):

@@ -120,7 +120,12 @@ def choose_pairs(
             )
         names = _automatic(student, teacher, pairs)
     else:
-        names = [_names(entry) for entry in _listed(pairs)]
+        names = pair_names(pairs)
+        if not names:
+            raise ValueError(
+                "`pairs` must have at least one entry; beta=0 is without "
+                "attention transfer. Received: an empty list"
+            )
     if weights is None:
         weights = [weight for _, _, weight in names]
     if not isinstance(weights, list | tuple) or len(weights) != len(names):
@@ -150,6 +155,21 @@ def choose_pairs(
     return Pairs(found)
 
 
+def pair_names(pairs: Sequence[Any]) -> list[tuple[str, str, float]]:
+    """Return `(student, teacher, weight)` of each entry of a list of pairs.
+
+    Raises:
+        TypeError: if it is no such list.
+    """
+    if not isinstance(pairs, list | tuple | Pairs):
+        raise TypeError(
+            "`pairs` must be None, one of "
+            f"{', '.join(map(repr, CHOICES))}, or a list of layer names or of "
+            f"(student, teacher) names. Received: pairs={pairs!r}"
+        )
+    return [_names(entry) for entry in pairs]
+
+
 def channel_axis(model: Any) -> int:
     """Return the axis of the channels of images inside a model."""
     layers = [layer for _, layer in walk_layers(model)]
@@ -160,17 +180,6 @@ def channel_axis(model: Any) -> int:
     ]
     first = (formats or [keras.config.image_data_format()])[0]
     return 1 if first == "channels_first" else -1
-
-
-def _listed(pairs):
-    if not isinstance(pairs, list | tuple | Pairs) or not pairs:
-        raise TypeError(
-            "`pairs` must be None, one of "
-            f"{', '.join(map(repr, CHOICES))}, or a list of layer names or of "
-            "(student, teacher) names with at least one entry. "
-            f"Received: pairs={pairs!r}"
-        )
-    return pairs
 
 
 def _names(entry):

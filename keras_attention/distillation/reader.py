@@ -23,6 +23,8 @@ from keras_attention.taps import split_tap
 class Reader:
     """Reads the maps and the logits of one model in one pass.
 
+    Images of another size than the model takes are resized for it.
+
     Args:
         model: a built model.
         taps: the taps whose maps are wanted.
@@ -30,8 +32,6 @@ class Reader:
         power: of the map function.
         logits: the tap of the logits; `None` for the outputs; `False` if no
             logits are wanted.
-        size: height and width to which images are resized for the model;
-            `None` to leave them.
     """
 
     def __init__(
@@ -41,14 +41,12 @@ class Reader:
         map_function: str = "sum",
         power: float = 2,
         logits: str | None | bool = False,
-        size: tuple[int, int] | None = None,
     ):
         self.model = model
         self.map_taps = tuple(dict.fromkeys(taps))
         self.map_function = map_function
         self.power = power
         self.logits_tap = logits
-        self.size = size
         self.channel_axis = channel_axis(model)
         self.activations = output_activations(model) if logits is None else {}
 
@@ -120,48 +118,47 @@ class Reader:
         return activation_maps(value, self.map_function, self.power, axis)
 
     def _resized(self, inputs):
-        if self.size is None:
+        shapes = _input_shapes(self.model)
+        if keras.tree.is_nested(inputs) or len(shapes[0]) != 3:
+            return inputs
+        first = self.channel_axis == 1
+        size = shapes[0][1:] if first else shapes[0][:-1]
+        now = inputs.shape[2:] if first else inputs.shape[1:-1]
+        if len(shapes) > 1 or _compatible(now, size):
             return inputs
         return ops.image.resize(
             inputs,
-            self.size,
+            size,
             antialias=True,
-            data_format=(
-                "channels_first" if self.channel_axis == 1 else "channels_last"
-            ),
+            data_format="channels_first" if first else "channels_last",
         )
 
 
-def teacher_size(
-    student: keras.Model, teacher: keras.Model
-) -> tuple[int, int] | None:
-    """Return the size that images must have for the teacher, if another.
+def check_inputs(student: keras.Model, teacher: keras.Model) -> None:
+    """Check that a teacher can be shown what its student is shown.
 
     Raises:
         ValueError: if the two take inputs that no resizing makes equal.
     """
-    shapes = [
-        [
-            tuple(x.shape[1:])
-            for x in keras.tree.flatten(input_tensors(model, known=False))
-        ]
-        for model in (student, teacher)
-    ]
-    if len(shapes[0]) == len(shapes[1]) and all(map(_compatible, *shapes)):
-        return None
+    mine, theirs = _input_shapes(student), _input_shapes(teacher)
+    if len(mine) == len(theirs) and all(map(_compatible, mine, theirs)):
+        return
     axes = {channel_axis(student), channel_axis(teacher)}
-    ranks = [[len(shape) for shape in each] for each in shapes]
-    if len(axes) == 1 and ranks == [[3], [3]]:
-        (mine,), (theirs,) = shapes
-        channels = 0 if axes == {1} else -1
-        if _compatible(mine[channels:][:1], theirs[channels:][:1]):
-            return theirs[1:] if axes == {1} else theirs[:2]
+    if len(axes) == 1 and [*map(len, mine), *map(len, theirs)] == [3, 3]:
+        channel = 0 if axes == {1} else -1
+        if mine[0][channel] == theirs[0][channel]:
+            return
     raise ValueError(
         "The teacher is shown what the student is shown, so both must take "
         "the same inputs; images of one size are resized for a teacher of "
         "another, but not given other channels. Received: a student that "
-        f"takes {shapes[0]} and a teacher that takes {shapes[1]}"
+        f"takes {mine} and a teacher that takes {theirs}"
     )
+
+
+def _input_shapes(model):
+    inputs = keras.tree.flatten(input_tensors(model, known=False))
+    return [tuple(x.shape[1:]) for x in inputs]
 
 
 def _compatible(first, second):
