@@ -1,0 +1,128 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from keras_attention.cli import cli
+from keras_attention.evaluation import Vocabulary
+
+PAIRS = [("dog barks", "dog bark"), ("dogs bark", "dogs barks")]
+
+
+@pytest.fixture
+def files(tmp_path):
+    vocabulary = Vocabulary.from_texts(["dog", "dogs", "bark", "barks"])
+    vocabulary.save(tmp_path / "v.txt")
+    # "barks" is more probable after anything than "bark".
+    model = keras.Sequential(
+        [keras.Input((None,)), keras.layers.Embedding(8, 8)]
+    )
+    model.layers[0].embeddings.assign(np.tile(np.arange(8.0), (8, 1)))
+    model.save(tmp_path / "m.keras")
+    lines = [
+        json.dumps({"sentence_good": g, "sentence_bad": b, "UID": "toy"})
+        for g, b in PAIRS
+    ]
+    (tmp_path / "toy.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def run(folder, *arguments, suite="blimp", data="toy.jsonl"):
+    return CliRunner().invoke(
+        cli,
+        ["evaluate", "--suite", suite, "--data", str(folder / data)]
+        + [str(a) for a in arguments],
+    )
+
+
+@pytest.mark.tensorflow
+def test_a_model_is_scored(files):
+    arguments = ["--model", files / "m.keras", "--tokenizer", files / "v.txt"]
+    result = run(files, *arguments, "--scores", files / "s")
+    assert result.exit_code == 0, result.output
+    assert "50.0% [9.5, 90.5] (1 of 2)" in result.output
+    assert "paradigm toy" in result.output
+    assert len((files / "s").read_text().splitlines()) == 4
+    judged = run(files, "--scores", files / "s")
+    assert "(1 of 2)" in judged.output
+    # As costs the same scores say the opposite.
+    judged = run(files, "--scores", files / "s", "--costs", "--by", "UID")
+    assert judged.exit_code == 1 and "Did you mean" not in judged.output
+    assert "'paradigm'" in judged.output
+    limited = run(files, *arguments, "--limit", 1)
+    assert "1 items" in limited.output and "(1 of 1)" in limited.output
+
+
+@pytest.mark.tensorflow
+def test_unknown_words_are_reported(files):
+    with (files / "toy.jsonl").open("a") as stream:
+        stream.write(
+            '{"sentence_good": "cats bark", "sentence_bad": "x", "UID": "toy"}'
+        )
+    arguments = ["--model", files / "m.keras", "--tokenizer", files / "v.txt"]
+    result = run(files, *arguments)
+    assert result.exit_code == 1
+    assert "toy.jsonl:3" in result.output and "'cats'" in result.output
+    result = run(files, *arguments, "--unknown", "skip")
+    assert "3 items, 1 left out for unknown words" in result.output
+    assert "2 words are unknown to the tokenizer, among them: cats" in (
+        result.output
+    )
+
+
+def test_scores_of_another_system(files):
+    suite = [
+        {
+            "source": "a",
+            "reference": "b",
+            "errors": [
+                {"type": "compound", "contrastive": "c", "distance": 20},
+                {"type": "compound", "contrastive": "d", "distance": 1},
+            ],
+        }
+    ]
+    (files / "l.json").write_text(json.dumps(suite))
+    (files / "costs").write_text("1.0\n2.0\n0.5\n")
+    result = run(
+        files,
+        *("--scores", files / "costs", "--costs"),
+        suite="lingeval97",
+        data="l.json",
+    )
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "distance 1 0.0% [0.0, 79.3] (0 of 1)" in lines
+    assert "distance >15 100.0% [20.7, 100.0] (1 of 1)" in lines
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "Give --model and --tokenizer, or --scores"),
+        (["--model", "m.keras"], "needs --tokenizer"),
+    ],
+)
+def test_missing_options(files, arguments, message):
+    result = run(files, *arguments)
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_a_translation_suite_needs_two_tokenizers(files):
+    (files / "l.json").write_text(
+        '[{"source": "a", "reference": "b", "errors": []}]'
+    )
+    result = run(
+        files,
+        *("--model", "m", "--tokenizer", "t"),
+        suite="lingeval97",
+        data="l.json",
+    )
+    assert result.exit_code == 2 and "--source-tokenizer" in result.output
+
+
+def test_other_line_counts(files):
+    (files / "s").write_text("1\n2\n3\n")
+    result = run(files, "--scores", files / "s")
+    assert result.exit_code == 1 and "with 3 lines" in result.output
