@@ -55,6 +55,8 @@ def randomize(layer, seed=1):
 
 def gradients(model, x):
     """The gradient of the summed squared output to each trainable weight."""
+    if not model.trainable_weights:
+        return []
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

@@ -23,11 +23,13 @@ def relu(x):
 
 
 def build(layer, shape, seed=1):
-    """Build `layer` and draw all of its weights at random.
-
-    Moving variances are drawn positive.
-    """
+    """Build `layer` and draw all of its weights at random."""
     layer.build(shape)
+    return draw_weights(layer, seed)
+
+
+def draw_weights(layer, seed=1):
+    """Draw all weights at random, moving variances positive."""
     generator = np.random.default_rng(seed)
     for variable in layer.variables:
         if not variable.dtype.startswith("float"):
@@ -73,3 +75,33 @@ def numeric_gradient(function, x, dy, step=1e-6):
 def first(x):
     """The channels-first copy of a channels-last image."""
     return np.moveaxis(x, -1, 1)
+
+
+def convolve(x, kernel, dilation=1):
+    """A convolution at stride 1, zeros around: kernel `(K, K, in, out)`."""
+    size = kernel.shape[0]
+    reach = (size - 1) // 2 * dilation
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    height, width = x.shape[1:3]
+    y = 0
+    for row in range(size):
+        for column in range(size):
+            top, left = row * dilation, column * dilation
+            window = padded[:, top : top + height, left : left + width]
+            y = y + window @ kernel[row, column]
+    return y
+
+
+def normalize(x, norm, training=False):
+    """Batch normalization over the last axis by a layer's values."""
+    gamma, beta = numpy(norm.gamma), numpy(norm.beta)
+    mean, variance = numpy(norm.moving_mean), numpy(norm.moving_variance)
+    if training:
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = x.mean(axes), x.var(axes)
+    return (x - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
+
+
+def dense(x, layer):
+    """A dense layer's product and bias, without its activation."""
+    return x @ numpy(layer.kernel) + numpy(layer.bias)
