@@ -7,9 +7,11 @@ from keras_attention.layers import BAM as BAM
 from keras_attention.layers import CBAM as CBAM
 from keras_attention.layers import BlendIn as BlendIn
 from keras_attention.layers import ChannelAttention as ChannelAttention
+from keras_attention.layers import ChannelGSoP as ChannelGSoP
 from keras_attention.layers import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers import CovariancePooling as CovariancePooling
 from keras_attention.layers import DynamicConv1D as DynamicConv1D
 from keras_attention.layers import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
@@ -20,8 +22,11 @@ from keras_attention.layers import (
 from keras_attention.layers import (
     GatedConvolutionBlock as GatedConvolutionBlock,
 )
+from keras_attention.layers import GatherExcite as GatherExcite
+from keras_attention.layers import GSoP as GSoP
 from keras_attention.layers import LightweightConv1D as LightweightConv1D
 from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
+from keras_attention.layers import PositionGSoP as PositionGSoP
 from keras_attention.layers import (
     ScaledDotProductAttention as ScaledDotProductAttention,
 )

@@ -17,15 +17,20 @@ from keras_attention.layers.sequence import (
 from keras_attention.layers.vision import BAM as BAM
 from keras_attention.layers.vision import CBAM as CBAM
 from keras_attention.layers.vision import ChannelAttention as ChannelAttention
+from keras_attention.layers.vision import ChannelGSoP as ChannelGSoP
 from keras_attention.layers.vision import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers.vision import CovariancePooling as CovariancePooling
 from keras_attention.layers.vision import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
 )
 from keras_attention.layers.vision import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers.vision import GatherExcite as GatherExcite
+from keras_attention.layers.vision import GSoP as GSoP
+from keras_attention.layers.vision import PositionGSoP as PositionGSoP
 from keras_attention.layers.vision import SpatialAttention as SpatialAttention
 from keras_attention.layers.vision import (
     SpatialSqueezeExcite as SpatialSqueezeExcite,

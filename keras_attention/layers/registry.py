@@ -16,6 +16,7 @@ from keras_attention.layers.vision.bam import BAM
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.layers.vision.cbam import CBAM
 from keras_attention.layers.vision.channel_attention import ChannelAttention
+from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.concurrent_squeeze_excite import (
     ConcurrentSqueezeExcite,
 )
@@ -25,6 +26,9 @@ from keras_attention.layers.vision.effective_squeeze_excite import (
 from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention,
 )
+from keras_attention.layers.vision.gather_excite import GatherExcite
+from keras_attention.layers.vision.gsop import GSoP
+from keras_attention.layers.vision.position_gsop import PositionGSoP
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite,
@@ -38,12 +42,17 @@ ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
     "bam": BAM,
     "cbam": CBAM,
     "channel_attention": ChannelAttention,
+    "channel_gsop": ChannelGSoP,
     "concurrent_squeeze_excite": ConcurrentSqueezeExcite,
     "scse": ConcurrentSqueezeExcite,
     "effective_squeeze_excite": EffectiveSqueezeExcite,
     "ese": EffectiveSqueezeExcite,
     "efficient_channel_attention": EfficientChannelAttention,
     "eca": EfficientChannelAttention,
+    "gather_excite": GatherExcite,
+    "ge": GatherExcite,
+    "gsop": GSoP,
+    "position_gsop": PositionGSoP,
     "spatial_attention": SpatialAttention,
     "spatial_squeeze_excite": SpatialSqueezeExcite,
     "sse": SpatialSqueezeExcite,

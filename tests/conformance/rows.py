@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+import numpy as np
+
 import keras_attention as ka
 
 IMAGE = (2, 7, 5, 32)
 SEQUENCE = (2, 11, 24)
+SMALL_GSOP = {"reduced_channels": 12, "grid_size": 3}
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Row:
         static_size: the layer needs a known height and width, or length.
         half_tolerance: largest error allowed in half precision, as a part of
             the largest output.
+        output_of_gate: what a gate's layer makes of image and gate, or `None`
+            if its output is no function of the two.
     """
 
     layer: Callable[..., Any]
@@ -35,6 +40,7 @@ class Row:
     variant: str = ""
     static_size: bool = False
     half_tolerance: float = 2e-2
+    output_of_gate: Callable[..., Any] | None = np.multiply
 
     @property
     def is_image(self) -> bool:
@@ -43,6 +49,10 @@ class Row:
     @property
     def name(self) -> str:
         return "-".join(filter(None, (self.layer.__name__, self.variant)))
+
+
+def relu_of_product(x, gate):
+    return np.maximum(x * gate, 0)
 
 
 ROWS = [
@@ -70,8 +80,26 @@ ROWS = [
         {"ratio": 4, "pool_types": ("avg", "max", "lp", "lse")},
         variant="pools",
     ),
+    # Few channels and cells: weights drawn for the defaults' saturate a gate.
+    Row(ka.ChannelGSoP, {"reduced_channels": 12}, half_tolerance=4e-2),
+    Row(
+        ka.ChannelGSoP,
+        {
+            "reduced_channels": 5,
+            "expansion": 3,
+            "strides": 2,
+            "activation": "leaky_relu",
+        },
+        variant="strides",
+    ),
     Row(ka.ConcurrentSqueezeExcite),
     Row(ka.ConcurrentSqueezeExcite, {"combine": "add"}, variant="add"),
+    Row(ka.CovariancePooling, {"reduced_channels": 16}),
+    Row(
+        ka.CovariancePooling,
+        {"reduced_channels": None, "iterations": 3},
+        variant="plain",
+    ),
     Row(ka.EffectiveSqueezeExcite),
     Row(ka.EfficientChannelAttention),
     Row(
@@ -83,6 +111,74 @@ ROWS = [
         ka.EfficientChannelAttention,
         {"padding": "circular", "gamma": 1, "beta": 2},
         variant="circular",
+    ),
+    Row(ka.GatherExcite),
+    Row(ka.GatherExcite, {"extent": 2}, variant="local"),
+    Row(ka.GatherExcite, {"extent": 4}, shape=(2, 8, 4, 6), variant="blocks"),
+    Row(
+        ka.GatherExcite,
+        {"extent": 4, "learned_gather": True},
+        variant="learned",
+    ),
+    Row(
+        ka.GatherExcite,
+        {
+            "extent": 2,
+            "learned_gather": True,
+            "learned_excite": True,
+            "ratio": 4,
+        },
+        variant="plus",
+    ),
+    Row(
+        ka.GatherExcite,
+        {"learned_gather": True},
+        variant="global",
+        static_size=True,
+    ),
+    Row(
+        ka.GatherExcite,
+        {"learned_gather": True, "learned_excite": True, "ratio": 4},
+        variant="global-plus",
+        static_size=True,
+    ),
+    Row(
+        ka.GatherExcite,
+        {"extent": 8, "learned_excite": True, "ratio": 4},
+        variant="excite",
+    ),
+    Row(ka.GSoP, SMALL_GSOP, half_tolerance=4e-2),
+    Row(
+        ka.GSoP,
+        {**SMALL_GSOP, "fusion": "add", "strides": 2},
+        variant="add",
+        half_tolerance=4e-2,
+    ),
+    Row(
+        ka.GSoP,
+        {**SMALL_GSOP, "fusion": "max", "activation": "leaky_relu"},
+        variant="max",
+        half_tolerance=4e-2,
+    ),
+    Row(
+        ka.GSoP,
+        {**SMALL_GSOP, "fusion": "concat"},
+        shape=(2, 7, 5, 128),
+        variant="concat",
+        half_tolerance=4e-2,
+        output_of_gate=None,
+    ),
+    Row(
+        ka.PositionGSoP,
+        {"reduced_channels": 12, "grid_size": 4},
+        half_tolerance=4e-2,
+        output_of_gate=relu_of_product,
+    ),
+    Row(
+        ka.PositionGSoP,
+        {"reduced_channels": 5, "expansion": 3, "grid_size": 2},
+        variant="coarse",
+        output_of_gate=relu_of_product,
     ),
     Row(ka.SpatialAttention),
     Row(

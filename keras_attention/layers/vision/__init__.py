@@ -5,14 +5,27 @@ from keras_attention.layers.vision.cbam import CBAM as CBAM
 from keras_attention.layers.vision.channel_attention import (
     ChannelAttention as ChannelAttention,
 )
+from keras_attention.layers.vision.channel_gsop import (
+    ChannelGSoP as ChannelGSoP,
+)
 from keras_attention.layers.vision.concurrent_squeeze_excite import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
+)
+from keras_attention.layers.vision.covariance_pooling import (
+    CovariancePooling as CovariancePooling,
 )
 from keras_attention.layers.vision.effective_squeeze_excite import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
 )
 from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention as EfficientChannelAttention,
+)
+from keras_attention.layers.vision.gather_excite import (
+    GatherExcite as GatherExcite,
+)
+from keras_attention.layers.vision.gsop import GSoP as GSoP
+from keras_attention.layers.vision.position_gsop import (
+    PositionGSoP as PositionGSoP,
 )
 from keras_attention.layers.vision.spatial_attention import (
     SpatialAttention as SpatialAttention,

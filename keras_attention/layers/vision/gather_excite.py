@@ -1,0 +1,223 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.gather import local_average_pool
+from keras_attention.ops.gather import nearest_resize
+from keras_attention.ops.gather import scale_cells
+from keras_attention.ops.gating import global_average_pool
+from keras_attention.ops.gating import spatial_axes
+from keras_attention.ops.gating import to_channels_last
+from keras_attention.taps import gate_is_tapped
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_reduced_channels
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class GatherExcite(WeightedLayer, BaseGate):
+    """Gather-Excite: a gate per channel and neighbourhood of the image.
+
+    The image is gathered over neighbourhoods of an `extent` e, excited, and
+    spread over the image again by the nearest cell:
+
+        g = gather(x)                                     # [B, h, w, C]
+        s = sigmoid(excite(g)), resized                   # [B, H, W, C]
+        y = x * s
+
+    with h = ceil(H / e), w = ceil(W / e), and h = w = 1 for the global
+    extent. The paper's three kinds are
+
+        θ⁻: no arguments. The gather is an average pooling of size 2 e - 1 at
+            stride e, whose padding does not count, or the global average.
+        θ:  `learned_gather`. Depthwise 3x3 convolutions of stride 2, log2(e)
+            of them, each with a batch normalization, and a ReLU between each
+            two; for the global extent, one depthwise convolution with a
+            kernel of the image's size and a batch normalization.
+        θ⁺: `learned_gather` and `learned_excite`. After a ReLU, excite is the
+            bottleneck of Squeeze-and-Excitation, of `channels // ratio`
+            hidden units, on each cell.
+
+    `learned_excite` alone excites what is gathered without parameters: for
+    the global extent that is Squeeze-and-Excitation.
+
+    Strided convolutions are padded by 1 on each side, for every size. Row
+    `i` takes cell floor(i h / H). In a residual block the layer stands after
+    the last batch normalization and before the addition.
+
+    Args:
+        extent: 2, 4 or 8, or `None` for the whole image.
+        learned_gather: whether the gather has weights.
+        learned_excite: whether the excite has weights.
+        ratio: positive integer; the hidden width of a learned excite is
+            `channels // ratio`.
+        kernel_initializer: initializer of the kernels.
+        **kwargs: `bias_initializer`, `kernel_regularizer`,
+            `bias_regularizer`; `data_format` (`"channels_last"`,
+            `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`); and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: image tensor.
+        training: whether the batch normalizations use the batch.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` for `channels_first`. Batch, height
+        and width may be `None`; height and width not for the learned gather
+        over the whole image.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range;
+            at build, if the learned gather of the global extent is not given
+            height and width, or if `ratio` is larger than the number of
+            channels.
+
+    Reference:
+        Hu et al., Gather-Excite: Exploiting Feature Context in Convolutional
+        Neural Networks, NeurIPS 2018, arXiv:1810.12348, section 3.
+
+    Example:
+
+    >>> layer = keras_attention.GatherExcite(4, learned_gather=True)
+    >>> x = np.ones((2, 7, 5, 16), "float32")
+    >>> tuple(layer(x).shape), tuple(layer.compute_gate(x).shape)
+    ((2, 7, 5, 16), (2, 7, 5, 16))
+    >>> tuple(keras_attention.GatherExcite().compute_gate(x).shape)
+    (2, 1, 1, 16)
+    """
+
+    def __init__(
+        self,
+        extent: int | None = None,
+        learned_gather: bool = False,
+        learned_excite: bool = False,
+        ratio: int = 16,
+        kernel_initializer: Any = "he_normal",
+        **kwargs: Any,
+    ):
+        super().__init__(kernel_initializer=kernel_initializer, **kwargs)
+        self.extent = check_choice("extent", extent, (None, 2, 4, 8))
+        self.learned_gather = check_boolean("learned_gather", learned_gather)
+        self.learned_excite = check_boolean("learned_excite", learned_excite)
+        self.ratio = check_positive_integer("ratio", ratio)
+
+    def build_weights(self, input_shape, channels):
+        if self.learned_gather:
+            self._build_gather(input_shape, channels)
+        if self.learned_excite:
+            units = check_reduced_channels(self, channels)
+            self.reduce = self._dense(units, "relu", "reduce")
+            self.reduce.build((None, None, None, channels))
+            self.expand = self._dense(channels, None, "expand")
+            self.expand.build((None, None, None, units))
+
+    def compute_gate(self, inputs, training=None):
+        gate = self._gate_of_cells(inputs, training)  # [B, h, w, C]
+        if self.extent is not None:
+            rows, columns = spatial_axes(self.data_format)
+            shape = ops.shape(inputs)
+            gate = nearest_resize(gate, shape[rows], shape[columns])
+        first = self.data_format == "channels_first"
+        return ops.moveaxis(gate, -1, 1) if first else gate
+
+    def call(self, inputs, training=None):
+        if gate_is_tapped(self):
+            return super().call(inputs, training=training)
+        # Without a gate of the image's size.
+        gate = self._gate_of_cells(inputs, training)
+        return scale_cells(inputs, gate, self.data_format)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "extent": self.extent,
+            "learned_gather": self.learned_gather,
+            "learned_excite": self.learned_excite,
+            "ratio": self.ratio,
+        }
+
+    def _gate_of_cells(self, inputs, training):
+        gathered = self._gather(inputs, training)  # [B, h, w, C]
+        if self.learned_excite:
+            if self.learned_gather:
+                gathered = ops.relu(gathered)
+            gathered = self.expand(self.reduce(gathered))
+        return ops.sigmoid(gathered)
+
+    def _gather(self, inputs, training):
+        if not self.learned_gather and self.extent is None:
+            mean = global_average_pool(inputs, self.data_format)  # [B, C]
+            return mean[:, None, None, :]
+        x = to_channels_last(inputs, self.data_format)
+        if not self.learned_gather:
+            pooled = local_average_pool(x, self.extent)
+            return ops.cast(pooled, self.compute_dtype)
+        for number, (convolution, norm) in enumerate(
+            zip(self.convolutions, self.norms, strict=True)
+        ):
+            if number > 0:
+                x = ops.relu(x)
+            if self.extent is not None:
+                x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            x = norm(convolution(x), training=training)
+        return x
+
+    def _build_gather(self, input_shape, channels):
+        if self.extent is None:
+            axes = spatial_axes(self.data_format)
+            kernel_size = tuple(input_shape[axis] for axis in axes)
+            if None in kernel_size:
+                raise ValueError(
+                    "GatherExcite's learned gather over the whole image has a "
+                    "kernel of its size, and needs to know height and width. "
+                    f"Received: input_shape={input_shape} for layer "
+                    f"'{self.name}' with extent=None. Define the size of the "
+                    "model's input, or set `extent` to 2, 4 or 8."
+                )
+            self.input_spec = keras.layers.InputSpec(
+                ndim=4, axes=dict(enumerate(input_shape[1:], 1))
+            )
+            count, strides = 1, 1
+        else:
+            kernel_size, strides = (3, 3), 2
+            count = int(math.log2(self.extent))
+        self.convolutions, self.norms = [], []
+        for number in range(1, count + 1):
+            convolution = keras.layers.DepthwiseConv2D(
+                kernel_size,
+                strides,
+                use_bias=False,
+                depthwise_initializer=clone_initializer(
+                    self.kernel_initializer
+                ),
+                depthwise_regularizer=self.kernel_regularizer,
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                name=f"gather{number}",
+            )
+            convolution.build((None, None, None, channels))
+            norm = keras.layers.BatchNormalization(
+                momentum=0.9,
+                epsilon=1e-5,
+                dtype=self.dtype_policy,
+                name=f"gather{number}_norm",
+            )
+            norm.build((None, None, None, channels))
+            self.convolutions.append(convolution)
+            self.norms.append(norm)
+
+    def _dense(self, units, activation, name):
+        return keras.layers.Dense(
+            units, **self.sublayer_arguments(activation=activation, name=name)
+        )
