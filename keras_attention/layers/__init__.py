@@ -7,13 +7,21 @@ from keras_attention.layers.vision import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
 from keras_attention.layers.vision import (
+    CoordinateAttention as CoordinateAttention,
+)
+from keras_attention.layers.vision import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
 )
 from keras_attention.layers.vision import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers.vision import GlobalContext as GlobalContext
+from keras_attention.layers.vision import NonLocal as NonLocal
+from keras_attention.layers.vision import SelectiveKernel as SelectiveKernel
+from keras_attention.layers.vision import SimAM as SimAM
 from keras_attention.layers.vision import SpatialAttention as SpatialAttention
 from keras_attention.layers.vision import (
     SpatialSqueezeExcite as SpatialSqueezeExcite,
 )
 from keras_attention.layers.vision import SqueezeExcite as SqueezeExcite
+from keras_attention.layers.vision import TripletAttention as TripletAttention

@@ -72,6 +72,12 @@ ROWS = [
     ),
     Row(ka.ConcurrentSqueezeExcite),
     Row(ka.ConcurrentSqueezeExcite, {"combine": "add"}, variant="add"),
+    Row(ka.CoordinateAttention),
+    Row(
+        ka.CoordinateAttention,
+        {"ratio": 2, "min_units": 1, "activation": "relu"},
+        variant="relu",
+    ),
     Row(ka.EffectiveSqueezeExcite),
     Row(ka.EfficientChannelAttention),
     Row(
@@ -84,6 +90,41 @@ ROWS = [
         {"padding": "circular", "gamma": 1, "beta": 2},
         variant="circular",
     ),
+    Row(ka.GlobalContext, {"ratio": 4}),
+    Row(
+        ka.GlobalContext,
+        {"ratio": 4, "fusion": "multiply", "output_initializer": "he_normal"},
+        variant="multiply",
+    ),
+    Row(ka.NonLocal),
+    Row(
+        ka.NonLocal,
+        {"mode": "gaussian", "use_scale": True, "sub_sample": False},
+        variant="gaussian",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "dot_product", "reduced_channels": 5},
+        variant="dot_product",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "concatenation", "gamma_initializer": "ones"},
+        variant="concatenation",
+    ),
+    Row(ka.SelectiveKernel),
+    Row(
+        ka.SelectiveKernel,
+        {"filters": 24, "strides": 2, "groups": 8, "ratio": 2, "min_units": 8},
+        variant="strides",
+    ),
+    Row(
+        ka.SelectiveKernel,
+        {"dilations": (1, 3, 2), "groups": 1},
+        variant="branches",
+    ),
+    Row(ka.SimAM),
+    Row(ka.SimAM, {"regularization": 0.1}, variant="regularization"),
     Row(ka.SpatialAttention),
     Row(
         ka.SpatialAttention,
@@ -93,4 +134,10 @@ ROWS = [
     Row(ka.SpatialSqueezeExcite),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
+    Row(ka.TripletAttention),
+    Row(
+        ka.TripletAttention,
+        {"kernel_size": 3, "use_spatial": False},
+        variant="channel",
+    ),
 ]
