@@ -1,12 +1,17 @@
 """Attention mechanisms for Keras models."""
 
+from keras_attention.distillation import (
+    AttentionTransferModel as AttentionTransferModel,
+)
 from keras_attention.layers import BAM as BAM
 from keras_attention.layers import CBAM as CBAM
+from keras_attention.layers import BlendIn as BlendIn
 from keras_attention.layers import ChannelAttention as ChannelAttention
 from keras_attention.layers import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
 from keras_attention.layers import CoordinateAttention as CoordinateAttention
+from keras_attention.layers import DynamicConv1D as DynamicConv1D
 from keras_attention.layers import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
 )
@@ -21,5 +26,20 @@ from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite
 from keras_attention.layers import TripletAttention as TripletAttention
+from keras_attention.layers import (
+    GatedConvolutionBlock as GatedConvolutionBlock,
+)
+from keras_attention.layers import LightweightConv1D as LightweightConv1D
+from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
+from keras_attention.layers import (
+    ScaledDotProductAttention as ScaledDotProductAttention,
+)
+from keras_attention.layers import SpatialAttention as SpatialAttention
+from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
+from keras_attention.layers import SqueezeExcite as SqueezeExcite
+from keras_attention.surgery import attention_sites as attention_sites
+from keras_attention.surgery import insert_attention as insert_attention
+from keras_attention.surgery import insertion_report as insertion_report
+from keras_attention.surgery import remove_attention as remove_attention
 
 __version__ = "0.1.0"

@@ -16,6 +16,7 @@ except ImportError:
     )
 
 from keras_attention import __version__
+from keras_attention.commands.evaluate import evaluate
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -95,6 +96,9 @@ def demo(**options: Any) -> None:
     from keras_attention.demo import run_demo
 
     run_demo(**options, echo=click.echo)
+
+
+cli.add_command(evaluate)
 
 
 def main(run: Callable[[], Any] = cli) -> None:

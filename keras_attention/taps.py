@@ -9,6 +9,7 @@ changed for good. It works in eager code and while a graph is traced, in
 functional, Sequential and subclassed models.
 """
 
+import threading
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ import keras
 
 from keras_attention.validation import nearest
 
+_LOCK = threading.Lock()
+
 
 class TapValues(Mapping):
     """What the taps of one pass have caught, by the name of the tap.
@@ -30,6 +33,10 @@ class TapValues(Mapping):
 
     def __init__(self, taps: Iterable[str]):
         self._calls: dict[str, list] = {tap: [] for tap in taps}
+        self._order: list[tuple[str, Any]] = []
+        # A model may be shared by threads, as by the replicas of a
+        # distribution strategy; each listens to its own calls.
+        self._thread = threading.get_ident()
 
     def __getitem__(self, tap: str) -> Any:
         calls = self._calls[tap]
@@ -49,8 +56,14 @@ class TapValues(Mapping):
         return len(self._calls)
 
     def add(self, tap: str, value: Any) -> None:
-        """Note the value of one call."""
-        self._calls[tap].append(value)
+        """Note the value of one call, if this thread is the listener's."""
+        if threading.get_ident() == self._thread:
+            self._calls[tap].append(value)
+            self._order.append((tap, value))
+
+    def in_order(self) -> list[tuple[str, Any]]:
+        """Return `(tap, value)` of every call, in the order they ended."""
+        return list(self._order)
 
 
 @contextmanager
@@ -193,36 +206,53 @@ def children(layer: Any) -> list[Any]:
 def _listen(layer: Any, tap: str, values: TapValues) -> Iterator[None]:
     kind = split_tap(tap)[1]
     method = "compute_gate" if kind == "gate" else "call"
-    original = getattr(layer, method, None)
-    if original is None or (kind == "scores" and not _gives_scores(layer)):
+    if not hasattr(layer, method) or (
+        kind == "scores" and not _gives_scores(layer)
+    ):
         needed = "`compute_gate`" if kind == "gate" else "attention scores"
         raise ValueError(
             f"The tap '{tap}' asks for the {kind} of a layer that has no "
             f"{needed}. Received: a {type(layer).__name__}. Name a layer "
             f"that has, or leave out ':{kind}' for the layer's output."
         )
-
-    def call(*args, **kwargs):
-        if kind != "scores":
-            output = original(*args, **kwargs)
-            values.add(tap, output)
-            return output
-        asked = kwargs.pop("return_attention_scores", False)
-        outputs = original(*args, return_attention_scores=True, **kwargs)
-        values.add(tap, outputs[1])
-        return outputs if asked else outputs[0]
-
-    # Set past Keras' attribute tracking, and taken away again below: the
-    # class's own method shows through once more.
-    before = layer.__dict__.get(method)
-    layer.__dict__[method] = call
+    listener = (tap, kind, values)
+    with _LOCK:
+        if not hasattr(layer.__dict__.get(method), "listeners"):
+            # Set past Keras' attribute tracking, and taken away again below:
+            # the class's own method shows through once more.
+            layer.__dict__[method] = _heard(layer, method)
+        heard = layer.__dict__[method]
+        heard.listeners.append(listener)
     try:
         yield
     finally:
-        if before is None:
-            del layer.__dict__[method]
+        with _LOCK:
+            heard.listeners.remove(listener)
+            if not heard.listeners and heard.before is None:
+                del layer.__dict__[method]
+            elif not heard.listeners:
+                layer.__dict__[method] = heard.before
+
+
+def _heard(layer: Any, method: str) -> Any:
+    """A stand-in for a layer's method that tells its listeners the result."""
+    original = getattr(layer, method)
+
+    def call(*args, **kwargs):
+        listeners = list(call.listeners)
+        if all(kind != "scores" for _, kind, _ in listeners):
+            output, scores = original(*args, **kwargs), None
         else:
-            layer.__dict__[method] = before
+            asked = kwargs.pop("return_attention_scores", False)
+            outputs = original(*args, return_attention_scores=True, **kwargs)
+            output, scores = outputs if asked else outputs[0], outputs[1]
+        for tap, kind, values in listeners:
+            values.add(tap, scores if kind == "scores" else output)
+        return output
+
+    call.listeners = []
+    call.before = layer.__dict__.get(method)
+    return call
 
 
 def _gives_scores(layer: Any) -> bool:

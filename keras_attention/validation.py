@@ -222,6 +222,42 @@ def check_reduced_channels(layer: Any, channels: int) -> int:
     return channels // layer.ratio
 
 
+def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
+    """Whether a shape broadcasts to a target of as many axes.
+
+    A size that is `None`, on either side, fits.
+    """
+    return all(
+        size in (1, wanted) or size is None or wanted is None
+        for size, wanted in zip(shape, target, strict=True)
+    )
+
+
+def check_sequence_shape(layer: Any, shape: Any) -> int:
+    """Return the number of channels of a `(batch, time, channels)` shape.
+
+    Args:
+        layer: the layer that is built; its `name` is used.
+        shape: the shape of its input.
+
+    Raises:
+        ValueError: if the rank is not 3 or the channels are undefined.
+    """
+    kind = type(layer).__name__
+    if len(shape) != 3:
+        raise ValueError(
+            f"{kind} expects a sequence of rank 3, (batch, time, channels). "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
+        )
+    if shape[-1] is None:
+        raise ValueError(
+            f"{kind} needs a defined number of channels to make its weights. "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'. Give "
+            "the input's last dimension."
+        )
+    return shape[-1]
+
+
 def nearest(value: Any, choices: Iterable[Any]) -> str:
     """Return ` Did you mean 'x'?` for the closest choices, or nothing."""
     close = difflib.get_close_matches(

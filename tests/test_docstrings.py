@@ -12,7 +12,11 @@ import pytest
 
 import keras_attention
 
-PRIVATE = ("keras_attention.cli", "keras_attention.__main__")
+PRIVATE = (
+    "keras_attention.cli",
+    "keras_attention.__main__",
+    "keras_attention.commands.evaluate",
+)
 
 
 def modules():

@@ -23,6 +23,7 @@ LEVELS = [
         "datasets",
     },
     {"demo"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,5 +1,19 @@
 """Every public layer, by the kind of tensor that it takes."""
 
+from keras_attention.layers.blend_in import BlendIn as BlendIn
+from keras_attention.layers.sequence import DynamicConv1D as DynamicConv1D
+from keras_attention.layers.sequence import (
+    GatedConvolutionBlock as GatedConvolutionBlock,
+)
+from keras_attention.layers.sequence import (
+    LightweightConv1D as LightweightConv1D,
+)
+from keras_attention.layers.sequence import (
+    MultiHeadAttention as MultiHeadAttention,
+)
+from keras_attention.layers.sequence import (
+    ScaledDotProductAttention as ScaledDotProductAttention,
+)
 from keras_attention.layers.vision import BAM as BAM
 from keras_attention.layers.vision import CBAM as CBAM
 from keras_attention.layers.vision import ChannelAttention as ChannelAttention

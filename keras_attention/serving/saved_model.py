@@ -4,17 +4,30 @@ import os
 import pathlib
 import shutil
 import uuid
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import keras
 
+from keras_attention.serving.signatures import PredictionSignature
+from keras_attention.serving.signatures import Signature
+from keras_attention.serving.verify import Arrays
+from keras_attention.serving.verify import compare
+from keras_attention.serving.verify import run_signatures
+from keras_attention.serving.warmup import write_warmup
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
+
+DEFAULT = "serving_default"
 
 
 def export_for_serving(
     model: keras.Model,
     directory: str | os.PathLike,
     version: int | None = None,
+    signatures: Mapping[str, Signature] | None = None,
+    warmup: Arrays | Sequence[tuple[str, Arrays]] | None = None,
+    verify: bool = True,
     overwrite: bool = False,
 ) -> pathlib.Path:
     """Write `directory/version/`, the layout that TensorFlow Serving watches.
@@ -25,10 +38,23 @@ def export_for_serving(
     that watches the directory never sees half a model, and a version that is
     there already is not overwritten unless that is asked for.
 
+    Before the rename the export is loaded in a new process by TensorFlow's C
+    API, which is how TensorFlow Serving loads it; every signature is asked
+    there and must answer what the model answers here.
+
     Args:
         model: a functional or Sequential model that has been built.
         directory: the folder of the model's versions; made if missing.
         version: positive integer, or `None` for the next free one.
+        signatures: further signatures by name, such as
+            `{"attention": AttentionSignature(["stage1", "se:gate"])}`. One
+            that is called `"serving_default"` takes the usual one's place.
+        warmup: requests that the server replays when it has loaded the
+            model: the inputs of `serving_default` by name, or a list of
+            `(signature, inputs)`. They also take the place of the random
+            inputs with which the export is verified. Needs
+            tensorflow-serving-api.
+        verify: whether the answers are compared before the rename.
         overwrite: whether a version that is there already is replaced.
 
     Returns:
@@ -36,9 +62,11 @@ def export_for_serving(
 
     Raises:
         TypeError, ValueError: for a model without defined inputs, a version
-            that is no positive integer, or a backend that cannot export.
+            that is no positive integer, a backend that cannot export, or an
+            export that answers otherwise than the model.
         FileExistsError: if the version exists already and `overwrite` is
             false.
+        ImportError: for `warmup` without tensorflow-serving-api.
         OSError: if the directory cannot be written.
 
     Example:
@@ -52,9 +80,13 @@ def export_for_serving(
     '1'
     """
     _check_model(model)
+    signatures = _check_signatures(signatures)
     if version is not None:
         check_positive_integer("version", version)
+    check_boolean("verify", verify)
     check_boolean("overwrite", overwrite)
+    if isinstance(warmup, Mapping):
+        warmup = [(DEFAULT, warmup)]
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and not overwrite:
@@ -62,7 +94,11 @@ def export_for_serving(
     # Not a number: TensorFlow Serving passes over it.
     beside = directory / f".writing-{uuid.uuid4().hex}"
     try:
-        _write(model, beside)
+        _write(model, signatures, beside)
+        if warmup is not None:
+            write_warmup(beside, warmup, model.name)
+        if verify:
+            _verify(model, signatures, warmup or [], beside)
         if overwrite and version is not None:
             return _replace(beside, directory / str(version))
         return _rename(beside, directory, version)
@@ -93,41 +129,56 @@ def _check_model(model):
         )
 
 
-def _write(model, path):
-    import tensorflow as tf
+def _check_signatures(signatures):
+    """Return the signatures, the usual one among them."""
+    signatures = {DEFAULT: PredictionSignature(), **(signatures or {})}
+    for name, signature in signatures.items():
+        if not isinstance(name, str) or not isinstance(signature, Signature):
+            raise TypeError(
+                "`signatures` must map names to objects such as "
+                "AttentionSignature, ImageBytesSignature or TextSignature. "
+                f"Received: {name!r}: {signature!r}"
+            )
+    return signatures
 
-    signature = [
-        tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
-        for tensor in model.inputs
-    ]
 
-    # A Sequential model has one input, and no `input` before its first call.
-    sequential = isinstance(model, keras.Sequential)
-    structure = model.inputs[0] if sequential else model.input
-
-    def serve(*tensors):
-        inputs = keras.tree.pack_sequence_as(structure, tensors)
-        outputs = model(inputs, training=False)
-        if isinstance(outputs, dict):
-            return outputs
-        return dict(
-            zip(output_names(model), keras.tree.flatten(outputs), strict=True)
-        )
-
+def _write(model, signatures, path):
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    for name, signature in signatures.items():
+        for part in signature.tracked():
+            archive.track(part)
+        archive.add_endpoint(
+            name,
+            signature.function(model),
+            input_signature=signature.inputs(model),
+        )
     archive.write_out(str(path), verbose=False)
 
 
-def output_names(model: keras.Model) -> list[str]:
-    """The names of a model's outputs: those of the layers that give them."""
-    names = []
-    for tensor in model.outputs:
-        name = tensor._keras_history.operation.name
-        count = sum(other.split("_output_")[0] == name for other in names)
-        names.append(f"{name}_output_{count}" if count else name)
-    return names
+def _verify(model, signatures, warmup, path):
+    """Compare every signature's answers with what its function gives here."""
+    calls = list(warmup)
+    asked = {name for name, _ in calls}
+    for name, signature in signatures.items():
+        if name not in asked:
+            calls.append((name, signature.example(model)))
+    expected = []
+    for name, inputs in calls:
+        function = signatures[name].function(model)
+        tensors = [inputs[spec.name] for spec in signatures[name].inputs(model)]
+        try:
+            answer = function(*map(keras.ops.convert_to_tensor, tensors))
+        except Exception as error:
+            raise ValueError(
+                f"The model '{model.name}' does not run on the example with "
+                f"which its signature '{name}' is verified: {error} Give real "
+                "inputs as `warmup`, or `verify=False`."
+            ) from error
+        expected.append(answer)
+    answers = run_signatures(path, calls)
+    for (name, _), answer, value in zip(calls, answers, expected, strict=True):
+        compare(answer, value, f"signature '{name}'")
 
 
 def _check_free(directory, version):

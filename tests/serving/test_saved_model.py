@@ -68,14 +68,6 @@ def test_answers_without_this_package(tmp_path, small):
     assert result.returncode == 0, result.stderr
 
 
-def test_outputs_of_one_layer_have_names_of_their_own():
-    inputs = keras.Input((4,), name="x")
-    dense = keras.layers.Dense(4, name="dense")
-    once = dense(inputs)
-    twice = keras.Model(inputs, [once, dense(once), inputs])
-    assert saved_model.output_names(twice) == ["dense", "dense_output_1", "x"]
-
-
 def test_next_free_version(tmp_path, small):
     assert export_for_serving(small, tmp_path).name == "1"
     assert export_for_serving(small, tmp_path, version=7).name == "7"
@@ -113,7 +105,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     export_for_serving(small, tmp_path, version=3)
     before = contents(tmp_path)
 
-    def write(model, path):
+    def write(model, signatures, path):
         path.mkdir()
         (path / "saved_model.pb").write_text("half")
         raise OSError("No space left on device")
@@ -148,8 +140,8 @@ def test_a_rename_that_fails_puts_the_old_version_back(
 def test_half_a_model_is_never_under_a_version(tmp_path, small, monkeypatch):
     seen, write = [], saved_model._write
 
-    def watched(model, path):
-        write(model, path)
+    def watched(model, signatures, path):
+        write(model, signatures, path)
         seen.extend(os.listdir(tmp_path))
 
     monkeypatch.setattr(saved_model, "_write", watched)
@@ -160,8 +152,8 @@ def test_half_a_model_is_never_under_a_version(tmp_path, small, monkeypatch):
 def test_a_version_made_meanwhile_is_kept(tmp_path, small, monkeypatch):
     write = saved_model._write
 
-    def racing(model, path):
-        write(model, path)
+    def racing(model, signatures, path):
+        write(model, signatures, path)
         (tmp_path / "1").mkdir()
         (tmp_path / "1" / "other").write_text("kept")
 
@@ -177,6 +169,36 @@ def test_a_folder_that_cannot_be_made(tmp_path, small):
         export_for_serving(small, tmp_path / "file" / "models")
 
 
+def test_an_export_that_answers_otherwise_is_not_published(tmp_path):
+    """An operation that only behaves so in this process."""
+
+    @keras.saving.register_keras_serializable("test")
+    class InThisProcess(keras.layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            return x + (1.0 if tf.executing_eagerly() else 2.0)
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape, x.dtype)
+
+    inputs = keras.Input((4,), name="features")
+    lying = keras.Model(inputs, InThisProcess(name="lies")(inputs))
+    with pytest.raises(ValueError, match=r"'lies'.*differs by up to 1"):
+        export_for_serving(lying, tmp_path)
+    assert not os.listdir(tmp_path)
+    assert export_for_serving(lying, tmp_path, verify=False).exists()
+
+
+def test_a_model_that_needs_real_inputs_says_so(tmp_path):
+    inputs = keras.Input((None,), name="tokens", dtype="int32")
+    x = keras.layers.Embedding(8, 4)(inputs)
+    x = keras.layers.Conv1D(2, 40, name="wide")(x)
+    model = keras.Model(inputs, x)
+    with pytest.raises(ValueError, match="verify=False"):
+        export_for_serving(model, tmp_path)
+
+
 def test_bad_arguments(tmp_path, small):
     class Subclassed(keras.Model):
         def call(self, x):
@@ -188,6 +210,10 @@ def test_bad_arguments(tmp_path, small):
         export_for_serving(Subclassed(), tmp_path)
     with pytest.raises(ValueError, match="version=0"):
         export_for_serving(small, tmp_path, version=0)
+    with pytest.raises(TypeError, match="AttentionSignature"):
+        export_for_serving(small, tmp_path, signatures={"a": "stage1"})
+    with pytest.raises(TypeError, match="verify"):
+        export_for_serving(small, tmp_path, verify=1)
     with pytest.raises(TypeError, match="overwrite"):
         export_for_serving(small, tmp_path, overwrite=1)
     assert not os.listdir(tmp_path)

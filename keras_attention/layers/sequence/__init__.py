@@ -1,1 +1,17 @@
 """Layers that take a sequence."""
+
+from keras_attention.layers.sequence.dynamic_conv_1d import (
+    DynamicConv1D as DynamicConv1D,
+)
+from keras_attention.layers.sequence.gated_convolution_block import (
+    GatedConvolutionBlock as GatedConvolutionBlock,
+)
+from keras_attention.layers.sequence.lightweight_conv_1d import (
+    LightweightConv1D as LightweightConv1D,
+)
+from keras_attention.layers.sequence.multi_head_attention import (
+    MultiHeadAttention as MultiHeadAttention,
+)
+from keras_attention.layers.sequence.scaled_dot_product_attention import (
+    ScaledDotProductAttention as ScaledDotProductAttention,
+)

@@ -1,0 +1,532 @@
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
+from keras_attention.distillation.backend import replica_count
+from keras_attention.distillation.backend import value_and_input_gradient
+from keras_attention.distillation.backend import watched
+from keras_attention.distillation.finite_loss import FiniteLoss
+from keras_attention.distillation.logits import output_masks
+from keras_attention.distillation.losses import REDUCTIONS
+from keras_attention.distillation.losses import gradient_distance
+from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.pairs import Pairs
+from keras_attention.distillation.pairs import channel_axis
+from keras_attention.distillation.pairs import choose_pairs
+from keras_attention.distillation.precomputed import INPUTS
+from keras_attention.distillation.precomputed import TARGETS
+from keras_attention.distillation.precomputed import is_precomputed
+from keras_attention.distillation.reader import Reader
+from keras_attention.distillation.reader import teacher_size
+from keras_attention.distillation.schedules import check_weight
+from keras_attention.distillation.schedules import serialize_weight
+from keras_attention.distillation.schedules import weight_at
+from keras_attention.distillation.step import Step
+from keras_attention.distillation.transfer import distillation_part
+from keras_attention.distillation.transfer import example_weights
+from keras_attention.distillation.transfer import maps_distance
+from keras_attention.distillation.transfer import sum_of_losses
+from keras_attention.distillation.transfer import target
+from keras_attention.taps import record_taps
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_number
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class AttentionTransferModel(keras.Model):
+    """Trains a student to have its teacher's attention maps.
+
+    `compile`, `fit`, `evaluate` and `predict` are those of the student; `fit`
+    adds to its loss
+
+        (1 - alpha) labels + alpha T² KL(teacher || student) + beta attention
+
+    where `attention` is the sum over pairs of layers of the distance between
+    the maps of the student and of the teacher. A map is the sum over channels
+    of the squared activations, flattened and scaled to length 1 for each
+    example. Regularization losses and `add_loss` are added whole.
+
+    One step runs the teacher once, in inference mode and outside the tape,
+    and the student once. The teacher and everything else that is the caller's
+    stays as it is, but for the student's weights. `evaluate` and `predict`
+    run the student alone, and `student` is an ordinary model to save and
+    export.
+
+    What `beta` multiplies. With `reduction="mean"`, the authors' code and the
+    default, it is the mean over positions of the squared difference of two
+    maps of length 1, a small number: at most 2 divided by the positions, so
+    0.002 for a map of 32 x 32. Hence 1e3. With `"sum"` it is between 0 and 2
+    for every size of map: about `1e3 / positions` does the same for one map.
+    With `"paper"` it is half the length of the difference, equation 2 with
+    its factor 1/2: between 0 and 1. The paper's text says 0.1 and means
+    1e3 divided by the positions and the batch.
+
+    A sample weight, one for each example, or a class weight, counts in every
+    part of the loss.
+
+    Args:
+        student: a built model, to be trained.
+        teacher: a built model that takes the same inputs; images of another
+            size are resized for it. `None` to train with data of
+            `precompute_teacher`.
+        pairs: which layers are compared. `"blocks"`: all residual blocks of
+            two networks of the same depth. `"groups"`: the ends of each
+            resolution. `None`: blocks if the depths agree, else groups.
+            `"scores"`: the scores of all attention layers. Or a list of
+            names and of `(student, teacher)` names; `"backbone/stage2"` is a
+            layer of a nested model, `"attention:scores"` are the scores of an
+            attention layer. The attribute `pairs` shows the choice as a table.
+        beta: weight of the attention maps: a number, or a learning rate
+            schedule, called with the optimizer's iterations. The paper lets
+            it decay where it is used with distillation.
+        power: p of the map function |A|^p, at least 1.
+        map_function: `"sum"` or `"max"` over channels.
+        reduction: `"mean"`, `"sum"` or `"paper"`; see above.
+        pair_weights: a factor for each pair; `None` for 1.
+        alpha: weight of the teacher's outputs, between 0 and 1, or a
+            schedule. 0 is attention transfer alone; Hinton's distillation
+            takes 0.9.
+        temperature: T of the softened outputs.
+        logits: which outputs are softened: `None` for the models' outputs,
+            where those of a softmax are taken back to logits by a logarithm;
+            or the name, or `(student, teacher)` names, of layers that have
+            the logits.
+        gradient_transfer: weight of half the distance between the gradients
+            of both models' losses at the inputs; needs labels, one output,
+            and a second-order gradient.
+        symmetry: weight of half the distance between the gradient of the
+            student's loss at an image and the flipped gradient at the flipped
+            image. It runs the student once more, without effect on its
+            state.
+        **kwargs: `name`, `dtype`. The dtype policy is the student's unless
+            given.
+
+    Raises:
+        TypeError, ValueError: for arguments of the wrong type or range,
+            models that are not built, that take other inputs or share no
+            resolution, and layers that do not exist.
+
+    Reference:
+        Zagoruyko and Komodakis, Paying More Attention to Attention: Improving
+        the Performance of Convolutional Neural Networks via Attention
+        Transfer, ICLR 2017, arXiv:1612.03928; Hinton et al., Distilling the
+        Knowledge in a Neural Network, 2015, arXiv:1503.02531.
+
+    Example:
+
+    >>> from keras_attention.models import WideResNet
+    >>> teacher = WideResNet(16, 2, input_shape=(8, 8, 1))
+    >>> student = WideResNet(10, 1, input_shape=(8, 8, 1))
+    >>> model = keras_attention.AttentionTransferModel(student, teacher)
+    >>> model.pairs
+    student  map  teacher  map  weight
+    stage1   8×8  stage1   8×8  1
+    stage2   4×4  stage2   4×4  1
+    stage3   2×2  stage3   2×2  1
+    >>> model.compile("sgd", loss="sparse_categorical_crossentropy")
+    >>> x, y = np.ones((4, 8, 8, 1), "float32"), np.zeros(4, "int32")
+    >>> history = model.fit(x, y, verbose=0).history
+    >>> sorted(history)  # doctest: +NORMALIZE_WHITESPACE
+    ['attention/stage1', 'attention/stage2', 'attention/stage3',
+     'attention_loss', 'label_loss', 'loss']
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: keras.Model | None = None,
+        pairs: str | Sequence[Any] | None = None,
+        beta: float | keras.optimizers.schedules.LearningRateSchedule = 1e3,
+        power: float = 2,
+        map_function: str = "sum",
+        reduction: str = "mean",
+        pair_weights: Sequence[float] | None = None,
+        alpha: float | keras.optimizers.schedules.LearningRateSchedule = 0.0,
+        temperature: float = 4.0,
+        logits: str | Sequence[str] | None = None,
+        gradient_transfer: float = 0.0,
+        symmetry: float = 0.0,
+        **kwargs: Any,
+    ):
+        _check_models(student, teacher)
+        kwargs.setdefault("dtype", _training_policy(student))
+        super().__init__(autocast=False, **kwargs)
+        self.student = student
+        self.beta = check_weight("beta", beta)
+        self.power = check_number("power", power, 1)
+        self.map_function = check_choice(
+            "map_function", map_function, MAP_FUNCTIONS
+        )
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
+        self.alpha = check_weight("alpha", alpha, 1)
+        self.temperature = check_number(
+            "temperature", temperature, 0, exclusive_minimum=True
+        )
+        self.logits = _check_logits(logits)
+        self.gradient_transfer = check_number(
+            "gradient_transfer", gradient_transfer, 0
+        )
+        self.symmetry = check_number("symmetry", symmetry, 0)
+        self._read_both(teacher, pairs, pair_weights)
+        self._part_trackers = {
+            name: keras.metrics.Mean(name=name) for name in self._part_names()
+        }
+        self._steps = threading.local()
+        # Built by the caller: without this, a loaded model would lose its
+        # optimizer's state.
+        self.built = True
+
+    @property
+    def teacher(self) -> keras.Model | None:
+        """The teacher. It is no part of this model: nothing trains it."""
+        return self._teacher_reader and self._teacher_reader.model
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of layers whose maps are compared."""
+        return self._pairs
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the student's outputs."""
+        return self.student.output_names
+
+    @property
+    def non_trainable_variables(self) -> list:
+        """Those of the student, and all of the teacher's."""
+        mine = super().non_trainable_variables
+        if self.teacher is None:
+            return mine
+        known = {id(v) for v in self.variables}
+        return mine + [v for v in self.teacher.variables if id(v) not in known]
+
+    def call(self, inputs, training=None):
+        if is_precomputed(inputs):
+            inputs = inputs[INPUTS]
+        return self.student(inputs, training=training)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        **kwargs,
+    ):
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(FiniteLoss())
+        else:
+            callbacks = [FiniteLoss(), *keras.tree.flatten(callbacks or [])]
+        return super().fit(
+            x, y, batch_size, epochs, verbose, callbacks, **kwargs
+        )
+
+    def train_step(self, *arguments):
+        """Take one step: `train_step(data)`, on JAX `(state, data)`."""
+        *state, data = arguments
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        with ExitStack() as stack:
+            step = self._begin(state, x, y)
+            if self.gradient_transfer or self.symmetry:
+                x, step.gradient = stack.enter_context(watched(x))
+                data = keras.utils.pack_x_y_sample_weight(x, y, weight)
+            step.values = stack.enter_context(
+                record_taps(self.student, self._student_reader.taps)
+            )
+            # Each replica of a strategy runs this in a thread of its own.
+            self._steps.now = step
+            stack.callback(setattr, self._steps, "now", None)
+            return super().train_step(*state, data)
+
+    def stateless_call(self, trainable, non_trainable, x, *args, **kwargs):
+        """Call on JAX; note how gradients at the inputs are had from it."""
+        step = self._step()
+        call = super().stateless_call
+        if step is None or not (self.gradient_transfer or self.symmetry):
+            return call(trainable, non_trainable, x, *args, **kwargs)
+        import jax
+
+        def forward(x):
+            outputs, *others = call(
+                trainable, non_trainable, x, *args, **kwargs
+            )
+            return outputs, (others, dict(step.values))
+
+        outputs, pull_back, (others, values) = jax.vjp(forward, x, has_aux=True)
+        step.pull_back = lambda gradient: pull_back(gradient)[0]
+        step.values = values
+        return outputs, *others
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        step = self._step()
+        labelled = y is not None and self._compile_loss is not None
+        total = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        if labelled:
+            labels = self._compile_loss(y, y_pred, sample_weight)
+            total.append(labels if step is None else (1 - step.alpha) * labels)
+        if step is not None:
+            replicas = replica_count()
+            if labelled:
+                # Keras has divided it among the replicas.
+                step.parts["label_loss"] = labels * replicas
+            own = self._transfer(step, x, y, y_pred, sample_weight)
+            total.append(own / replicas)
+            self._track(step.parts, x)
+        return sum(total) if total else ops.zeros(())
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        step = self._step()
+        if y is None:
+            results = self.get_metrics_result()
+        else:
+            results = super().compute_metrics(x, y, y_pred, sample_weight)
+        shown = {} if step is None else step.parts
+        return {
+            name: value
+            for name, value in results.items()
+            if name in shown or name not in self._part_trackers
+        }
+
+    def get_metrics_result(self):
+        metrics = self._compile_metrics
+        if metrics is None or metrics.built:
+            return super().get_metrics_result()
+        # Without labels, the metrics of `compile` are never built.
+        return {m.name: m.result() for m in self.metrics if m is not metrics}
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        pairs = [[pair.student, pair.teacher] for pair in self.pairs]
+        return {
+            **super().get_config(),
+            "student": serialize(self.student),
+            "teacher": serialize(self.teacher),
+            "pairs": pairs or None,
+            "beta": serialize_weight(self.beta),
+            "power": self.power,
+            "map_function": self.map_function,
+            "reduction": self.reduction,
+            "pair_weights": [p.weight for p in self.pairs] or None,
+            "alpha": serialize_weight(self.alpha),
+            "temperature": self.temperature,
+            "logits": self.logits,
+            "gradient_transfer": self.gradient_transfer,
+            "symmetry": self.symmetry,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        models = {
+            name: keras.saving.deserialize_keras_object(
+                config[name], custom_objects
+            )
+            for name in ("student", "teacher")
+        }
+        return cls(**{**config, **models})
+
+    def _read_both(self, teacher, pairs, pair_weights):
+        """Choose the pairs, and what is read out of both models."""
+        size = None
+        if teacher is not None:
+            size = teacher_size(self.student, teacher)
+        elif self.gradient_transfer:
+            raise ValueError(
+                "Gradient-based transfer needs the teacher in every step. "
+                f"Received: gradient_transfer={self.gradient_transfer} with "
+                "teacher=None"
+            )
+        self._pairs = Pairs(())
+        if self.beta != 0.0:
+            self._pairs = choose_pairs(
+                self.student, teacher, pairs, pair_weights
+            )
+        logits = (False, False)
+        if self.alpha != 0.0:
+            logits = self.logits or (None, None)
+        settings = self.map_function, self.power
+        self._student_reader = Reader(
+            self.student, [p.student for p in self.pairs], *settings, logits[0]
+        )
+        self._teacher_reader = teacher and Reader(
+            teacher,
+            [p.teacher for p in self.pairs],
+            *settings,
+            logits[1],
+            size,
+        )
+
+    def _part_names(self):
+        names = ["label_loss"]
+        if self.alpha != 0.0:
+            names.append("distillation_loss")
+        if self.pairs:
+            names += ["attention_loss", *map(self._pair_name, self.pairs)]
+        if self.gradient_transfer:
+            names.append("gradient_loss")
+        if self.symmetry:
+            names.append("symmetry_loss")
+        return names
+
+    def _pair_name(self, pair):
+        alone = [p.student for p in self.pairs].count(pair.student) == 1
+        return f"attention/{pair.student}" + (
+            "" if alone else f"<{pair.teacher}"
+        )
+
+    def _step(self):
+        return getattr(self._steps, "now", None)
+
+    def _begin(self, state, x, y):
+        """Weigh the parts and run the teacher, before the student runs."""
+        mapping = []
+        if state:  # On JAX, variables have no values of their own in a step.
+            (trainable, non_trainable, optimizer, _), *_ = state
+            mapping += zip(self.trainable_variables, trainable, strict=True)
+            mapping += zip(
+                self.non_trainable_variables, non_trainable, strict=True
+            )
+            mapping += zip(self.optimizer.variables, optimizer, strict=True)
+        with keras.StatelessScope(state_mapping=mapping):
+            iterations = self.optimizer.iterations
+            return Step(
+                alpha=weight_at(self.alpha, iterations),
+                beta=weight_at(self.beta, iterations),
+                targets=self._targets(x, y),
+            )
+
+    def _targets(self, x, y):
+        if is_precomputed(x):
+            return x[TARGETS]
+        reader = self._teacher_reader
+        if reader is not None:
+            loss = None
+            if self.gradient_transfer:
+                loss = partial(sum_of_losses, self.loss, y)
+            return reader.read(x, loss)
+        if self.pairs or self.alpha != 0.0:
+            raise ValueError(
+                "Without a teacher, training needs data that carry what the "
+                "teacher said about them. Received: teacher=None and data "
+                "that do not. Take those of `precompute_teacher`."
+            )
+        return {}
+
+    def _transfer(self, step, x, y, y_pred, sample_weight):
+        """Sum up what the teacher adds to the loss; note each part."""
+        weights = example_weights(sample_weight)
+        reader, parts, total = self._student_reader, step.parts, 0.0
+        if self.alpha != 0.0:
+            logits = reader.logits(y_pred, step.values)
+            masks = None
+            if self.logits is None:
+                masks = output_masks(y_pred)
+            parts["distillation_loss"] = distillation_part(
+                logits, step.targets, self.temperature, weights, masks
+            )
+            total += step.alpha * parts["distillation_loss"]
+        if self.pairs:
+            maps, attention = reader.maps(step.values), 0.0
+            for pair in self.pairs:
+                distance = maps_distance(
+                    maps[reader.map_name(pair.student)],
+                    target(step.targets, reader.map_name(pair.teacher)),
+                    self.reduction,
+                )
+                part = weighted_mean(distance, weights)
+                parts[self._pair_name(pair)] = part
+                attention += pair.weight * part
+            parts["attention_loss"] = attention
+            total += step.beta * attention
+        if self.gradient_transfer or self.symmetry:
+            total += self._gradients(step, x, y, y_pred, weights)
+        return total
+
+    def _gradients(self, step, x, y, y_pred, weights):
+        """Compare gradients of the labels' loss at the inputs."""
+        loss = partial(sum_of_losses, self.loss, y)
+        if step.pull_back is None:
+            here = step.gradient(loss(y_pred))
+        else:
+            at_output, _ = value_and_input_gradient(
+                lambda outputs: (loss(outputs), None), y_pred
+            )
+            here = step.pull_back(at_output)
+        total = 0.0
+        if self.gradient_transfer:
+            there = target(step.targets, "input gradient")
+            part = weighted_mean(gradient_distance(here, there), weights)
+            step.parts["gradient_loss"] = part
+            total += self.gradient_transfer * part
+        if self.symmetry:
+            width = -1 if channel_axis(self.student) == 1 else -2
+            # A second pass, whose batch statistics and random state are
+            # dropped.
+            mapping = [(v, v.value) for v in self.student.variables]
+            with keras.StatelessScope(state_mapping=mapping):
+                there, _ = value_and_input_gradient(
+                    lambda x: (loss(self.student(x, training=True)), None),
+                    ops.flip(x, width),
+                )
+            distance = gradient_distance(here, ops.flip(there, width))
+            step.parts["symmetry_loss"] = weighted_mean(distance, weights)
+            total += self.symmetry * step.parts["symmetry_loss"]
+        return total
+
+    def _track(self, parts, x):
+        """Note the parts as Keras notes the whole loss."""
+        examples = ops.shape(keras.tree.flatten(x)[0])[0]
+        for name, value in parts.items():
+            self._part_trackers[name].update_state(
+                ops.stop_gradient(value), sample_weight=examples
+            )
+
+
+def _check_models(student, teacher):
+    for name, model in (("student", student), ("teacher", teacher)):
+        if name == "teacher" and model is None:
+            continue
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"`{name}` must be a Keras model. "
+                f"Received: {name}={model!r} (of type {type(model).__name__})"
+            )
+    if student is teacher:
+        raise ValueError(
+            "`student` and `teacher` must be two models. Received: one model "
+            f"as both, '{student.name}'. `keras.models.clone_model` copies it."
+        )
+
+
+def _training_policy(student):
+    """The policy that `compile` looks at to decide on loss scaling."""
+    policies = [student.dtype_policy]
+    policies += [layer.dtype_policy for layer in student._flatten_layers()]
+    scaled = [policy for policy in policies if policy.name == "mixed_float16"]
+    return (scaled or policies)[0]
+
+
+def _check_logits(logits):
+    if logits is None:
+        return None
+    if isinstance(logits, str):
+        return (logits, logits)
+    if (
+        isinstance(logits, list | tuple)
+        and len(logits) == 2
+        and all(isinstance(name, str) for name in logits)
+    ):
+        return tuple(logits)
+    raise TypeError(
+        "`logits` must be None, the name of a layer that has the logits, or a "
+        f"(student, teacher) pair of names. Received: logits={logits!r}"
+    )

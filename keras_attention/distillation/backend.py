@@ -1,0 +1,92 @@
+"""What Keras has no backend-neutral word for: gradients and replicas."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+
+def replica_count() -> int:
+    """Return how many replicas share one step's batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+@contextmanager
+def no_gradient() -> Iterator[None]:
+    """Keep what is computed inside out of gradients, where that saves work."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
+
+
+def value_and_input_gradient(
+    function: Callable[[Any], tuple[Any, Any]], inputs: Any
+) -> tuple[Any, Any]:
+    """Return the gradient of a function at its input, and what else it gives.
+
+    Args:
+        function: maps `inputs` to `(scalar, anything)`; called once.
+        inputs: one tensor of floats.
+
+    Returns:
+        `(gradient, anything)`. The gradient can be differentiated again.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function, has_aux=True)(inputs)
+    if backend == "torch":
+        import torch
+
+        with torch.enable_grad():
+            inputs = inputs.detach().requires_grad_(True)
+            value, others = function(inputs)
+            (gradient,) = torch.autograd.grad(value, inputs, create_graph=True)
+        return gradient, others
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value, others = function(inputs)
+    return tape.gradient(value, inputs), others
+
+
+@contextmanager
+def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
+    """Watch an input while a model is called inside the body.
+
+    Yields:
+        `(inputs, gradient)`: the tensor to call the model with, and the
+        function that turns a scalar into its gradient at it. On JAX it is
+        `None`: gradients belong to functions there.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        yield inputs, None
+    elif backend == "torch":
+        import torch
+
+        inputs = inputs.detach().requires_grad_(True)
+        yield (
+            inputs,
+            lambda value: torch.autograd.grad(value, inputs, create_graph=True)[
+                0
+            ],
+        )
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            yield inputs, lambda value: tape.gradient(value, inputs)

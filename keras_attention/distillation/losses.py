@@ -1,0 +1,94 @@
+"""The distances of attention transfer and distillation, one an example."""
+
+from keras import ops
+
+from keras_attention.ops.gating import widen
+
+REDUCTIONS = ("mean", "sum", "paper")
+EPSILON = 1e-12
+
+
+def attention_distance(student, teacher, reduction: str = "mean"):
+    """The distance of unit maps: `(B, M, P)` twice to `(B,)`.
+
+    `"mean"`: the mean over positions of the squared difference, as in the
+    authors' code. `"sum"`: their sum, 2 - 2 cos, which is between 0 and 2 and
+    does not depend on the number of positions. `"paper"`: half the length of
+    the difference, equation 2 with its factor 1/2. Where an example has
+    several maps, their distances are averaged.
+    """
+    square = ops.square(student - teacher)
+    if reduction == "mean":
+        distance = ops.mean(square, axis=-1)
+    elif reduction == "sum":
+        distance = ops.sum(square, axis=-1)
+    else:
+        distance = half_length(square)
+    return ops.mean(distance, axis=-1)
+
+
+def distillation_distance(student, teacher, temperature: float = 4.0):
+    """T² KL(teacher || student) of the softened outputs.
+
+    Args:
+        student: logits `(..., classes)`, or logarithms of probabilities,
+            which differ from logits by what the softmax takes away again.
+        teacher: the same of the teacher.
+        temperature: T, that divides both.
+
+    Returns:
+        `(...)`, without the classes.
+    """
+    student = ops.log_softmax(widen(student) / temperature, axis=-1)
+    teacher = ops.log_softmax(widen(teacher) / temperature, axis=-1)
+    difference = ops.exp(teacher) * (teacher - student)
+    return temperature**2 * ops.sum(difference, axis=-1)
+
+
+def gradient_distance(student, teacher):
+    """Half the length of the difference: `(B, ...)` twice to `(B,)`."""
+    difference = widen(student) - widen(teacher)
+    flat = ops.reshape(difference, (ops.shape(difference)[0], -1))
+    return half_length(ops.square(flat))
+
+
+def half_length(squares):
+    """Half the root of the sum over the last axis.
+
+    Epsilon inside the root makes the gradient at zero finite, and is taken
+    off again: zero stays zero.
+    """
+    total = ops.sum(squares, axis=-1)
+    return 0.5 * (ops.sqrt(total + EPSILON) - EPSILON**0.5)
+
+
+def weighted_mean(values, weights=None, mask=None):
+    """The mean of `values`, weighted and masked as Keras weights losses.
+
+    Args:
+        values: `(B, ...)`.
+        weights: `None`, or weights of the leading axes of `values`; the sum
+            is divided by the number of values, not by that of the weights.
+        mask: `None`, or booleans of the leading axes: what is false neither
+            adds to the sum nor to the number.
+    """
+    count = None
+    if mask is not None:
+        mask = ops.cast(_aligned(mask, values), values.dtype)
+        mask = ops.broadcast_to(mask, ops.shape(values))
+        count = ops.sum(mask)
+        values = values * mask
+    if weights is not None:
+        weights = ops.cast(weights, values.dtype)
+        values = values * _aligned(weights, values)
+    if count is None:
+        return ops.mean(values)
+    return ops.sum(values) / ops.maximum(count, 1)
+
+
+def _aligned(weights, values):
+    missing = len(values.shape) - len(weights.shape)
+    if missing < 0:  # (B, 1) for (B,)
+        return ops.reshape(weights, ops.shape(values))
+    axes = tuple(range(len(weights.shape), len(values.shape)))
+    return ops.expand_dims(weights, axes) if missing else weights

@@ -1,0 +1,364 @@
+"""Which layer of the student learns from which layer of the teacher."""
+
+import re
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import keras
+
+from keras_attention.distillation.layer_outputs import input_tensors
+from keras_attention.distillation.layer_outputs import layer_outputs
+from keras_attention.taps import split_tap
+from keras_attention.taps import walk_layers
+from keras_attention.validation import check_number
+
+CHOICES = ("blocks", "groups", "scores")
+# Layers that give an image a new size and are not the end of anything.
+RESIZERS = ("Pool", "Padding", "Cropping", "UpSampling", "Input", "Resizing")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tap of the student and the tap of the teacher that it learns from.
+
+    Args:
+        student: tap of the student.
+        teacher: tap of the teacher.
+        weight: factor on the pair's part of the loss.
+        student_size: positions of the student's map; `None` if not known.
+        teacher_size: positions of the teacher's map.
+    """
+
+    student: str
+    teacher: str
+    weight: float = 1.0
+    student_size: tuple[int, ...] | None = None
+    teacher_size: tuple[int, ...] | None = None
+
+
+class Pairs(Sequence):
+    """The pairs of a student and its teacher; printed, they are a table.
+
+    Args:
+        pairs: the `Pair`s.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]):
+        self._pairs = tuple(pairs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._pairs[index]
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Pairs) and self._pairs == other._pairs
+
+    def __hash__(self) -> int:
+        return hash(self._pairs)
+
+    def __repr__(self) -> str:
+        rows = [("student", "map", "teacher", "map", "weight")]
+        rows += [
+            (
+                pair.student,
+                _size(pair.student_size),
+                pair.teacher,
+                _size(pair.teacher_size),
+                f"{pair.weight:g}",
+            )
+            for pair in self
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width)
+                for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+
+def choose_pairs(
+    student: keras.Model,
+    teacher: keras.Model | None,
+    pairs: Any = None,
+    weights: Sequence[float] | None = None,
+) -> Pairs:
+    """Choose the pairs of two models.
+
+    Args:
+        student: a built model.
+        teacher: a built model, or `None` for one that is not at hand: `pairs`
+            must then be a list.
+        pairs: `"blocks"`: the outputs of all residual additions of images,
+            one by one, of networks of the same depth. `"groups"`: the end of
+            each resolution, of networks of any depth. `"scores"`: the scores
+            of all attention layers, one by one. `None`: blocks if that fits,
+            else groups. Or a list of names, of `(student, teacher)` names, or
+            of `Pair`s.
+        weights: a factor for each pair; `None` for the pairs' own, which are
+            1 unless a `Pair` says otherwise.
+
+    Raises:
+        TypeError, ValueError: if `pairs` is nothing of this kind, a layer
+            does not exist, or no pair is possible.
+    """
+    if pairs is None or isinstance(pairs, str):
+        if teacher is None:
+            raise ValueError(
+                "Without a teacher, `pairs` must be a list of pairs: that of "
+                "the `pairs` of the model or of the data that the teacher was "
+                f"run for. Received: pairs={pairs!r}"
+            )
+        names = _automatic(student, teacher, pairs)
+    else:
+        names = [_names(entry) for entry in _listed(pairs)]
+    if weights is None:
+        weights = [weight for _, _, weight in names]
+    if not isinstance(weights, list | tuple) or len(weights) != len(names):
+        raise ValueError(
+            "`pair_weights` must be a list with one number for each of the "
+            f"{len(names)} pairs. Received: pair_weights={weights!r}"
+        )
+    weights = [check_number("pair_weights", each, 0) for each in weights]
+    student_sizes = _sizes(student, [name for name, _, _ in names])
+    teacher_sizes = {}
+    if teacher is not None:
+        teacher_sizes = _sizes(teacher, [name for _, name, _ in names])
+    found = [
+        Pair(
+            student_tap,
+            teacher_tap,
+            weight,
+            student_sizes[student_tap],
+            teacher_sizes.get(teacher_tap),
+        )
+        for (student_tap, teacher_tap, _), weight in zip(
+            names, weights, strict=True
+        )
+    ]
+    for pair in found:
+        _check_comparable(pair)
+    return Pairs(found)
+
+
+def channel_axis(model: Any) -> int:
+    """Return the axis of the channels of images inside a model."""
+    layers = [layer for _, layer in walk_layers(model)]
+    formats = [
+        layer.data_format
+        for layer in [model, *layers]
+        if getattr(layer, "data_format", None)
+    ]
+    first = (formats or [keras.config.image_data_format()])[0]
+    return 1 if first == "channels_first" else -1
+
+
+def _listed(pairs):
+    if not isinstance(pairs, list | tuple | Pairs) or not pairs:
+        raise TypeError(
+            "`pairs` must be None, one of "
+            f"{', '.join(map(repr, CHOICES))}, or a list of layer names or of "
+            "(student, teacher) names with at least one entry. "
+            f"Received: pairs={pairs!r}"
+        )
+    return pairs
+
+
+def _names(entry):
+    if isinstance(entry, Pair):
+        return entry.student, entry.teacher, entry.weight
+    if isinstance(entry, str):
+        return entry, entry, 1.0
+    if (
+        isinstance(entry, list | tuple)
+        and len(entry) == 2
+        and all(isinstance(name, str) for name in entry)
+    ):
+        return *entry, 1.0
+    raise TypeError(
+        "An entry of `pairs` must be a layer's name, or a (student, teacher) "
+        f"pair of names. Received: {entry!r}"
+    )
+
+
+def _automatic(student, teacher, pairs):
+    if pairs not in (None, *CHOICES):
+        raise ValueError(
+            f"`pairs` must be None, one of {', '.join(map(repr, CHOICES))}, "
+            f"or a list. Received: pairs={pairs!r}"
+        )
+    if pairs == "scores":
+        found = [_attention_layers(model) for model in (student, teacher)]
+        return _one_by_one(*found, "layers with attention scores")
+    images = [Images(model) for model in (student, teacher)]
+    if pairs == "groups":
+        return _groups(*images)
+    blocks = [each.blocks() for each in images]
+    resolutions = [[part for _, part in each] for each in blocks]
+    if blocks[0] and resolutions[0] == resolutions[1]:
+        taps = [[tap for tap, _ in each] for each in blocks]
+        return _one_by_one(*taps, "residual blocks")
+    if pairs is None:
+        return _groups(*images)
+    raise ValueError(
+        "pairs='blocks' compares the networks after every residual block, so "
+        "both must have the same number of them at each resolution. Received: "
+        f"a student with {len(blocks[0])} residual additions and a teacher "
+        f"with {len(blocks[1])}. Take pairs='groups', or give a list."
+    )
+
+
+def _one_by_one(student, teacher, what):
+    if not student or len(student) != len(teacher):
+        raise ValueError(
+            f"The {what} of both models are paired one by one, so there must "
+            f"be as many. Received: {len(student)} in the student, "
+            f"{len(teacher)} in the teacher. Give `pairs` as a list."
+        )
+    return [(*pair, 1.0) for pair in zip(student, teacher, strict=True)]
+
+
+def _groups(student, teacher):
+    ends = [each.groups() for each in (student, teacher)]
+    shared = [part for part in ends[0] if part in ends[1]]
+    if not shared:
+        raise ValueError(
+            "The student and the teacher share no resolution at which their "
+            "maps could be compared. Received: "
+            + "; ".join(
+                f"{who} with "
+                + (", ".join(map(_size, each.sizes())) or "no images inside")
+                for who, each in (("student", student), ("teacher", teacher))
+            )
+            + ". Give `pairs` as a list: maps of different sizes are resized."
+        )
+    return [(ends[0][part], ends[1][part], 1.0) for part in shared]
+
+
+class Images:
+    """The images inside a model, and their sizes as parts of the input's.
+
+    Args:
+        model: a built model.
+    """
+
+    def __init__(self, model: keras.Model):
+        axis = channel_axis(model)
+        inputs = [
+            _positions(tensor.shape, axis)
+            for tensor in keras.tree.flatten(input_tensors(model))
+            if len(tensor.shape) == 4
+        ]
+        self._found = []
+        for output in layer_outputs(model):
+            size = _positions(output.shape, axis)
+            # A single position always has the map 1.
+            if len(output.shape) != 4 or size == (1, 1):
+                continue
+            whole = (inputs or [size])[0]
+            part = tuple(map(Fraction, size, whole))
+            self._found.append((output, part, size))
+
+    def blocks(self) -> list[tuple[str, tuple[Fraction, ...]]]:
+        """Return `(tap, part)` of every residual addition."""
+        return [
+            (output.tap, part)
+            for output, part, _ in self._found
+            if type(output.layer).__name__ == "Add"
+        ]
+
+    def groups(self) -> dict[tuple[Fraction, ...], str]:
+        """Return the tap at the end of each resolution.
+
+        That is the layer named `stage1` and so on where there are such; else
+        the last residual addition; else, in a network without any, the last
+        layer of that size.
+        """
+        stages = {
+            part: output.tap
+            for output, part, _ in self._found
+            if re.fullmatch(r"(.*/)?stage\d+", output.tap)
+        }
+        if stages:
+            return stages
+        blocks = {part: tap for tap, part in self.blocks()}
+        if blocks:
+            return blocks
+        return {
+            part: output.tap
+            for output, part, _ in self._found
+            if not any(word in type(output.layer).__name__ for word in RESIZERS)
+        }
+
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Return the size of each group's end."""
+        ends = self.groups().values()
+        return [size for out, _, size in self._found if out.tap in ends]
+
+
+def _attention_layers(model):
+    paths = [
+        path
+        for path, layer in walk_layers(model)
+        if "return_attention_scores"
+        in getattr(getattr(layer, "_call_signature", None), "parameters", ())
+    ]
+    order = [output.tap for output in layer_outputs(model)]
+    paths = [path for path in paths if path in order]
+    return [f"{path}:scores" for path in sorted(paths, key=order.index)]
+
+
+def _sizes(model, taps):
+    axis = channel_axis(model)
+    return {
+        output.tap: _size_of(output, axis)
+        for output in layer_outputs(model, list(dict.fromkeys(taps)))
+    }
+
+
+def _check_comparable(pair):
+    student, teacher = pair.student_size, pair.teacher_size
+    kinds = {
+        split_tap(tap)[1] == "scores" for tap in (pair.student, pair.teacher)
+    }
+    if len(kinds) == 1 and (teacher is None or len(student) == len(teacher)):
+        return
+    raise ValueError(
+        "The two maps of a pair must be of one kind and rank. Received: "
+        f"'{pair.student}' of the student with a map of {_size(student)}, "
+        f"'{pair.teacher}' of the teacher with one of {_size(teacher)}"
+    )
+
+
+def _positions(shape, axis):
+    return tuple(shape[2:] if axis == 1 else shape[1:-1])
+
+
+def _size_of(output, axis):
+    """The positions of the map of one value."""
+    if split_tap(output.tap)[1] == "scores":
+        size = output.shape[2:]
+    else:
+        size = _positions(output.shape, axis if len(output.shape) > 3 else -1)
+    if not size or set(size) == {1}:
+        raise ValueError(
+            "An attention map has positions: the height and width of an "
+            "image, the time of a sequence, or the queries and keys of "
+            f"attention scores. Received: '{output.tap}', whose value has "
+            f"the shape {('batch', *output.shape[1:])}. Name a layer before "
+            "the pooling."
+        )
+    return size
+
+
+def _size(size):
+    return "" if size is None else "×".join(map(str, size))

@@ -1,0 +1,89 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class BlendIn(keras.layers.Wrapper):
+    """Starts as the identity and learns how much of a layer to let in.
+
+    One learned number, alpha, blends the layer's output with its input:
+
+        y = x + alpha * (layer(x) - x)
+
+    It starts at 0. The output then is the input, to the bit, wherever the
+    layer's output is finite: a layer can be put into a trained network
+    without changing what the network computes. The first step of training
+    moves alpha alone, since at 0 it cuts the layer's weights off from the
+    loss; from the second step on the layer is trained too. At alpha = 1 only
+    the layer is left.
+
+    Adding a branch times a number that starts at 0 is ReZero. There the
+    branch is added to its input, here it takes the input's place by degrees.
+
+    Args:
+        layer: a layer that takes one tensor and keeps its shape.
+        **kwargs: the arguments of `keras.layers.Layer`: `name`, `dtype`,
+            `trainable`. They do not reach `layer`.
+
+    Call arguments:
+        inputs: tensor that `layer` takes.
+        training: passed on to `layer`.
+
+    Input shape:
+        That of `layer`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError: if `layer` is not a layer.
+        ValueError: at build, if `layer` does not keep the shape.
+
+    Reference:
+        Bachlechner et al., ReZero is All You Need: Fast Convergence at Large
+        Depth, UAI 2021, arXiv:2003.04887, equation 2.
+
+    Example:
+
+    >>> layer = keras_attention.BlendIn(keras_attention.SqueezeExcite(ratio=4))
+    >>> x = np.random.rand(2, 7, 5, 16).astype("float32")
+    >>> bool(np.all(layer(x) == x))
+    True
+    >>> layer.alpha.assign(1.0)
+    >>> bool(np.allclose(layer(x), layer.layer(x)))
+    True
+    """
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        if not isinstance(layer, keras.layers.Layer):
+            raise TypeError(
+                "`layer` must be a keras.layers.Layer. "
+                f"Received: layer={layer!r} (of type {type(layer).__name__})"
+            )
+        super().__init__(layer, **kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        input_shape = tuple(input_shape)
+        output_shape = tuple(self.layer.compute_output_shape(input_shape))
+        if output_shape != input_shape:
+            raise ValueError(
+                "BlendIn's `layer` must keep the shape of its input, since "
+                f"the two are added. Received: layer '{self.layer.name}' of "
+                f"type {type(self.layer).__name__}, which makes "
+                f"{output_shape} of {input_shape}"
+            )
+        super().build(input_shape)
+        self.alpha = self.add_weight(
+            shape=(), initializer="zeros", name="alpha"
+        )
+
+    def call(self, inputs, training=None):
+        # `training` reaches the layer with the context of this call.
+        change = self.layer(inputs) - inputs
+        return inputs + ops.cast(self.alpha, inputs.dtype) * change
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)

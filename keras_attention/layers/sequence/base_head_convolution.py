@@ -1,0 +1,292 @@
+"""What the convolutions with shared, normalized filters have in common."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.gating import widen
+from keras_attention.ops.head_convolution import dynamic_convolution
+from keras_attention.ops.head_convolution import lightweight_convolution
+from keras_attention.ops.head_convolution import pad_widths
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_probability
+from keras_attention.validation import check_sequence_shape
+
+# Logits of taps that fall outside. Finite, so that a position whose taps all
+# do has equal weights, which are then set to zero, and no NaN.
+OUTSIDE = -1e30
+
+
+class BaseHeadConvolution(WeightedLayer):
+    """Base of `LightweightConv1D` and `DynamicConv1D`.
+
+    A subclass makes the logits of its filters and hands them to
+    `apply_filters`. Padding, masks, the softmax, dropout, the bias and
+    decoding are here. The arguments are described in the subclasses.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        kernel_size: int,
+        causal: bool = False,
+        weight_softmax: bool = True,
+        weight_dropout: float = 0.0,
+        shared_dropout: bool = True,
+        renormalize_padding: bool = False,
+        use_bias: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = check_positive_integer("num_heads", num_heads)
+        self.kernel_size = check_positive_integer("kernel_size", kernel_size)
+        self.causal = check_boolean("causal", causal)
+        self.weight_softmax = check_boolean("weight_softmax", weight_softmax)
+        self.weight_dropout = check_probability(
+            "weight_dropout", weight_dropout
+        )
+        self.shared_dropout = check_boolean("shared_dropout", shared_dropout)
+        self.renormalize_padding = check_boolean(
+            "renormalize_padding", renormalize_padding
+        )
+        if renormalize_padding and not weight_softmax:
+            raise ValueError(
+                "`renormalize_padding` is a property of the softmax, and "
+                "needs `weight_softmax=True`. Received: "
+                "renormalize_padding=True, weight_softmax=False"
+            )
+        self.use_bias = check_boolean("use_bias", use_bias)
+        self.seed = seed
+        if self.weight_dropout:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def build_channels(self, input_shape):
+        """Check the shape of the input; make the bias."""
+        channels = check_sequence_shape(self, input_shape)
+        if channels % self.num_heads:
+            raise ValueError(
+                f"{type(self).__name__} needs a number of channels that is a "
+                "multiple of `num_heads`: a head is a block of channels. "
+                f"Received: num_heads={self.num_heads} for {channels} "
+                f"channels in layer '{self.name}'"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: channels})
+        self.channels = channels
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(channels,),
+                initializer=clone_initializer(self.bias_initializer),
+                regularizer=self.bias_regularizer,
+                name="bias",
+            )
+
+    def apply_filters(self, inputs, logits, mask, cache, training):
+        """Convolve `inputs` with the filters of these logits.
+
+        Args:
+            inputs: tensor of shape `(B, T, D)`.
+            logits: tensor of shape `(H, K)`, or `(B, T, H, K)`.
+            mask: `None`, or booleans of shape `(B, T)`.
+            cache: `None`, or what the step before returned.
+            training: whether weights are dropped.
+
+        Returns:
+            The output, and with a cache also the next cache.
+        """
+        batch, length = ops.shape(inputs)[:2]
+        if mask is not None:
+            self.check_shape("mask", mask.shape, inputs.shape[:2])
+            mask = ops.cast(mask, "bool")
+            # Not a product: what stands in padding may be infinite.
+            zero = ops.cast(0, inputs.dtype)
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, zero)
+        elif self.renormalize_padding or cache is not None:
+            mask = ops.ones((batch, length), dtype="bool")
+        padding = "causal" if self.causal else "same"
+        if cache is not None:
+            self._check_cache(inputs, cache)
+            inputs, mask, cache = self._extend(inputs, mask, cache)
+            padding = "valid"
+        filters = self._normalize(logits, mask, padding)
+        if training and self.weight_dropout:
+            filters = self._drop(filters, batch, length)
+        is_shared = len(filters.shape) == 2
+        convolve = lightweight_convolution if is_shared else dynamic_convolution
+        y = convolve(inputs, filters, padding)  # [B, T, D]
+        if self.use_bias:
+            y = y + ops.cast(self.bias, y.dtype)
+        return y if cache is None else (y, cache)
+
+    def initial_cache(self, batch_size: int, max_length: int | None = None):
+        """Return the cache with which decoding starts.
+
+        Decoding keeps the last `kernel_size - 1` inputs, whatever the length:
+
+            cache = layer.initial_cache(batch_size)
+            output, cache = layer(prompt, mask=mask, cache=cache)
+            output, cache = layer(token, cache=cache)
+
+        A step takes one token or several. Tokens that a step's mask leaves
+        out at the end of a row are padding of that row, and are not kept.
+
+        Args:
+            batch_size: number of sequences.
+            max_length: longest sequence that will be decoded, which the
+                layers of attention must know. Here the cache has one size,
+                and no length is too long.
+
+        Returns:
+            Dictionary of the tensors `inputs`, `(batch_size, K - 1, D)`, and
+            `mask`, booleans of shape `(batch_size, K - 1)`: which of them
+            belong to the sequence.
+
+        Raises:
+            ValueError: if the layer is not built, or not causal.
+        """
+        self._check_causal()
+        if isinstance(batch_size, int):
+            check_positive_integer("batch_size", batch_size)
+        if max_length is not None:
+            check_positive_integer("max_length", max_length)
+        if not self.built:
+            raise ValueError(
+                "The cache has the layer's number of channels, which is not "
+                f"known before layer '{self.name}' is built. Call the layer, "
+                "or its `build`, first."
+            )
+        kept = self.kernel_size - 1
+        return {
+            "inputs": ops.zeros(
+                (batch_size, kept, self.channels), dtype=self.compute_dtype
+            ),
+            "mask": ops.zeros((batch_size, kept), dtype="bool"),
+        }
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs, cache=None, **arguments):
+        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if cache is None:
+            return output
+        self._check_cache(inputs, cache)
+        return output, keras.tree.map_structure(
+            lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "kernel_size": self.kernel_size,
+            "causal": self.causal,
+            "weight_softmax": self.weight_softmax,
+            "weight_dropout": self.weight_dropout,
+            "shared_dropout": self.shared_dropout,
+            "renormalize_padding": self.renormalize_padding,
+            "use_bias": self.use_bias,
+            "seed": self.seed,
+        }
+
+    def _normalize(self, logits, mask, padding):
+        """Softmax over all K taps, or over those inside the sequence."""
+        if not self.weight_softmax:
+            return logits
+        logits = widen(logits)
+        if not self.renormalize_padding:
+            return _softmax(logits)
+        inside = _taps_inside(mask, self.kernel_size, padding)  # [B, T, 1, K]
+        filters = _softmax(ops.where(inside, logits, OUTSIDE))
+        return ops.where(inside, filters, 0)  # [B, T, H, K]
+
+    def _drop(self, filters, batch, length):
+        """Leave out weights, the same everywhere or others at each position."""
+        shape = (self.num_heads, self.kernel_size)
+        if not self.shared_dropout:
+            shape = (batch, length, *shape)
+        keep = keras.random.dropout(
+            ops.ones(shape, dtype=filters.dtype),
+            self.weight_dropout,
+            seed=self.seed_generator,
+        )
+        return filters * keep
+
+    def _extend(self, inputs, mask, cache):
+        """Put the cache before a step's inputs; return the next cache too.
+
+        That is the last K - 1 inputs of each row, its end without padding.
+        """
+        positions = ops.arange(1, ops.shape(mask)[1] + 1, dtype="int32")
+        ends = ops.max(ops.cast(mask, "int32") * positions, axis=1)  # [B]
+        kept = ops.arange(self.kernel_size - 1, dtype="int32")
+        index = ops.expand_dims(ends, 1) + kept  # [B, K - 1]
+        inputs = ops.concatenate([cache["inputs"], inputs], axis=1)
+        mask = ops.concatenate([cache["mask"], mask], axis=1)
+        rows = ops.expand_dims(index, -1)
+        return (
+            inputs,
+            mask,
+            {
+                "inputs": ops.take_along_axis(inputs, rows, axis=1),
+                "mask": ops.take_along_axis(mask, index, axis=1),
+            },
+        )
+
+    def check_shape(self, name, shape, expected):
+        """Raise a `ValueError` unless known sizes of the shapes are equal."""
+        fits = len(shape) == len(expected) and all(
+            None in pair or pair[0] == pair[1]
+            for pair in zip(shape, expected, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"`{name}` must have the shape {tuple(expected)}. Received: "
+                f"shape={tuple(shape)} for layer '{self.name}'"
+            )
+
+    def _check_causal(self):
+        if not self.causal:
+            raise ValueError(
+                f"Decoding with a cache needs a causal {type(self).__name__}: "
+                "others look ahead at tokens that are not there yet. "
+                f"Received: causal=False for layer '{self.name}'"
+            )
+
+    def _check_cache(self, inputs, cache):
+        self._check_causal()
+        if not isinstance(cache, dict) or set(cache) != {"inputs", "mask"}:
+            raise ValueError(
+                "`cache` must be what `initial_cache` or the step before "
+                "returned, a dictionary of 'inputs' and 'mask'. "
+                f"Received: cache={cache!r} for layer '{self.name}'"
+            )
+        batch, _, channels = inputs.shape
+        kept = self.kernel_size - 1
+        expected = {"inputs": (batch, kept, channels), "mask": (batch, kept)}
+        for key, shape in expected.items():
+            self.check_shape(f"cache['{key}']", cache[key].shape, shape)
+
+
+def _softmax(logits):
+    if logits.shape[-1] == 1:
+        # Keras warns of a softmax of one number. A filter may have one tap.
+        return ops.exp(ops.log_softmax(logits, axis=-1))
+    return ops.softmax(logits, axis=-1)
+
+
+def _taps_inside(mask, kernel_size, padding):
+    """Which taps fall on the sequence: booleans `(B, T, 1, K)`."""
+    pads = pad_widths(kernel_size, padding)
+    mask = ops.pad(ops.cast(mask, "int32"), [(0, 0), pads])
+    taps = [
+        mask[:, tap : tap - kernel_size + 1 or None]
+        for tap in range(kernel_size)
+    ]
+    inside = ops.cast(ops.stack(taps, axis=-1), "bool")  # [B, T, K]
+    return ops.expand_dims(inside, 2)

@@ -1,0 +1,403 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.positions import alibi_bias
+from keras_attention.ops.positions import relative_buckets
+from keras_attention.ops.positions import rotary_embedding
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_number
+from keras_attention.validation import check_positive_integer
+
+POSITIONS = (None, "rotary", "alibi", "relative")
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class MultiHeadAttention(WeightedLayer, BaseAttention):
+    """Multi-head attention: several attentions between learned projections.
+
+        Q, K, V = split of x W + b, by head               # [B, T, N, D] each
+        head_n = softmax(Q_n K_nᵀ / √D) V_n               # [B, T, E]
+        y = concatenation of the heads, projected         # [B, T, output_dim]
+
+    With one input it is self-attention, so it fits into a `Sequential` model.
+    Sequences beyond about a thousand tokens are attended in chunks of
+    queries: exactly, in memory that grows linearly with the length, and with
+    a `window` in linear time too. A query that sees no key, or is padding,
+    gets zeros from every head. Asking for the scores does not change the
+    output, and neither does dropout outside training.
+
+    If query, key and value have one width, the three projections are the
+    columns of one kernel: self-attention multiplies by it once, and attention
+    to another sequence by its columns. If the widths differ there are three
+    kernels. Each projection is initialized by itself.
+
+    Args:
+        num_heads: number of heads N.
+        key_dim: width D of a head's queries and keys; `None` is the query's
+            width divided by `num_heads`.
+        value_dim: width E of a head's values; `None` is `key_dim`.
+        num_kv_heads: number of heads of keys and values, each shared by
+            `num_heads / num_kv_heads` heads; `None` is `num_heads`, 1 is
+            multi-query attention.
+        output_dim: width of the output; `None` is the query's.
+        dropout: rate at which scores are dropped in training.
+        use_bias: whether the projections have biases.
+        causal: whether a query sees no later key.
+        window: a query sees only the keys less than `window` positions away;
+            `None` for all.
+        positions: `"rotary"` turns queries and keys by their positions;
+            `"alibi"` subtracts from each score a multiple of the distance
+            that is the head's own; `"relative"` adds a learned number for
+            each head and bucket of distances, as T5 does; `None` leaves the
+            order of the tokens to the inputs.
+        qk_norm: whether queries and keys are RMS-normalized in each head,
+            with a learned scale, before they are rotated.
+        logit_soft_cap: c; scaled products s become c · tanh(s / c).
+        max_wavelength: of `"rotary"`, the base of its angles.
+        num_buckets: of `"relative"`, the number of buckets.
+        max_distance: of `"relative"`, from which all distances share one.
+        seed: integer seed of the dropout.
+        **kwargs: `kernel_initializer`, `bias_initializer`,
+            `kernel_regularizer`, `bias_regularizer`, and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        query: what attends.
+        value: what is attended to; `None` is the query.
+        key: what the query is compared with; `None` is the value.
+        query_mask: boolean `(batch, T)`; a padded query gets zeros.
+        value_mask: boolean `(batch, S)`; padded keys are not seen. This and
+            the masks of query and key are passed by Keras.
+        key_mask: as `value_mask`; a key is seen if both allow it.
+        attention_mask: boolean, True where a key is seen, `(T, S)`,
+            `(batch, T, S)` or `(batch, heads, T, S)`; any size may be 1.
+        attention_bias: float, added to the scores; shapes as the mask's.
+        cache: as made by `initial_cache`; the inputs are then the new tokens,
+            and mask and bias speak of the cache's slots. Masked tokens take
+            no slot, so prompts may be padded on either side.
+        return_attention_scores: also return the scores, before dropout.
+        training: whether scores are dropped.
+        mask: `query_mask` by another name, for self-attention.
+
+    Input shape:
+        query `(batch, T, width)`, value and key `(batch, S, width)`. Batch, T
+        and S may be `None`.
+
+    Output shape:
+        `(batch, T, output_dim)`; scores `(batch, num_heads, T, S)`. In this
+        order: output, scores if asked for, cache if one was given.
+
+    Raises:
+        TypeError: for an argument or a mask of the wrong type.
+        ValueError: for an argument out of range, shapes that do not fit, or a
+            cache of another layer or batch or without room.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section
+        3.2. Grouped heads: Ainslie et al., arXiv:2305.13245. Rotary: Su et
+        al., arXiv:2104.09864. ALiBi: Press et al., arXiv:2108.12409. Relative
+        buckets: Raffel et al., arXiv:1910.10683. Normalized queries and keys:
+        Dehghani et al., arXiv:2302.05442, section 2, there with a layer norm.
+
+    Example:
+
+    >>> layer = keras_attention.MultiHeadAttention(4, causal=True)
+    >>> x = np.ones((2, 5, 16), "float32")
+    >>> tuple(layer(x).shape)
+    (2, 5, 16)
+    >>> layer.count_params()  # 4 * (16 * 16 + 16)
+    1088
+    >>> cache = layer.initial_cache(batch_size=2, max_length=5)
+    >>> output, cache = layer(x[:, :3], cache=cache)
+    >>> output, cache = layer(x[:, 3:4], cache=cache)
+    >>> tuple(output.shape)
+    (2, 1, 16)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int | None = None,
+        value_dim: int | None = None,
+        num_kv_heads: int | None = None,
+        output_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        causal: bool = False,
+        window: int | None = None,
+        positions: str | None = None,
+        qk_norm: bool = False,
+        logit_soft_cap: float | None = None,
+        max_wavelength: float = 10_000.0,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            dropout=dropout,
+            causal=causal,
+            window=window,
+            logit_soft_cap=logit_soft_cap,
+            seed=seed,
+            **kwargs,
+        )
+        self.num_heads = check_positive_integer("num_heads", num_heads)
+        for name, value in (
+            ("key_dim", key_dim),
+            ("value_dim", value_dim),
+            ("num_kv_heads", num_kv_heads),
+            ("output_dim", output_dim),
+        ):
+            if value is not None:
+                check_positive_integer(name, value)
+        self.key_dim = key_dim
+        self.value_dim = value_dim
+        self.num_kv_heads = num_kv_heads
+        self.output_dim = output_dim
+        self.use_bias = check_boolean("use_bias", use_bias)
+        self.positions = check_choice("positions", positions, POSITIONS)
+        self.qk_norm = check_boolean("qk_norm", qk_norm)
+        self.max_wavelength = check_number(
+            "max_wavelength", max_wavelength, 0, exclusive_minimum=True
+        )
+        self.num_buckets = check_positive_integer("num_buckets", num_buckets, 4)
+        self.max_distance = check_positive_integer("max_distance", max_distance)
+        self._kv_heads = num_kv_heads or num_heads
+        if num_heads % self._kv_heads:
+            raise ValueError(
+                "`num_heads` must be a multiple of `num_kv_heads`. Received: "
+                f"num_heads={num_heads}, num_kv_heads={num_kv_heads}"
+            )
+        if max_distance <= num_buckets // 2:
+            raise ValueError(
+                "`max_distance` must be larger than half of `num_buckets`, "
+                "whose buckets hold one distance each. Received: "
+                f"max_distance={max_distance}, num_buckets={num_buckets}"
+            )
+        if key_dim is not None:
+            self._check_key_dim(key_dim)
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        value_shape = query_shape if value_shape is None else value_shape
+        key_shape = value_shape if key_shape is None else key_shape
+        widths = self._input_widths(query_shape, key_shape, value_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: widths[0]})
+        self._head_dims = self._find_head_dims(widths[0])
+        key_dim, value_dim = self._head_dims
+        self._columns = (
+            self.num_heads * key_dim,
+            self._kv_heads * key_dim,
+            self._kv_heads * value_dim,
+        )
+        self._is_fused = len(set(widths)) == 1
+        if self._is_fused:
+            parts = [("query_key_value", widths[0], self._columns)]
+        else:
+            parts = [
+                (name, width, (columns,))
+                for name, width, columns in zip(
+                    ("query", "key", "value"),
+                    widths,
+                    self._columns,
+                    strict=True,
+                )
+            ]
+        self._projections = [self._add_projection(*part) for part in parts]
+        if self.qk_norm:
+            self.query_norm = self._add_norm("query_norm", key_dim)
+            self.key_norm = self._add_norm("key_norm", key_dim)
+        if self.positions == "relative":
+            self.relative_bias = self.add_weight(
+                name="relative_bias",
+                shape=(self.num_buckets, self.num_heads),
+                # As in T5.
+                initializer=keras.initializers.RandomNormal(
+                    stddev=widths[0] ** -0.5, seed=self.seed
+                ),
+            )
+        self.output_dense = keras.layers.Dense(
+            self.output_dim or widths[0],
+            **self.sublayer_arguments(use_bias=self.use_bias, name="output"),
+        )
+        self.output_dense.build((None, None, self.num_heads * value_dim))
+
+    def to_heads(self, query, key, value, query_places, key_places):
+        query, key, value = self._project(query, key, value)
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.positions == "rotary":
+            query = rotary_embedding(query, query_places, self.max_wavelength)
+            key = rotary_embedding(key, key_places, self.max_wavelength)
+        return query, key, value
+
+    def from_heads(self, output):
+        batch, length, heads, width = ops.shape(output)
+        return self.output_dense(
+            ops.reshape(output, (batch, length, heads * width))
+        )
+
+    def distance_bias(self, distances):
+        if self.positions == "alibi":
+            return alibi_bias(distances, self.num_heads)
+        if self.positions == "relative":
+            buckets = relative_buckets(
+                distances, self.num_buckets, self.max_distance, not self.causal
+            )
+            return ops.swapaxes(
+                ops.take(self.relative_bias, buckets, axis=0), -1, -2
+            )
+        return None
+
+    def cache_widths(self):
+        if not self.built and self.key_dim is None:
+            raise ValueError(
+                "Without `key_dim`, the cache's widths are known once the "
+                f"layer is built. Received: layer '{self.name}', not built. "
+                "Call `layer.build(shape)`, or the layer, first."
+            )
+        key_dim, value_dim = self._find_head_dims(None)
+        return {
+            "key": (self._kv_heads, key_dim),
+            "value": (self._kv_heads, value_dim),
+        }
+
+    def scores_shape(self, query_shape, num_keys):
+        return (query_shape[0], self.num_heads, query_shape[1], num_keys)
+
+    def compute_output_shape(
+        self, query_shape, value_shape=None, key_shape=None
+    ):
+        return (*query_shape[:-1], self.output_dim or query_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+            "num_kv_heads": self.num_kv_heads,
+            "output_dim": self.output_dim,
+            "use_bias": self.use_bias,
+            "positions": self.positions,
+            "qk_norm": self.qk_norm,
+            "max_wavelength": self.max_wavelength,
+            "num_buckets": self.num_buckets,
+            "max_distance": self.max_distance,
+        }
+
+    def _project(self, query, key, value):
+        """One product for each run of equal inputs, if the kernel is one."""
+        inputs, products, first = (query, key, value), [], 0
+        while first < 3:
+            stop = first + 1
+            while self._is_fused and stop < 3 and inputs[stop] is inputs[first]:
+                stop += 1
+            products += self._multiply(inputs[first], first, stop)
+            first = stop
+        key_dim, value_dim = self._head_dims
+        return [
+            ops.reshape(product, (*ops.shape(product)[:2], -1, width))
+            for product, width in zip(
+                products, (key_dim, key_dim, value_dim), strict=True
+            )
+        ]
+
+    def _multiply(self, x, first, stop):
+        """Projections number `first` to `stop` of query, key and value."""
+        if self._is_fused:
+            kernel, bias = self._projections[0]
+            if stop - first < 3:
+                start = sum(self._columns[:first])
+                columns = slice(start, sum(self._columns[:stop]))
+                kernel = kernel[:, columns]
+                bias = None if bias is None else bias[columns]
+        else:
+            kernel, bias = self._projections[first]
+        product = ops.matmul(x, kernel)
+        if bias is not None:
+            product = product + bias
+        ends = [sum(self._columns[first:n]) for n in range(first + 1, stop)]
+        return ops.split(product, ends, axis=-1) if ends else [product]
+
+    def _add_projection(self, name, width, columns):
+        def each(initializer, *lead):
+            # The widths of one projection, not of all, scale its values.
+            parts = [clone_initializer(initializer) for _ in columns]
+
+            def initialize(shape, dtype=None):
+                return ops.concatenate(
+                    [
+                        part((*lead, size), dtype=dtype)
+                        for part, size in zip(parts, columns, strict=True)
+                    ],
+                    axis=-1,
+                )
+
+            return initialize
+
+        kernel = self.add_weight(
+            name=f"{name}_kernel",
+            shape=(width, sum(columns)),
+            initializer=each(self.kernel_initializer, width),
+            regularizer=self.kernel_regularizer,
+        )
+        if not self.use_bias:
+            return kernel, None
+        bias = self.add_weight(
+            name=f"{name}_bias",
+            shape=(sum(columns),),
+            initializer=each(self.bias_initializer),
+            regularizer=self.bias_regularizer,
+        )
+        return kernel, bias
+
+    def _add_norm(self, name, width):
+        norm = keras.layers.RMSNormalization(
+            epsilon=1e-6, name=name, dtype=self.dtype_policy
+        )
+        norm.build((None, None, None, width))
+        return norm
+
+    def _input_widths(self, query_shape, key_shape, value_shape):
+        for name, shape in (
+            ("query", query_shape),
+            ("key", key_shape),
+            ("value", value_shape),
+        ):
+            if len(shape) != 3 or shape[-1] is None:
+                raise ValueError(
+                    "MultiHeadAttention expects tensors of shape (batch, "
+                    "length, width) with a defined width. Received: "
+                    f"{name} of shape {tuple(shape)} for layer '{self.name}'"
+                )
+        return query_shape[-1], key_shape[-1], value_shape[-1]
+
+    def _find_head_dims(self, width):
+        if self.built or self.key_dim is None and width is None:
+            return self._head_dims
+        key_dim = self.key_dim
+        if key_dim is None:
+            if width % self.num_heads:
+                raise ValueError(
+                    "The query's width must be a multiple of `num_heads`. "
+                    f"Received: num_heads={self.num_heads} for width {width} "
+                    f"in layer '{self.name}'. Set `key_dim`."
+                )
+            key_dim = width // self.num_heads
+            self._check_key_dim(key_dim)
+        return key_dim, self.value_dim or key_dim
+
+    def _check_key_dim(self, key_dim):
+        if self.positions == "rotary" and key_dim % 2:
+            raise ValueError(
+                "Rotary positions turn pairs of features, so the width of a "
+                f"head must be even. Received: key_dim={key_dim} in layer "
+                f"'{self.name}'"
+            )

@@ -1,0 +1,159 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.validation import check_number
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class ScaledDotProductAttention(BaseAttention):
+    """Dot-product attention without weights: softmax(Q Kᵀ / √D) V.
+
+        scores = softmax(query · keyᵀ · scale)      # [B, T, S]
+        output = dropout(scores) · value            # [B, T, E]
+
+    With one input it is self-attention. Long sequences are computed in chunks
+    of queries, exactly, in memory that grows linearly.
+
+    A query that sees no key gets zeros. Asking for the scores does not change
+    the output. With fewer queries than keys, the queries are the last
+    positions: under `causal`, query i of T sees keys up to S - T + i.
+
+    Args:
+        scale: factor of the products; `None` is 1/√D.
+        dropout: rate at which scores are dropped in training.
+        causal: whether a query sees no later key.
+        window: a query sees only the keys less than `window` positions away;
+            `None` for all.
+        logit_soft_cap: c; scaled products s become c · tanh(s / c).
+        seed: integer seed of the dropout.
+        **kwargs: the arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: what attends.
+        value: what is averaged; `None` is the query.
+        key: what the query is compared with; `None` is the value.
+        query_mask: boolean `(batch, T)`; a padded query gets zeros.
+        value_mask: boolean `(batch, S)`; padded keys are not seen. This and
+            the masks of query and key are passed by Keras.
+        key_mask: as `value_mask`; a key is seen if both allow it.
+        attention_mask: boolean, True where a key is seen, `(T, S)`,
+            `(batch, T, S)` or `(batch, heads, T, S)`; any size may be 1.
+        attention_bias: float, added to the scores; shapes as the mask's.
+        cache: as made by `initial_cache`; `query`, `key` and `value` are then
+            the new tokens, and mask and bias speak of the cache's slots.
+        return_attention_scores: also return the scores, before dropout.
+        training: whether scores are dropped.
+        mask: `query_mask` by another name, for self-attention.
+
+    Input shape:
+        query `(batch, T, D)`, value `(batch, S, E)`, key `(batch, S, D)`, or
+        with an axis of heads before the last. The key's heads may be fewer,
+        if they divide the query's. Batch, T and S may be `None`.
+
+    Output shape:
+        `(batch, T, E)` or `(batch, T, heads, E)`; scores `(batch, T, S)` or
+        `(batch, heads, T, S)`. In this order: output, scores if asked for,
+        cache if one was given.
+
+    Raises:
+        TypeError: for an argument or a mask of the wrong type.
+        ValueError: for an argument out of range, shapes that do not fit, or a
+            cache of another layer or batch or without room.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation
+        1.
+
+    Example:
+
+    >>> layer = keras_attention.ScaledDotProductAttention(causal=True)
+    >>> x = np.ones((2, 5, 8), "float32")
+    >>> output, scores = layer(x, return_attention_scores=True)
+    >>> tuple(output.shape), tuple(scores.shape)
+    ((2, 5, 8), (2, 5, 5))
+    """
+
+    def __init__(
+        self,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
+        window: int | None = None,
+        logit_soft_cap: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            dropout=dropout,
+            causal=causal,
+            window=window,
+            logit_soft_cap=logit_soft_cap,
+            seed=seed,
+            **kwargs,
+        )
+        self.scale = scale
+        if scale is not None:
+            check_number("scale", scale)
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        value_shape = query_shape if value_shape is None else value_shape
+        key_shape = value_shape if key_shape is None else key_shape
+        shapes = [tuple(s) for s in (query_shape, value_shape, key_shape)]
+        ranks = {len(shape) for shape in shapes}
+        if ranks not in ({3}, {4}):
+            raise ValueError(
+                "ScaledDotProductAttention expects tensors of rank 3, (batch, "
+                "length, width), or of rank 4, (batch, length, heads, width). "
+                f"Received: query, value and key of shapes {shapes} for layer "
+                f"'{self.name}'"
+            )
+        if any(None in shape[2:] for shape in shapes):
+            raise ValueError(
+                "ScaledDotProductAttention needs defined widths and heads. "
+                f"Received: query, value and key of shapes {shapes} for layer "
+                f"'{self.name}'"
+            )
+        if shapes[0][-1] != shapes[2][-1]:
+            raise ValueError(
+                "Query and key must have the same width. Received: "
+                f"{shapes[0][-1]} and {shapes[2][-1]} for layer '{self.name}'"
+            )
+        self._rank = len(shapes[0])
+        heads = shapes[2][2] if self._rank == 4 else 1
+        self._cache_widths = {
+            "key": (heads, shapes[2][-1]),
+            "value": (heads, shapes[1][-1]),
+        }
+
+    def to_heads(self, query, key, value, query_places, key_places):
+        if self._rank == 4:
+            return query, key, value
+        return tuple(ops.expand_dims(x, 2) for x in (query, key, value))
+
+    def from_heads(self, output):
+        return output if self._rank == 4 else ops.squeeze(output, 2)
+
+    def cache_widths(self):
+        if not self.built:
+            raise ValueError(
+                "The cache's widths are known once the layer is built. "
+                f"Received: layer '{self.name}', not built. Call "
+                "`layer.build(shape)`, or the layer, first."
+            )
+        return self._cache_widths
+
+    def scores_shape(self, query_shape, num_keys):
+        batch, length, *heads, _ = query_shape
+        return (batch, *heads, length, num_keys)
+
+    def compute_output_shape(
+        self, query_shape, value_shape=None, key_shape=None
+    ):
+        value_shape = query_shape if value_shape is None else value_shape
+        return (*query_shape[:-1], value_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}

@@ -1,0 +1,127 @@
+"""Attention maps of activations and of scores, as pure functions.
+
+`B` batch, `C` channels, `M` maps of an example (1 for an activation, the heads
+for scores), `P` positions: height times width, time, or queries times keys.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_attention.ops.gating import widen
+
+MAP_FUNCTIONS = ("sum", "max")
+EPSILON = 1e-12
+
+
+def sum_map(activation, power: float = 2, channel_axis: int = -1):
+    """F_sum^p: the sum over channels of |A|^p.
+
+    Half precision is widened to float32 first: an activation of 300 squared
+    passes the largest float16.
+
+    Args:
+        activation: `(B, ..., C)`.
+        power: p, at least 1; the paper's F_sum is 1, its default F_sum² 2.
+        channel_axis: where the channels are.
+
+    Returns:
+        `(B, ...)`: the activation's shape without the channels.
+    """
+    return ops.sum(_powered(widen(activation), power), axis=channel_axis)
+
+
+def max_map(activation, power: float = 2, channel_axis: int = -1):
+    """F_max^p: the largest |A|^p of the channels; see `sum_map`."""
+    largest = ops.max(ops.abs(widen(activation)), axis=channel_axis)
+    return _powered(largest, power)
+
+
+def activation_maps(
+    activation,
+    map_function: str = "sum",
+    power: float = 2,
+    channel_axis: int = -1,
+):
+    """The one map of an activation: `(B, ..., C)` to `(B, 1, ...)`."""
+    function = sum_map if map_function == "sum" else max_map
+    return ops.expand_dims(function(activation, power, channel_axis), 1)
+
+
+def score_maps(scores, mean_of_heads: bool = False):
+    """The maps of attention scores: those of each head, or of their mean.
+
+    Args:
+        scores: `(B, heads, queries, keys)`.
+        mean_of_heads: whether to average over the heads, so that layers with
+            different numbers of heads can be compared.
+
+    Returns:
+        `(B, heads, queries, keys)` or `(B, 1, queries, keys)`.
+    """
+    scores = widen(scores)
+    return ops.mean(scores, axis=1, keepdims=True) if mean_of_heads else scores
+
+
+def resize_maps(maps, size):
+    """Average maps down to fewer positions, each axis by exact overlaps.
+
+    A position of the result is the mean of what it covers, also where the
+    sizes are no multiples of each other. An axis that has the size already
+    is left as it is.
+
+    Args:
+        maps: `(B, M, ...)` with one or more position axes.
+        size: the sizes of the position axes, none larger than that of `maps`.
+
+    Returns:
+        `(B, M, *size)`.
+    """
+    for axis, target in enumerate(size, start=2):
+        source = maps.shape[axis]
+        if source is not None and source == target:
+            continue
+        source = ops.shape(maps)[axis]
+        overlaps = _overlaps(source, target, maps.dtype)  # [source, target]
+        maps = ops.moveaxis(
+            ops.matmul(ops.moveaxis(maps, axis, -1), overlaps), -1, axis
+        )
+    return maps
+
+
+def unit_maps(maps):
+    """Flatten maps and scale each to length 1: `(B, M, ...)` to `(B, M, P)`.
+
+    A map of zeros stays zero, with a finite gradient. The length is taken of
+    the map over its largest value, so no square overflows; maps whose largest
+    value is below 1e-12 are not blown up to length 1 but divided by 1e-12.
+    """
+    positions = maps.shape[2:]
+    count = -1 if None in positions else math.prod(positions)
+    flat = ops.reshape(maps, (-1, maps.shape[1], count))  # [B, M, P]
+    largest = ops.stop_gradient(ops.max(flat, axis=-1, keepdims=True))
+    flat = flat / ops.maximum(largest, EPSILON)
+    square = ops.sum(ops.square(flat), axis=-1, keepdims=True)
+    # At least 1 but for the maps of (nearly) zeros, whose root has no
+    # gradient.
+    square = ops.where(largest < EPSILON, ops.ones_like(square), square)
+    return flat * ops.rsqrt(square)
+
+
+def _powered(x, power):
+    if power == 1:
+        return ops.abs(x)
+    if power == 2:
+        return ops.square(x)
+    return ops.power(ops.abs(x), keras.ops.cast(power, x.dtype))
+
+
+def _overlaps(source, target, dtype):
+    """What part of each of `source` cells lies in which of `target` cells."""
+    source, target = ops.cast(source, dtype), ops.cast(target, dtype)
+    ratio = source / target
+    start = ops.expand_dims(ops.arange(source, dtype=dtype), 1)  # [source, 1]
+    left = ops.expand_dims(ops.arange(target, dtype=dtype), 0) * ratio
+    overlap = ops.minimum(start + 1, left + ratio) - ops.maximum(start, left)
+    return ops.maximum(overlap, 0) / ratio

@@ -1,0 +1,124 @@
+"""The core that both ways of attention run, on all queries or on a chunk.
+
+`B` batch, `N` heads, `K` heads of keys and values, `T` queries, `S` keys, `D`
+width of queries and keys, `E` width of values.
+"""
+
+import keras
+from keras import ops
+
+# Far below every finite score, and far from the end of float32: hidden keys
+# get a weight of exactly 0, and a row of hidden keys no NaN.
+HIDDEN = -1e30
+
+
+def attend(
+    query,
+    key,
+    value,
+    mask=None,
+    bias=None,
+    logit_soft_cap=None,
+    kept=None,
+    dropout=0.0,
+):
+    """Scores and the values' mean that they give.
+
+    Args:
+        query: scaled, `(B, N, T, D)`.
+        key: transposed, `(B, K, D, S)`.
+        value: `(B, K, S, E)`.
+        mask: boolean, broadcasts to `(B, N, T, S)`.
+        bias: broadcasts to `(B, N, T, S)`.
+        logit_soft_cap: largest absolute score before the bias.
+        kept: boolean `(B, N, T, S)`, False where dropout drops.
+        dropout: rate at which `kept` was drawn.
+
+    Returns:
+        Output `(B, N, T, E)` and scores `(B, N, T, S)`.
+    """
+    scores = _grouped_product(query, key)  # [B, N, T, S]
+    if logit_soft_cap is not None:
+        scores = logit_soft_cap * ops.tanh(scores / logit_soft_cap)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = ops.where(mask, scores, ops.cast(HIDDEN, scores.dtype))
+    scores = _softmax(scores)
+    if mask is not None:
+        sees_any = ops.cast(ops.any(mask, -1, keepdims=True), scores.dtype)
+        scores = scores * sees_any
+    weights = scores
+    if kept is not None:
+        weights = ops.where(kept, scores / (1 - dropout), 0)
+    return _grouped_product(weights, value), scores
+
+
+def draw_kept(shape, dropout, seed, index):
+    """Draw which scores dropout keeps; the same at each call.
+
+    Args:
+        shape: of the result.
+        dropout: rate.
+        seed: two integers, as drawn from a `keras.random.SeedGenerator`.
+        index: of the chunk, which has values of its own.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        seed = tf.random.fold_in(tf.cast(seed, "int32"), index)
+        return tf.random.stateless_uniform(shape, seed) >= dropout
+    if backend == "jax":
+        import jax
+
+        seed = jax.numpy.asarray(seed).astype("uint32")
+        chunk_key = jax.random.fold_in(jax.random.wrap_key_data(seed), index)
+        return jax.random.bernoulli(chunk_key, 1 - dropout, shape)
+    import torch
+
+    first, second = (int(number) for number in seed)
+    generator = torch.Generator(device=seed.device)
+    generator.manual_seed(hash((first, second, index)))
+    drawn = torch.rand(shape, generator=generator, device=seed.device)
+    return drawn >= dropout
+
+
+def to_distances(bias, num_queries, num_keys):
+    """Lay a bias by distance out for every query and key.
+
+    `(..., T + S - 1)` to `(..., T, S)`, where entry `[i, j]` is
+    `bias[j - i + T - 1]`: a Toeplitz matrix, made without a gather. Rows of
+    one length, read as rows that are one shorter, move on by one each.
+    """
+    lead = tuple(bias.shape[:-1])
+    length = num_queries + num_keys
+    bias = ops.concatenate(
+        [
+            bias[..., num_queries - 1 :],
+            ops.zeros_like(bias[..., :1]),
+            bias[..., : num_queries - 1],
+        ],
+        axis=-1,
+    )  # [.., T + S], entry [(j - i) mod (T + S)] for query i and key j
+    rows = ops.broadcast_to(bias[..., None, :], (*lead, num_queries, length))
+    flat = ops.reshape(rows, (*lead, num_queries * length))
+    flat = flat[..., : num_queries * (length - 1)]
+    rows = ops.reshape(flat, (*lead, num_queries, length - 1))
+    return rows[..., :num_keys]
+
+
+def _softmax(scores):
+    # Keras warns about a softmax of one number; here that is a lone key.
+    return 1 + 0 * scores if scores.shape[-1] == 1 else ops.softmax(scores)
+
+
+def _grouped_product(x, y):
+    """`(B, N, T, D)` times `(B, K, D, S)`: N/K heads of x share one of y."""
+    heads, shared = x.shape[1], y.shape[1]
+    if heads == shared:
+        return ops.matmul(x, y)
+    length, width = ops.shape(x)[2:]
+    stacked = ops.reshape(x, (-1, shared, heads // shared * length, width))
+    product = ops.matmul(stacked, y)  # [B, K, N/K * T, S]
+    return ops.reshape(product, (-1, heads, length, ops.shape(y)[3]))

@@ -1,0 +1,188 @@
+"""Lists the places of a model before anything is changed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_attention.surgery.graph import FlatGraph
+from keras_attention.surgery.graph import Step
+from keras_attention.surgery.graph import flatten_graph
+from keras_attention.surgery.graph import is_graph
+from keras_attention.surgery.places import FINDERS
+from keras_attention.surgery.places import Dominators
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """A place in a model where attention may be put.
+
+    Attributes:
+        name: of the layer that the attention would follow, with the names of
+            the nested models around it: `"backbone/conv1_relu"`.
+        kind: `"residual"`, `"stage"` or `"conv"`; `"layer"` for any other
+            layer that is named.
+        shape: of the image there.
+    """
+
+    name: str
+    kind: str
+    shape: tuple
+
+
+class AttentionSites(tuple):
+    """Sites in the order of the model; printed, they are a table."""
+
+    def __str__(self) -> str:
+        rows = [("kind", "shape", "after layer")]
+        rows += [(site.kind, str(site.shape), site.name) for site in self]
+        return format_table(rows)
+
+
+def attention_sites(model: keras.Model) -> AttentionSites:
+    """List the places in a model where attention may be put.
+
+        residual    the end of a residual branch, before the addition
+        stage       the last image of a resolution
+        conv        after a convolution, its normalization and activation
+
+    One layer may be a site of several kinds. They are found by what the graph
+    computes, nested models included; inside a layer that is no graph, nothing
+    is seen.
+
+    Args:
+        model: a functional or Sequential model.
+
+    Returns:
+        A tuple of `AttentionSite`s, which prints as a table.
+
+    Raises:
+        TypeError, ValueError: if the model has no graph.
+
+    Example:
+
+    >>> from keras_attention.models import ResNet
+    >>> model = ResNet(18, input_shape=(64, 64, 3))
+    >>> sites = keras_attention.attention_sites(model)
+    >>> stages = [site for site in sites if site.kind == "stage"]
+    >>> print(keras_attention.surgery.AttentionSites(stages))
+    kind   shape                after layer
+    stage  (None, 32, 32, 64)   stem_relu
+    stage  (None, 16, 16, 64)   stage1
+    stage  (None, 8, 8, 128)    stage2
+    stage  (None, 4, 4, 256)    stage3
+    stage  (None, 2, 2, 512)    stage4
+    """
+    check_graph(model)
+    return AttentionSites(place.site for place in find_places(model))
+
+
+@dataclass
+class Place:
+    """A site and the calls after which its one attention layer is called."""
+
+    site: AttentionSite
+    steps: list[Step]
+
+
+def find_places(model: keras.Model) -> list[Place]:
+    """The places of `attention_sites`."""
+    graph = flatten_graph(model)
+    dominators = Dominators(graph.steps)
+    order = {id(step): n for n, step in enumerate(graph.steps)}
+    places = []
+    for kind, find in FINDERS.items():
+        places += group(kind, find(graph.steps, dominators))
+    kinds = list(FINDERS)
+    return sorted(
+        places,
+        key=lambda place: (
+            order[id(place.steps[0])],
+            kinds.index(place.site.kind),
+        ),
+    )
+
+
+def layer_places(graph: FlatGraph) -> list[Place]:
+    """A place for every layer that gives one tensor."""
+    return group(
+        "layer",
+        (
+            step
+            for step in graph.steps + graph.models
+            if step.parents and len(step.node.outputs) == 1
+        ),
+    )
+
+
+def group(kind: str, steps: Iterable[Step]) -> list[Place]:
+    """Make one place of all calls that stand for the same.
+
+    A nested model that is called twice gives its steps twice. A layer that
+    two branches share, up to its weights, is to share its attention too.
+    """
+    places: dict[Any, Place] = {}
+    keys: dict[int, Any] = {}
+    for step in steps:
+        key = keys.setdefault(id(step.node), _shared_calls(step))
+        site = AttentionSite(step.name, kind, step.shape)
+        place = places.setdefault(key, Place(site, []))
+        if step.node not in [known.node for known in place.steps]:
+            place.steps.append(step)
+    return list(places.values())
+
+
+def _shared_calls(step):
+    """Equal for two calls if the same layers lead to them from weights on."""
+    key = [id(step.owner)]
+    while True:
+        key.append(id(step.operation))
+        has_weights = bool(getattr(step.operation, "variables", ()))
+        if has_weights or len(step.parents) != 1:
+            key += [id(parent.node) for parent in step.parents[1:]]
+            return tuple(key)
+        step = step.parents[0]
+
+
+def check_graph(model: Any) -> None:
+    """Raise unless `model` is described in full by its graph."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a keras.Model. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
+    if is_graph(model):
+        return
+    if isinstance(model, keras.Sequential):
+        raise ValueError(
+            "A Sequential model must know its input before attention is put "
+            f"into it. Received: model '{model.name}', not built. Add a "
+            "`keras.Input` in front, or call the model once."
+        )
+    parts = [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if is_graph(layer)
+    ]
+    hint = (
+        "Pass its functional part instead: " + " or ".join(map(repr, parts))
+        if parts
+        else "Write it as keras.Model(inputs, outputs), or put the attention "
+        "layer into its `call`"
+    )
+    raise TypeError(
+        "A subclassed model has no graph to put attention into: what it does "
+        f"is in its `call`. {hint}. Received: model '{model.name}' of type "
+        f"{type(model).__name__}"
+    )
+
+
+def format_table(rows: list[tuple[str, ...]]) -> str:
+    """Columns of text, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,229 @@
+"""Puts attention into a model that has none."""
+
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_attention.layers.blend_in import BlendIn
+from keras_attention.layers.registry import Attention
+from keras_attention.layers.registry import find_attention
+from keras_attention.layers.registry import make_attention
+from keras_attention.surgery.attention_sites import AttentionSite
+from keras_attention.surgery.attention_sites import AttentionSites
+from keras_attention.surgery.attention_sites import Place
+from keras_attention.surgery.attention_sites import check_graph
+from keras_attention.surgery.attention_sites import find_places
+from keras_attention.surgery.attention_sites import layer_places
+from keras_attention.surgery.graph import flatten_graph
+from keras_attention.surgery.graph import graph_nodes
+from keras_attention.surgery.places import FINDERS
+from keras_attention.surgery.rebuild import rebuild
+from keras_attention.validation import check_boolean
+from keras_attention.validation import nearest
+
+At = str | Iterable[str] | re.Pattern | Callable[[AttentionSite], Any]
+LISTED = 40
+
+
+def insert_attention(
+    model: keras.Model,
+    attention: Attention,
+    at: At = "residual",
+    preserve_outputs: bool = False,
+) -> keras.Model:
+    """Return a new model with attention in every chosen place.
+
+    The new model has layers and weights of its own, equal to those of the
+    model it is made from, under the same names; nothing that is done to one
+    changes the other. A new layer is named after the layer that it follows:
+    `"conv1_attention"` after `"conv1"`. It takes the data format and the
+    dtype policy of what it follows, and is trainable also where that is
+    frozen. Where a layer is called twice, so is the attention after it.
+    The new model is not compiled. `insertion_report` says what was done.
+
+    A gate that is put into a trained network changes what the network
+    computes. With `preserve_outputs=True` each new layer is wrapped in a
+    `BlendIn`, which starts as the identity: the new model gives the outputs
+    of the old one, to the bit, and trains away from there.
+
+    Args:
+        model: a functional or Sequential model; nested models are entered.
+        attention: a name such as `"squeeze_excite"`, a layer class, a
+            `functools.partial` of one, or a function that returns a new layer
+            at each call. The layer must keep the shape of its input.
+        at: `"residual"`, `"stage"` or `"conv"`, see `attention_sites`; a list
+            of names of layers, the paths of nested ones written as in
+            `"backbone/conv1"`; a compiled regular expression that is searched
+            in the names of all layers that give an image; or a function that
+            is given each `AttentionSite` and returns whether it is chosen.
+        preserve_outputs: whether the outputs stay as they are at first.
+
+    Returns:
+        A new model: a `keras.Sequential` of a `keras.Sequential`, and a
+        functional `keras.Model` otherwise.
+
+    Raises:
+        TypeError: for a subclassed model, or an argument of the wrong type.
+        ValueError: if no place is chosen; if a layer of the model cannot be
+            made anew, such as a Lambda; if the attention cannot be built for
+            a place, or does not keep its shape or data format.
+
+    Example:
+
+    >>> from keras_attention.models import WideResNet
+    >>> model = WideResNet(10, input_shape=(8, 8, 3))
+    >>> gated = keras_attention.insert_attention(
+    ...     model, "squeeze_excite", at="residual", preserve_outputs=True
+    ... )
+    >>> x = np.random.rand(2, 8, 8, 3).astype("float32")
+    >>> bool(np.all(gated(x) == model(x)))
+    True
+    """
+    check_graph(model)
+    find_attention(attention)
+    check_boolean("preserve_outputs", preserve_outputs)
+    places = choose_places(model, at)
+    inserted = {}
+    for place, name in zip(places, _names(places), strict=True):
+        layer = _make(attention, place, name, preserve_outputs)
+        inserted |= {id(step.node): layer for step in place.steps}
+
+    def edit(node, operation):
+        if id(node) not in inserted:
+            return [operation]
+        return [operation, inserted[id(node)]]
+
+    return rebuild(model, edit)
+
+
+def choose_places(model: keras.Model, at: At) -> list[Place]:
+    """The places that `at` stands for, each once."""
+    if isinstance(at, re.Pattern):
+        chosen = [
+            place
+            for place in layer_places(flatten_graph(model))
+            if place.steps[0].is_image and at.search(place.site.name)
+        ]
+    elif isinstance(at, str):
+        if at not in FINDERS:
+            raise ValueError(
+                f"`at` must be one of {', '.join(map(repr, FINDERS))}, a list "
+                "of names of layers, a compiled regular expression, or a "
+                f"function of a site. Received: at={at!r}."
+                f"{nearest(at, FINDERS)} One layer is at=[{at!r}]."
+            )
+        chosen = [
+            place for place in find_places(model) if place.site.kind == at
+        ]
+    elif callable(at):
+        chosen = [place for place in find_places(model) if at(place.site)]
+    elif isinstance(at, Iterable):
+        return _named_places(model, list(at))
+    else:
+        raise TypeError(
+            "`at` must be a kind of site, a list of names of layers, a "
+            "compiled regular expression, or a function of a site. "
+            f"Received: at={at!r} (of type {type(at).__name__})"
+        )
+    if not chosen:
+        raise ValueError(
+            f"No place of model '{model.name}' matches. Received: at={at!r}. "
+            f"{_listed(find_places(model))}"
+        )
+    unique = {id(place.steps[0].node): place for place in reversed(chosen)}
+    return list(reversed(unique.values()))
+
+
+def _named_places(model, names):
+    places = layer_places(flatten_graph(model))
+    by_name: dict[str, list[Place]] = {}
+    for place in places:
+        by_name.setdefault(place.site.name, []).append(place)
+    if not names:
+        raise ValueError(
+            "`at` must name at least one layer. Received: at=[]. "
+            f"{_listed(find_places(model))}"
+        )
+    for name in names:
+        if name not in by_name:
+            ends = [known for known in by_name if known.endswith(f"/{name}")]
+            hint = (
+                " Did you mean " + " or ".join(map(repr, ends[:3])) + "?"
+                if ends
+                else nearest(name, by_name)
+            )
+            raise ValueError(
+                "`at` must name layers of the model that give one tensor. "
+                f"Received: {name!r}, which model '{model.name}' does not "
+                f"have.{hint} `attention_sites(model)` lists the usual places."
+            )
+    return [place for name in dict.fromkeys(names) for place in by_name[name]]
+
+
+def _listed(places):
+    if not places:
+        return (
+            "It has no residual addition, no change of resolution and no "
+            "convolution in its graph: name its layers."
+        )
+    sites = AttentionSites(place.site for place in places[:LISTED])
+    more = len(places) - len(sites)
+    rest = f"\n... and {more} more: `attention_sites(model)`" if more else ""
+    return f"The sites that exist:\n{sites}{rest}"
+
+
+def _names(places):
+    """A name for each new layer that its model does not have yet."""
+    taken: dict[int, set[str]] = {}
+    for place in places:
+        step = place.steps[0]
+        owner = taken.setdefault(
+            id(step.owner),
+            {node.operation.name for node in graph_nodes(step.owner)},
+        )
+        base = name = f"{step.operation.name}_attention"
+        number = 0
+        while name in owner:
+            number += 1
+            name = f"{base}_{number}"
+        owner.add(name)
+        yield name
+
+
+def _make(attention, place, name, preserve_outputs):
+    step = place.steps[0]
+    layer = make_attention(
+        attention,
+        "attention" if preserve_outputs else name,
+        data_format=step.data_format,
+        dtype=_dtype_policy(step),
+    )
+    data_format = getattr(layer, "data_format", step.data_format)
+    if data_format != step.data_format:
+        raise ValueError(
+            "The attention layer must have the data format of the model. "
+            f"Received: {type(layer).__name__} with "
+            f"data_format={data_format!r} after layer '{place.site.name}' "
+            f"with data_format={step.data_format!r}. Give the layer's class "
+            "or a functools.partial of it, which leaves the data format open."
+        )
+    shape = tuple(layer.compute_output_shape(step.shape))
+    if shape != step.shape:
+        raise ValueError(
+            "The attention layer must keep the shape of its input, or what "
+            f"follows would not fit. Received: {type(layer).__name__}, which "
+            f"makes {shape} of {step.shape} after layer '{place.site.name}'"
+        )
+    if not preserve_outputs:
+        return layer
+    return BlendIn(layer, name=name, dtype=layer.dtype_policy)
+
+
+def _dtype_policy(step):
+    """The policy of a layer, or of the nearest one before an operation."""
+    while not isinstance(step.operation, keras.layers.Layer):
+        step = step.parents[0]
+    return step.operation.dtype_policy

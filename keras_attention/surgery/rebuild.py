@@ -1,0 +1,154 @@
+"""Makes a model anew, with its own layers and weights, and edits on the way."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_attention.surgery.graph import graph_nodes
+from keras_attention.surgery.graph import is_graph
+from keras_attention.surgery.graph import map_tensors
+from keras_attention.surgery.graph import nested_graphs
+
+# What is called in a node's place: its operation's clone, and others after
+# it. An empty list passes the node's input on.
+Edit = Callable[[Any, Any], list[Any]]
+
+
+def rebuild(model: keras.Model, edit: Edit) -> keras.Model:
+    """Return a new model of the same graph, layer names and weights.
+
+    Layers are made from their configurations. A layer or nested model that
+    is used several times is made once. Weights, states of random generators
+    and what is trainable are copied. The new model is not compiled. Models of
+    a class of their own, functional all the same, come back as `keras.Model`.
+
+    Args:
+        model: a functional or Sequential model.
+        edit: what is called instead of each call; see `Edit`.
+
+    Raises:
+        ValueError: if a layer cannot be made from its configuration; all
+            such layers are named, and nothing has been made.
+    """
+    return _Rebuild(model, edit).model(model)
+
+
+class _Rebuild:
+    def __init__(self, model: keras.Model, edit: Edit):
+        self.edit = edit
+        self.clones = _clone_operations(model)
+        self.models: dict[int, keras.Model] = {}
+
+    def model(self, model):
+        """Rebuild one model and copy the weights of its own layers."""
+        if id(model) not in self.models:
+            sequential = isinstance(model, keras.Sequential)
+            make = self._sequential if sequential else self._functional
+            self.models[id(model)] = make(model)
+            for operation in dict.fromkeys(
+                node.operation for node in graph_nodes(model)
+            ):
+                if not is_graph(operation):
+                    _copy_state(operation, self.clones[id(operation)])
+        return self.models[id(model)]
+
+    def _functional(self, model):
+        made = {}
+        for tensor in model.inputs:
+            layer = tensor._keras_history.operation
+            made[id(tensor)] = self._clone(layer).output
+        for node in graph_nodes(model):
+            if node.is_input and id(node.outputs[0]) in made:
+                continue
+            args, kwargs = map_tensors(lambda tensor: made[id(tensor)], node)
+            outputs = args[0] if args else None
+            for operation in self._operations(node):
+                outputs = operation(*args, **kwargs)
+                args, kwargs = (outputs,), {}
+            made |= zip(
+                map(id, node.outputs), keras.tree.flatten(outputs), strict=True
+            )
+        inputs, outputs = keras.tree.map_structure(
+            lambda tensor: made[id(tensor)], (model.input, model.output)
+        )
+        return keras.Model(inputs, outputs, name=model.name)
+
+    def _sequential(self, model):
+        operations = []
+        for node in graph_nodes(model):
+            operations += self._operations(node)
+        return keras.Sequential(operations, name=model.name)
+
+    def _operations(self, node):
+        return self.edit(node, self._clone(node.operation))
+
+    def _clone(self, operation):
+        if is_graph(operation):
+            return self.model(operation)
+        return self.clones[id(operation)]
+
+
+def _clone_operations(model):
+    """A new, unbuilt operation for each that is no graph, by identity."""
+    clones, failures = {}, []
+    for prefix, graph in nested_graphs(model):
+        operations = [node.operation for node in graph_nodes(graph)]
+        operations += [t._keras_history.operation for t in graph.inputs]
+        for operation in dict.fromkeys(operations):
+            if is_graph(operation) or id(operation) in clones:
+                continue
+            try:
+                clones[id(operation)] = _clone(operation)
+            except Exception as error:  # noqa: BLE001
+                reason = str(error).strip().split("\n")[0]
+                failures.append(
+                    f"'{prefix}{operation.name}' "
+                    f"({type(operation).__name__}: {reason})"
+                )
+    if failures:
+        raise ValueError(
+            f"Model '{model.name}' cannot be made anew, since these layers "
+            "cannot be made from their configuration: "
+            + "; ".join(failures)
+            + ". Write a Lambda or a subclassed model as a layer with "
+            "`get_config`, register what its configuration refers to with "
+            "`keras.saving.register_keras_serializable`, or pass the part of "
+            "the model without it."
+        )
+    return clones
+
+
+def _clone(operation):
+    if isinstance(operation, keras.layers.Lambda) and isinstance(
+        operation.function, types.FunctionType
+    ):
+        raise ValueError("a Lambda's Python code is not saved and loaded")
+    return type(operation).from_config(operation.get_config())
+
+
+def _copy_state(old, new):
+    """Copy weights, random states and what is trainable."""
+    if not isinstance(old, keras.layers.Layer) or not new._inbound_nodes:
+        return  # No weights, or edited out.
+    shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "A layer that is made from its configuration must have the "
+            f"weights of the one it is made from. Received: layer '{old.name}' "
+            f"of type {type(old).__name__} with weights of shapes "
+            f"{shapes[0]}, and {shapes[1]} made anew. Complete its "
+            "`get_config`."
+        )
+    for source, target in zip(old.variables, new.variables, strict=True):
+        target.assign(source)
+    for source, target in zip(
+        old._flatten_layers(), new._flatten_layers(), strict=True
+    ):
+        target.trainable = source.trainable
+        # What a layer derives from its weights when they are loaded.
+        store: dict[str, Any] = {}
+        source.save_own_variables(store)
+        if store:
+            target.load_own_variables(store)

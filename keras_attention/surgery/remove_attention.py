@@ -1,0 +1,70 @@
+"""Takes attention out of a model."""
+
+import re
+
+import keras
+
+from keras_attention.layers.blend_in import BlendIn
+from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.surgery.attention_sites import check_graph
+from keras_attention.surgery.graph import graph_nodes
+from keras_attention.surgery.graph import nested_graphs
+from keras_attention.surgery.rebuild import rebuild
+
+
+def remove_attention(model: keras.Model) -> keras.Model:
+    """Return a new model without the attention layers of this one.
+
+    Taken out are the image layers of this library and `BlendIn`, wherever
+    they came from, and any layer that `insert_attention` put in, told by its
+    name. A layer that changes the shape of its input stays, since what
+    follows needs it. The new model has weights of its own, as with
+    `insert_attention`.
+
+    Args:
+        model: a functional or Sequential model; nested models are entered.
+
+    Returns:
+        A new model.
+
+    Raises:
+        TypeError, ValueError: if the model has no graph or cannot be made
+            anew, or if there is no attention in it.
+
+    Example:
+
+    >>> from keras_attention.models import ResNet
+    >>> model = ResNet(18, "squeeze_excite", input_shape=(32, 32, 3))
+    >>> plain = keras_attention.remove_attention(model)
+    >>> model.count_params() - plain.count_params()
+    89080
+    """
+    check_graph(model)
+    removed = {
+        id(node)
+        for _, graph in nested_graphs(model)
+        for node in graph_nodes(graph)
+        if _is_attention(node)
+    }
+    if not removed:
+        raise ValueError(
+            "There is no attention to take out. Received: model "
+            f"'{model.name}', without an image layer of keras_attention and "
+            "without a layer that `insert_attention` named"
+        )
+    return rebuild(
+        model,
+        lambda node, operation: [] if id(node) in removed else [operation],
+    )
+
+
+def _is_attention(node):
+    if len(node.input_tensors) != 1 or len(node.outputs) != 1:
+        return False
+    before, layer = node.input_tensors[0], node.operation
+    if before.shape != node.outputs[0].shape:
+        return False
+    if isinstance(layer, BlendIn | BaseImageLayer):
+        return True
+    name = re.escape(before._keras_history.operation.name)
+    return bool(re.fullmatch(rf"{name}_attention(_\d+)?", layer.name))

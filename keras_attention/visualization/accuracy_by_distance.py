@@ -1,0 +1,121 @@
+"""Accuracy by distance as a picture: one line a model."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_accuracy_by_distance(
+    accuracies: Mapping[str, Mapping[float, Sequence[float]]],
+    trained: tuple[float, float] | None = None,
+    baselines: Mapping[str, float | Mapping[float, float]] | None = None,
+    title: str = "",
+    axes: Any = None,
+) -> "Figure":
+    """Draw accuracy over distance, one line a model.
+
+    A line joins the means; a bar at each point reaches from the smallest to
+    the largest value, which are those of several seeds, or the ends of an
+    interval.
+
+    Args:
+        accuracies: for each model's name, for each distance, the accuracies
+            in [0, 1], one or several.
+        trained: the smallest and largest distance that training saw; shaded.
+        baselines: for each rule's name its accuracy, or its accuracy at each
+            distance; drawn dashed.
+        title: of the picture.
+        axes: matplotlib axes to draw on; `None` makes a figure.
+
+    Returns:
+        The matplotlib `Figure`.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+        ValueError: if there is no model, or a model has no distance, or an
+            accuracy is outside [0, 1].
+
+    Example:
+
+    >>> from keras_attention.visualization import plot_accuracy_by_distance
+    >>> figure = plot_accuracy_by_distance(
+    ...     {"lstm": {0: [0.98, 1.0], 8: [0.9, 0.94]}},
+    ...     trained=(0, 4), baselines={"majority": 0.5})
+    >>> figure.axes[0].get_xlabel()
+    'distance (words)'
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn with matplotlib, which is not installed: "
+            "pip install 'keras-attention-layers[visualization]'"
+        ) from error
+    _check(accuracies)
+    if axes is None:
+        figure = Figure(figsize=(6, 4), layout="constrained", dpi=150)
+        axes = figure.subplots()
+    if trained is not None:
+        axes.axvspan(*trained, color="0.92", zorder=0, label="trained range")
+    # Lines are told apart by marker as well as by colour, and set off
+    # sideways so that bars at one distance do not hide each other.
+    distances = sorted({d for line in accuracies.values() for d in line})
+    gaps = [b - a for a, b in zip(distances, distances[1:], strict=False)]
+    step = 0.06 * min(gaps, default=0)
+    for n, (name, line) in enumerate(accuracies.items()):
+        shift = step * (n - (len(accuracies) - 1) / 2)
+        x = sorted(line)
+        means = [sum(line[d]) / len(line[d]) for d in x]
+        low = [m - min(line[d]) for d, m in zip(x, means, strict=True)]
+        high = [max(line[d]) - m for d, m in zip(x, means, strict=True)]
+        axes.errorbar(
+            [d + shift for d in x],
+            means,
+            # Means are rounded: a bar must not come out negative.
+            yerr=[[max(v, 0) for v in low], [max(v, 0) for v in high]],
+            marker="osD^vP*X<>"[n % 10],
+            markersize=5,
+            capsize=2,
+            label=name,
+        )
+    for n, (name, rule) in enumerate((baselines or {}).items()):
+        values = (
+            rule
+            if isinstance(rule, Mapping)
+            else dict.fromkeys(distances, rule)
+        )
+        x = sorted(values)
+        axes.plot(
+            x,
+            [values[d] for d in x],
+            color="0.4",
+            linestyle=["--", ":", "-."][n % 3],
+            label=name,
+        )
+    axes.set_xticks(distances)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("distance (words)")
+    axes.set_ylabel("accuracy")
+    axes.set_title(title)
+    axes.legend(fontsize=8, loc="lower left")
+    return axes.figure
+
+
+def _check(accuracies):
+    if not accuracies or not all(accuracies.values()):
+        raise ValueError(
+            "`accuracies` must have at least one model, and each at least one "
+            f"distance. Received: accuracies={accuracies!r}"
+        )
+    for name, line in accuracies.items():
+        for distance, values in line.items():
+            if not len(values) or not all(0 <= v <= 1 for v in values):
+                raise ValueError(
+                    "`accuracies` must be sequences of numbers in [0, 1]. "
+                    f"Received: {values!r} for model '{name}' at distance "
+                    f"{distance}"
+                )
