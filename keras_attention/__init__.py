@@ -11,6 +11,7 @@ from keras_attention.layers import ChannelGSoP as ChannelGSoP
 from keras_attention.layers import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers import CoordinateAttention as CoordinateAttention
 from keras_attention.layers import CovariancePooling as CovariancePooling
 from keras_attention.layers import DynamicConv1D as DynamicConv1D
 from keras_attention.layers import (
@@ -23,16 +24,21 @@ from keras_attention.layers import (
     GatedConvolutionBlock as GatedConvolutionBlock,
 )
 from keras_attention.layers import GatherExcite as GatherExcite
+from keras_attention.layers import GlobalContext as GlobalContext
 from keras_attention.layers import GSoP as GSoP
 from keras_attention.layers import LightweightConv1D as LightweightConv1D
 from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
+from keras_attention.layers import NonLocal as NonLocal
 from keras_attention.layers import PositionGSoP as PositionGSoP
 from keras_attention.layers import (
     ScaledDotProductAttention as ScaledDotProductAttention,
 )
+from keras_attention.layers import SelectiveKernel as SelectiveKernel
+from keras_attention.layers import SimAM as SimAM
 from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite
+from keras_attention.layers import TripletAttention as TripletAttention
 from keras_attention.surgery import attention_sites as attention_sites
 from keras_attention.surgery import insert_attention as insert_attention
 from keras_attention.surgery import insertion_report as insertion_report

@@ -31,6 +31,29 @@ def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_positive_integers(
+    name: str, values: Any, least: int = 1
+) -> tuple[int, ...]:
+    """Return `values` as a tuple of `least` or more different integers.
+
+    Raises:
+        TypeError: if `values` is not a list or tuple of integers.
+        ValueError: if one is smaller than 1, given twice, or too few are.
+    """
+    if not isinstance(values, list | tuple):
+        raise TypeError(
+            f"`{name}` must be a list or tuple of positive integers. "
+            f"Received: {name}={values!r} (of type {type(values).__name__})"
+        )
+    checked = tuple(check_positive_integer(name, value) for value in values)
+    if len(checked) < least or len(set(checked)) < len(checked):
+        raise ValueError(
+            f"`{name}` must hold at least {least} integers, and none twice. "
+            f"Received: {name}={values!r}"
+        )
+    return checked
+
+
 def check_odd_integer(name: str, value: Any) -> int:
     """Return `value` as a positive, odd `int`: a kernel with a centre.
 

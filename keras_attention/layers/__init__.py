@@ -21,6 +21,9 @@ from keras_attention.layers.vision import ChannelGSoP as ChannelGSoP
 from keras_attention.layers.vision import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers.vision import (
+    CoordinateAttention as CoordinateAttention,
+)
 from keras_attention.layers.vision import CovariancePooling as CovariancePooling
 from keras_attention.layers.vision import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
@@ -29,10 +32,15 @@ from keras_attention.layers.vision import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
 from keras_attention.layers.vision import GatherExcite as GatherExcite
+from keras_attention.layers.vision import GlobalContext as GlobalContext
 from keras_attention.layers.vision import GSoP as GSoP
+from keras_attention.layers.vision import NonLocal as NonLocal
 from keras_attention.layers.vision import PositionGSoP as PositionGSoP
+from keras_attention.layers.vision import SelectiveKernel as SelectiveKernel
+from keras_attention.layers.vision import SimAM as SimAM
 from keras_attention.layers.vision import SpatialAttention as SpatialAttention
 from keras_attention.layers.vision import (
     SpatialSqueezeExcite as SpatialSqueezeExcite,
 )
 from keras_attention.layers.vision import SqueezeExcite as SqueezeExcite
+from keras_attention.layers.vision import TripletAttention as TripletAttention

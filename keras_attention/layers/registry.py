@@ -20,6 +20,9 @@ from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.concurrent_squeeze_excite import (
     ConcurrentSqueezeExcite,
 )
+from keras_attention.layers.vision.coordinate_attention import (
+    CoordinateAttention,
+)
 from keras_attention.layers.vision.effective_squeeze_excite import (
     EffectiveSqueezeExcite,
 )
@@ -27,13 +30,18 @@ from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention,
 )
 from keras_attention.layers.vision.gather_excite import GatherExcite
+from keras_attention.layers.vision.global_context import GlobalContext
 from keras_attention.layers.vision.gsop import GSoP
+from keras_attention.layers.vision.non_local import NonLocal
 from keras_attention.layers.vision.position_gsop import PositionGSoP
+from keras_attention.layers.vision.selective_kernel import SelectiveKernel
+from keras_attention.layers.vision.simam import SimAM
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite,
 )
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
+from keras_attention.layers.vision.triplet_attention import TripletAttention
 from keras_attention.validation import nearest
 
 Attention = str | type | Callable[[], keras.layers.Layer]
@@ -45,6 +53,8 @@ ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
     "channel_gsop": ChannelGSoP,
     "concurrent_squeeze_excite": ConcurrentSqueezeExcite,
     "scse": ConcurrentSqueezeExcite,
+    "coordinate_attention": CoordinateAttention,
+    "coordatt": CoordinateAttention,
     "effective_squeeze_excite": EffectiveSqueezeExcite,
     "ese": EffectiveSqueezeExcite,
     "efficient_channel_attention": EfficientChannelAttention,
@@ -53,11 +63,20 @@ ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
     "ge": GatherExcite,
     "gsop": GSoP,
     "position_gsop": PositionGSoP,
+    "global_context": GlobalContext,
+    "gc": GlobalContext,
+    "non_local": NonLocal,
+    "nl": NonLocal,
+    "selective_kernel": SelectiveKernel,
+    "sk": SelectiveKernel,
+    "simam": SimAM,
     "spatial_attention": SpatialAttention,
     "spatial_squeeze_excite": SpatialSqueezeExcite,
     "sse": SpatialSqueezeExcite,
     "squeeze_excite": SqueezeExcite,
     "se": SqueezeExcite,
+    "triplet_attention": TripletAttention,
+    "triplet": TripletAttention,
 }
 
 

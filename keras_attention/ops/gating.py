@@ -91,6 +91,11 @@ def to_channels_last(x: Any, data_format: str) -> Any:
     return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
 
 
+def from_channels_last(x: Any, data_format: str) -> Any:
+    """Turn `(B, H, W, C)` back into an image of `data_format`."""
+    return x if data_format == "channels_last" else ops.moveaxis(x, -1, 1)
+
+
 def _squeeze_tensorflow(x, data_format):
     import tensorflow as tf
 

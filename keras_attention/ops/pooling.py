@@ -64,7 +64,11 @@ def channel_max_and_mean(x, data_format: str = "channels_last"):
         Tensor of shape `(B, H, W, 2)` for both data formats, the maximum
         first.
     """
-    axis = -1 if data_format == "channels_last" else 1
+    return max_and_mean(x, -1 if data_format == "channels_last" else 1)
+
+
+def max_and_mean(x, axis: int):
+    """Maximum and mean over one axis, stacked on a new last one."""
     mean = ops.cast(ops.mean(widen(x), axis=axis), x.dtype)
     return ops.stack([ops.max(x, axis=axis), mean], axis=-1)
 

@@ -99,6 +99,11 @@ ROWS = [
         ka.CovariancePooling,
         {"reduced_channels": None, "iterations": 3},
         variant="plain",
+    Row(ka.CoordinateAttention),
+    Row(
+        ka.CoordinateAttention,
+        {"ratio": 2, "min_units": 1, "activation": "relu"},
+        variant="relu",
     ),
     Row(ka.EffectiveSqueezeExcite),
     Row(ka.EfficientChannelAttention),
@@ -180,6 +185,41 @@ ROWS = [
         variant="coarse",
         output_of_gate=relu_of_product,
     ),
+    Row(ka.GlobalContext, {"ratio": 4}),
+    Row(
+        ka.GlobalContext,
+        {"ratio": 4, "fusion": "multiply", "output_initializer": "he_normal"},
+        variant="multiply",
+    ),
+    Row(ka.NonLocal),
+    Row(
+        ka.NonLocal,
+        {"mode": "gaussian", "use_scale": True, "sub_sample": False},
+        variant="gaussian",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "dot_product", "reduced_channels": 5},
+        variant="dot_product",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "concatenation", "gamma_initializer": "ones"},
+        variant="concatenation",
+    ),
+    Row(ka.SelectiveKernel),
+    Row(
+        ka.SelectiveKernel,
+        {"filters": 24, "strides": 2, "groups": 8, "ratio": 2, "min_units": 8},
+        variant="strides",
+    ),
+    Row(
+        ka.SelectiveKernel,
+        {"dilations": (1, 3, 2), "groups": 1},
+        variant="branches",
+    ),
+    Row(ka.SimAM),
+    Row(ka.SimAM, {"regularization": 0.1}, variant="regularization"),
     Row(ka.SpatialAttention),
     Row(
         ka.SpatialAttention,
@@ -253,6 +293,12 @@ ROWS = [
     ),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
+    Row(ka.TripletAttention),
+    Row(
+        ka.TripletAttention,
+        {"kernel_size": 3, "use_spatial": False},
+        variant="channel",
+    ),
     Row(ka.LightweightConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
         ka.LightweightConv1D,

@@ -11,6 +11,9 @@ from keras_attention.layers.vision.channel_gsop import (
 from keras_attention.layers.vision.concurrent_squeeze_excite import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
 )
+from keras_attention.layers.vision.coordinate_attention import (
+    CoordinateAttention as CoordinateAttention,
+)
 from keras_attention.layers.vision.covariance_pooling import (
     CovariancePooling as CovariancePooling,
 )
@@ -23,10 +26,18 @@ from keras_attention.layers.vision.efficient_channel_attention import (
 from keras_attention.layers.vision.gather_excite import (
     GatherExcite as GatherExcite,
 )
+from keras_attention.layers.vision.global_context import (
+    GlobalContext as GlobalContext,
+)
 from keras_attention.layers.vision.gsop import GSoP as GSoP
+from keras_attention.layers.vision.non_local import NonLocal as NonLocal
 from keras_attention.layers.vision.position_gsop import (
     PositionGSoP as PositionGSoP,
 )
+from keras_attention.layers.vision.selective_kernel import (
+    SelectiveKernel as SelectiveKernel,
+)
+from keras_attention.layers.vision.simam import SimAM as SimAM
 from keras_attention.layers.vision.spatial_attention import (
     SpatialAttention as SpatialAttention,
 )
@@ -35,4 +46,7 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 )
 from keras_attention.layers.vision.squeeze_excite import (
     SqueezeExcite as SqueezeExcite,
+)
+from keras_attention.layers.vision.triplet_attention import (
+    TripletAttention as TripletAttention,
 )

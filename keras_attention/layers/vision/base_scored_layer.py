@@ -1,0 +1,52 @@
+"""What the image layers share that attend, and do not gate."""
+
+from typing import Any
+
+import keras
+
+from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+
+
+class BaseScoredLayer(BaseImageLayer):
+    """Base of the image layers that return their scores when asked for them.
+
+    A subclass implements `attend` and `compute_scores_shape`, and
+    `build_weights` and `compute_output_shape` where it needs its own.
+    `return_attention_scores` is the call argument by which the layers of
+    sequences are asked too, so that the tap `"name:scores"` works for all.
+    """
+
+    def attend(self, inputs: Any, training: bool | None) -> tuple[Any, Any]:
+        """Return the layer's output, and the scores that it came by."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `attend`."
+        )
+
+    def compute_scores_shape(self, input_shape: tuple) -> tuple:
+        """Return the shape of the scores."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `compute_scores_shape`."
+        )
+
+    def call(self, inputs, training=None, return_attention_scores=False):
+        outputs, scores = self.attend(inputs, training)
+        if not return_attention_scores:
+            return outputs
+        return outputs, keras.ops.cast(scores, self.compute_dtype)
+
+    def compute_output_spec(
+        self, inputs, training=None, return_attention_scores=False
+    ):
+        outputs = self._spec(self.compute_output_shape(inputs.shape))
+        if not return_attention_scores:
+            return outputs
+        return outputs, self._spec(self.compute_scores_shape(inputs.shape))
+
+    def _spec(self, shape):
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def _spatial_shape(self, input_shape):
+        """Height and width, `None` where they are not known."""
+        sizes = list(input_shape)
+        del sizes[self.channel_axis]
+        return tuple(sizes[1:])

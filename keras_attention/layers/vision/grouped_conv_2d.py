@@ -1,0 +1,55 @@
+"""A grouped convolution that is the same on every backend."""
+
+from typing import Any
+
+import keras
+
+from keras_attention.ops.grouped_convolution import grouped_convolution
+
+
+class GroupedConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with groups that trains on TensorFlow's CPU too.
+
+    Strides and dilation go together here, padding is the same on both sides,
+    and there is no bias; see `grouped_convolution`. A part of other layers:
+    it is made when they are built, from their configuration.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: odd number of rows and of columns.
+        groups: number of groups of channels.
+        spacing: the strides; Keras' own argument refuses a dilation.
+        dilation: distance of the kernel's taps.
+        **kwargs: passed on to `keras.layers.Conv2D`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        groups: int = 1,
+        spacing: int = 1,
+        dilation: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            filters,
+            kernel_size,
+            groups=groups,
+            padding="same",
+            use_bias=False,
+            data_format="channels_last",
+            **kwargs,
+        )
+        self.spacing = spacing
+        self.dilation = dilation
+
+    def convolution_op(self, inputs, kernel):
+        return grouped_convolution(
+            inputs, kernel, self.groups, self.spacing, self.dilation
+        )
+
+    def compute_output_shape(self, input_shape):
+        batch, *sizes, _ = input_shape
+        sizes = [None if n is None else -(-n // self.spacing) for n in sizes]
+        return (batch, *sizes, self.filters)

@@ -1,0 +1,215 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops import pairwise
+from keras_attention.ops.gating import from_channels_last
+from keras_attention.ops.gating import to_channels_last
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_positive_integer
+
+MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class NonLocal(WeightedLayer, BaseScoredLayer):
+    """Non-local block: every position attends to every other.
+
+    With θ, φ, g and w dense layers over channels, i one of the N = H·W
+    positions, and j one of the M that are attended to:
+
+        f_ij = exp(θ(x_i) · φ(x_j) / √d)       mode="embedded_gaussian"
+        f_ij = exp(x_i · x_j)                  mode="gaussian"
+        f_ij = θ(x_i) · φ(x_j)                 mode="dot_product"
+        f_ij = relu(v · [θ(x_i), φ(x_j)])      mode="concatenation"
+        y_i = x_i + BN(w(sum over j of s_ij g(x_j)))
+
+    The scores s are f over its sum for the two exponentials, which makes a
+    softmax, and f / M for the other two. The batch normalization's gamma
+    starts at zero, as the authors': the layer starts as the identity.
+
+    The defaults are those of the authors' code. It divides by √d where the
+    paper does not (`use_scale=False`), and takes the M positions from the
+    image after a 2x2 maximum pooling, which the paper has as an option
+    (`sub_sample=False`); an odd last row or column is then not attended to.
+    A bias of φ would add the same to all scores of a softmax, and so has no
+    effect: in `"embedded_gaussian"` φ has none here, though the authors' has.
+
+    N·M scores are held in float32: for large images take `sub_sample`.
+
+    Args:
+        reduced_channels: positive integer; d, the width of θ, φ and g. `None`
+            for half of the channels, at least one.
+        mode: `"embedded_gaussian"`, `"gaussian"`, `"dot_product"` or
+            `"concatenation"`.
+        use_scale: whether f's products are divided by the root of their
+            width, which `"concatenation"` has none of. `None` does so in
+            `"embedded_gaussian"` alone.
+        sub_sample: whether the positions attended to are pooled 2x2.
+        gamma_initializer: initializer of the batch normalization's gamma.
+        kernel_initializer: initializer of the kernels.
+        **kwargs: `bias_initializer`, `kernel_regularizer`,
+            `bias_regularizer`; `data_format` (`"channels_last"`,
+            `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`); and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: image tensor.
+        training: whether the batch normalization uses the batch.
+        return_attention_scores: whether to return `(outputs, s)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or
+        `(batch, channels, height, width)` for `channels_first`. Batch, height
+        and width may be `None`.
+
+    Output shape:
+        The input's; the scores are `(batch, N, M)`, positions row by row.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range;
+            at build, if `sub_sample` leaves no position of a height or width
+            of 1.
+
+    Reference:
+        Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971,
+        equations 1 to 6.
+
+    Example:
+
+    >>> layer = keras_attention.NonLocal()
+    >>> x = np.ones((2, 6, 4, 16), "float32")
+    >>> y, scores = layer(x, return_attention_scores=True)
+    >>> tuple(y.shape), tuple(scores.shape)
+    ((2, 6, 4, 16), (2, 24, 6))
+    """
+
+    def __init__(
+        self,
+        reduced_channels: int | None = None,
+        mode: str = "embedded_gaussian",
+        use_scale: bool | None = None,
+        sub_sample: bool = True,
+        gamma_initializer: Any = "zeros",
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ):
+        super().__init__(kernel_initializer=kernel_initializer, **kwargs)
+        self.reduced_channels = reduced_channels
+        if reduced_channels is not None:
+            check_positive_integer("reduced_channels", reduced_channels)
+        self.mode = check_choice("mode", mode, MODES)
+        self.use_scale = use_scale
+        if use_scale is not None:
+            check_boolean("use_scale", use_scale)
+            if mode == "concatenation":
+                raise ValueError(
+                    "`use_scale` is about the products of the other modes; "
+                    "mode='concatenation' has none. Received: "
+                    f"use_scale={use_scale}. Leave it out."
+                )
+        self.sub_sample = check_boolean("sub_sample", sub_sample)
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build_weights(self, input_shape, channels):
+        if self.sub_sample and 1 in self._spatial_shape(input_shape):
+            raise ValueError(
+                "NonLocal pools the positions that it attends to 2x2, and none "
+                f"would be left. Received: shape={input_shape} with "
+                f"sub_sample=True in layer '{self.name}'. Set "
+                "`sub_sample=False`."
+            )
+        width = self.reduced_channels or max(1, channels // 2)
+        self.value = self._dense(width, channels, "value")
+        if self.mode != "gaussian":
+            self.query = self._dense(width, channels, "query")
+            self.key = self._dense(
+                width,
+                channels,
+                "key",
+                use_bias=self.mode != "embedded_gaussian",
+            )
+        if self.mode == "concatenation":
+            self.query_logit = self._dense(
+                1, width, "query_logit", use_bias=False
+            )
+            self.key_logit = self._dense(1, width, "key_logit", use_bias=False)
+        self.project = self._dense(channels, width, "project")
+        self.norm = keras.layers.BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            gamma_initializer=clone_initializer(self.gamma_initializer),
+            dtype=self.dtype_policy,
+            name="norm",
+        )
+        self.norm.build((None, None, channels))
+
+    def attend(self, inputs, training):
+        image = to_channels_last(inputs, self.data_format)
+        x = _positions(image)  # [B, N, C]
+        attended = x
+        if self.sub_sample:
+            pooled = ops.max_pool(
+                image, 2, strides=2, data_format="channels_last"
+            )
+            attended = _positions(pooled)  # [B, M, C]
+        scores = self._scores(x, attended)  # [B, N, M]
+        y = pairwise.weighted_values(scores, self.value(attended))
+        y = self.project(ops.cast(y, self.compute_dtype))  # [B, N, C]
+        y = ops.reshape(self.norm(y, training=training), ops.shape(image))
+        return inputs + from_channels_last(y, self.data_format), scores
+
+    def compute_scores_shape(self, input_shape):
+        sizes = self._spatial_shape(input_shape)
+        if None in sizes:
+            return (input_shape[0], None, None)
+        pooled = [size // 2 for size in sizes] if self.sub_sample else sizes
+        return (input_shape[0], math.prod(sizes), math.prod(pooled))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduced_channels": self.reduced_channels,
+            "mode": self.mode,
+            "use_scale": self.use_scale,
+            "sub_sample": self.sub_sample,
+            "gamma_initializer": keras.initializers.serialize(
+                self.gamma_initializer
+            ),
+        }
+
+    def _scores(self, x, attended):
+        query, key = x, attended
+        if self.mode != "gaussian":
+            query, key = self.query(x), self.key(attended)
+        if self.mode == "concatenation":
+            return pairwise.sum_scores(
+                self.query_logit(query), self.key_logit(key)
+            )
+        scaled = self.use_scale
+        if scaled is None:
+            scaled = self.mode == "embedded_gaussian"
+        scale = query.shape[-1] ** -0.5 if scaled else 1.0
+        if self.mode == "dot_product":
+            return pairwise.product_scores(query, key, scale)
+        return pairwise.softmax_scores(query, key, scale)
+
+    def _dense(self, units, width, name, **arguments):
+        dense = keras.layers.Dense(
+            units, **self.sublayer_arguments(name=name, **arguments)
+        )
+        dense.build((None, None, width))
+        return dense
+
+
+def _positions(image):
+    """The positions of an image in a row: `(B, H, W, C)` to `(B, H·W, C)`."""
+    batch, height, width, channels = ops.shape(image)
+    return ops.reshape(image, (batch, height * width, channels))

@@ -1,0 +1,36 @@
+"""The energy of SimAM: how much a value stands out among its neighbours."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_attention.ops.gating import spatial_axes
+from keras_attention.ops.gating import widen
+
+
+def inverse_energy(
+    x: Any, regularization: float, data_format: str = "channels_last"
+) -> Any:
+    """The inverse of the least energy of each value, `(B, H, W, C)`.
+
+    With d the distance to the channel's mean over the M positions of its
+    image, it is d² / (4 (Σd² / (M - 1) + regularization)) + 1/2. A single
+    position has no variance: its sum is zero and is divided by one.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        regularization: positive number λ.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Returns:
+        Tensor of the shape of `x`, at least float32.
+    """
+    axes = spatial_axes(data_format)
+    wide = widen(x)
+    mean = ops.mean(wide, axis=axes, keepdims=True)
+    squares = ops.square(wide - mean)  # [B, H, W, C]
+    height, width = (ops.shape(x)[axis] for axis in axes)
+    freedom = ops.cast(ops.maximum(height * width - 1, 1), squares.dtype)
+    variance = ops.sum(squares, axis=axes, keepdims=True) / freedom
+    return squares / (4 * (variance + regularization)) + 0.5
