@@ -209,7 +209,8 @@ def _blocks(x, filters, pads):
     block, number = _cut(length)
     windows = _windows(x, heads, taps, pads, block, number)  # [B, H, N, L, R]
     bands = _bands(filters, block, number, windows.shape[3])  # [B, H, N, S, L]
-    y = ops.matmul(bands, windows)  # [B, H, N, S, R]
+    # `ops.matmul` makes float32 of float64 on torch.
+    y = bands @ windows  # [B, H, N, S, R]
     return _merge_last(_from_blocks(y, length))
 
 
@@ -222,8 +223,8 @@ def _block_gradient(x, filters, dy, pads):
     width = windows.shape[3]
     bands = _bands(filters, block, number, width)  # [B, H, N, S, L]
     dy = _to_blocks(_split_last(dy, heads), block, number)  # [B, H, N, S, R]
-    d_bands = ops.matmul(dy, ops.swapaxes(windows, -1, -2))
-    d_windows = ops.matmul(ops.swapaxes(bands, -1, -2), dy)
+    d_bands = dy @ ops.swapaxes(windows, -1, -2)
+    d_windows = ops.swapaxes(bands, -1, -2) @ dy
     d_filters = _from_blocks(_unskew(d_bands, taps), length)
     dx = _overlap_add(d_windows, block)  # [B, T', H, R]
     end = pads[0] + ops.shape(x)[1]
@@ -249,7 +250,7 @@ def _band_gradient(x, dy, heads, taps, pads):
     block, number = _cut(_output_length(x, taps, pads))
     windows = _windows(x, heads, taps, pads, block, number)  # [B, H, N, L, R]
     dy = _to_blocks(_split_last(dy, heads), block, number)  # [B, H, N, S, R]
-    return ops.matmul(dy, ops.swapaxes(windows, -1, -2))
+    return dy @ ops.swapaxes(windows, -1, -2)
 
 
 def _output_length(x, taps, pads):

@@ -88,8 +88,12 @@ def gradients(function, x, filters, dy, jit=False):
     if BACKEND == "jax":
         import jax
 
-        y, pullback = jax.vjp(function, jax.numpy.array(x), filters)
-        return y, *pullback(jax.numpy.array(dy))
+        @jax.jit
+        def compute(x, filters, dy):
+            y, pullback = jax.vjp(function, x, filters)
+            return y, *pullback(dy)
+
+        return compute(x, filters, dy)
     x, filters, dy = map(keras.ops.convert_to_tensor, (x, filters, dy))
     x.requires_grad_(), filters.requires_grad_()
     y = function(x, filters)
@@ -111,28 +115,31 @@ def check(way, kind, padding, *sizes, jit=False):
 
 
 CASES = [
-    # batch, length, heads, channels of a head, taps
-    (2, 11, 3, 5, 7),
-    (2, 67, 2, 3, 5),  # not a multiple of the block
-    (1, 64, 2, 3, 4),  # a multiple, an even number of taps
-    (1, 5, 2, 3, 13),  # fewer positions than taps
-    (2, 1, 2, 3, 5),  # one position
-    (1, 37, 2, 1, 71),  # a filter longer than two blocks, too long for shifts
-    (1, 45, 1, 2, 41),  # a filter longer than a block
-    (2, 7, 2, 3, 1),
-    (2, 7, 5, 1, 2),
-    (2, 7, 1, 5, 3),
+    # batch, length, heads, channels of a head, taps, padding
+    (2, 11, 3, 5, 7, "same"),
+    (2, 11, 3, 5, 7, "causal"),
+    (2, 11, 3, 5, 7, "valid"),
+    (2, 67, 2, 3, 5, "same"),  # not a multiple of the block
+    (1, 64, 2, 3, 4, "same"),  # a multiple, an even number of taps
+    (1, 33, 2, 3, 4, "valid"),
+    (1, 5, 2, 3, 13, "same"),  # fewer positions than taps
+    (1, 5, 2, 3, 13, "causal"),
+    (2, 1, 2, 3, 5, "same"),  # one position
+    (2, 1, 2, 3, 5, "valid"),
+    (1, 45, 1, 2, 41, "same"),  # a filter longer than a block
+    (1, 37, 2, 1, 71, "causal"),  # than two, and too long for shifts
+    (2, 7, 2, 3, 1, "same"),
+    (2, 7, 5, 1, 2, "same"),
+    (2, 7, 1, 5, 3, "causal"),
 ]
-cases = pytest.mark.parametrize("sizes", CASES, ids=str)
 kinds = pytest.mark.parametrize("kind", ["lightweight", "dynamic"])
-paddings = pytest.mark.parametrize("padding", hc.PADDINGS)
 
 
-@cases
+@pytest.mark.parametrize("case", CASES, ids=str)
 @kinds
-@paddings
 @pytest.mark.parametrize("way", WAYS)
-def test_equals_the_sum(way, kind, padding, sizes):
+def test_equals_the_sum(way, kind, case):
+    *sizes, padding = case
     check(way, kind, padding, *sizes)
 
 
@@ -151,7 +158,12 @@ def test_equals_the_sum_under_xla(kind, sizes, padding):
     check("chosen", kind, padding, *sizes, jit=True)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(
+    # JAX compiles each drawn shape anew.
+    max_examples=5 if BACKEND == "jax" else 25,
+    deadline=None,
+    derandomize=True,
+)
 @given(
     st.sampled_from(["lightweight", "dynamic"]),
     st.sampled_from(hc.PADDINGS),
@@ -304,9 +316,7 @@ def second_order(function, x, filters):
             )(x, filters)
             return sum((g**2).sum() for g in first)
 
-        return jax.grad(norm, argnums=(0, 1))(
-            jax.numpy.array(x), jax.numpy.array(filters)
-        )
+        return jax.jit(jax.grad(norm, argnums=(0, 1)))(x, filters)
     import torch
 
     x, filters = torch.tensor(x), torch.tensor(filters)
