@@ -27,6 +27,8 @@ class Row:
         static_size: the layer needs a known height and width, or length.
         half_tolerance: largest error allowed in half precision, as a part of
             the largest output.
+        make: makes the layer of a wrapper, whose argument is a layer that
+            must be new each time. `None` calls the class.
     """
 
     layer: Callable[..., Any]
@@ -35,6 +37,7 @@ class Row:
     variant: str = ""
     static_size: bool = False
     half_tolerance: float = 2e-2
+    make: Callable[..., Any] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -45,7 +48,15 @@ class Row:
         return "-".join(filter(None, (self.layer.__name__, self.variant)))
 
 
+def blend_in(data_format, **kwargs):
+    """A `BlendIn` whose layer has the data format and dtype of the row."""
+    dtype = kwargs.get("dtype")
+    inner = ka.SqueezeExcite(data_format=data_format, dtype=dtype, name="se")
+    return ka.BlendIn(inner, **kwargs)
+
+
 ROWS = [
+    Row(ka.BlendIn, make=blend_in),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
 ]
