@@ -87,3 +87,14 @@ class BlendIn(keras.layers.Wrapper):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        # `build` builds the layer; the configuration does not change with it.
+        config["layer"].pop("build_config", None)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Keras' own takes the layer out of the dictionary that it is given.
+        return super().from_config(dict(config), custom_objects)

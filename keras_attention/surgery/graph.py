@@ -264,27 +264,32 @@ class _Sizes:
             )
             self.tensors[id(step)] = keras.KerasTensor(shape, declared.dtype)
             return
-        tensors = dict(
-            zip(map(id, step.node.input_tensors), step.parents, strict=True)
-        )
-        arguments = map_tensors(
-            lambda tensor: self.tensors[id(tensors[id(tensor)])], step.node
-        )
+        example = {
+            id(tensor): self.tensors[id(parent)]
+            for tensor, parent in zip(
+                step.node.input_tensors, step.parents, strict=True
+            )
+        }
+        args, kwargs = map_tensors(example, step.node)
         try:
-            args, kwargs = arguments
             output = step.operation.compute_output_spec(*args, **kwargs)
         except Exception:  # noqa: BLE001
             return  # A layer that goes by the declared shape: so do we.
         self.tensors[id(step)] = keras.tree.flatten(output)[0]
 
 
-def map_tensors(function: Any, node: Any) -> tuple[tuple, dict]:
-    """The arguments of a recorded call with `function` of each tensor."""
+def map_tensors(values: dict[int, Any], node: Any) -> tuple[tuple, dict]:
+    """The arguments of a recorded call, its tensors replaced.
 
-    def change(value):
+    Args:
+        values: what stands for each tensor, by the tensor's identity.
+        node: Keras' record of the call.
+    """
+
+    def replace(value):
         is_tensor = isinstance(value, keras.KerasTensor)
-        return function(value) if is_tensor else value
+        return values[id(value)] if is_tensor else value
 
     return keras.tree.map_structure(
-        change, (node.arguments.args, node.arguments.kwargs)
+        replace, (node.arguments.args, node.arguments.kwargs)
     )

@@ -62,7 +62,7 @@ class _Rebuild:
         for node in graph_nodes(model):
             if node.is_input and id(node.outputs[0]) in made:
                 continue
-            args, kwargs = map_tensors(lambda tensor: made[id(tensor)], node)
+            args, kwargs = map_tensors(made, node)
             outputs = args[0] if args else None
             for operation in self._operations(node):
                 outputs = operation(*args, **kwargs)

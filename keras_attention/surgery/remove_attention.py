@@ -40,12 +40,9 @@ def remove_attention(model: keras.Model) -> keras.Model:
     89080
     """
     check_graph(model)
-    removed = {
-        id(node)
-        for _, graph in nested_graphs(model)
-        for node in graph_nodes(graph)
-        if _is_attention(node)
-    }
+    removed = set()
+    for _, graph in nested_graphs(model):
+        removed |= _attention_nodes(graph)
     if not removed:
         raise ValueError(
             "There is no attention to take out. Received: model "
@@ -58,13 +55,30 @@ def remove_attention(model: keras.Model) -> keras.Model:
     )
 
 
-def _is_attention(node):
+def _attention_nodes(graph):
+    """The calls of attention layers, by identity."""
+    removed = set()
+    # The layers that a tensor comes from, back to one that stays.
+    names: dict[int, list[str]] = {}
+    for node in graph_nodes(graph):
+        before = []
+        if len(node.input_tensors) == 1:
+            before = names[id(node.input_tensors[0])]
+        found = [node.operation.name]
+        if _is_attention(node, before):
+            removed.add(id(node))
+            found += before
+        names |= {id(tensor): found for tensor in node.outputs}
+    return removed
+
+
+def _is_attention(node, before):
     if len(node.input_tensors) != 1 or len(node.outputs) != 1:
         return False
-    before, layer = node.input_tensors[0], node.operation
-    if before.shape != node.outputs[0].shape:
+    if node.input_tensors[0].shape != node.outputs[0].shape:
         return False
-    if isinstance(layer, BlendIn | BaseImageLayer):
-        return True
-    name = re.escape(before._keras_history.operation.name)
-    return bool(re.fullmatch(rf"{name}_attention(_\d+)?", layer.name))
+    layer = node.operation
+    return isinstance(layer, BlendIn | BaseImageLayer) or any(
+        re.fullmatch(rf"{re.escape(name)}_attention(_\d+)?", layer.name)
+        for name in before
+    )

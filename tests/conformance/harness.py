@@ -17,7 +17,7 @@ def numpy(x):
 def make_layer(row: Row, **kwargs):
     if row.is_image:
         kwargs.setdefault("data_format", "channels_last")
-    return row.layer(**row.arguments, **kwargs)
+    return (row.make or row.layer)(**row.arguments, **kwargs)
 
 
 def random_input(row: Row, dtype="float32", seed=0):

@@ -32,6 +32,8 @@ class Row:
             the largest output.
         output_of_gate: what a gate's layer makes of image and gate, or `None`
             if its output is no function of the two.
+        make: makes the layer of a wrapper, whose argument is a layer that
+            must be new each time. `None` calls the class.
     """
 
     layer: Callable[..., Any]
@@ -41,6 +43,7 @@ class Row:
     static_size: bool = False
     half_tolerance: float = 2e-2
     output_of_gate: Callable[..., Any] | None = np.multiply
+    make: Callable[..., Any] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -291,6 +294,15 @@ ROWS = [
         SEQUENCE,
         variant="options",
     ),
+def blend_in(data_format, **kwargs):
+    """A `BlendIn` whose layer has the data format and dtype of the row."""
+    dtype = kwargs.get("dtype")
+    inner = ka.SqueezeExcite(data_format=data_format, dtype=dtype, name="se")
+    return ka.BlendIn(inner, **kwargs)
+
+
+ROWS = [
+    Row(ka.BlendIn, make=blend_in),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
     Row(ka.TripletAttention),
