@@ -14,8 +14,8 @@ import numpy as np
 import keras_attention as ka
 
 IMAGE = (2, 7, 5, 32)
-SEQUENCE = (2, 11, 24)
 SMALL_GSOP = {"reduced_channels": 12, "grid_size": 3}
+SEQUENCE = (2, 11, 24)
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,22 @@ def relu_of_product(x, gate):
     return np.maximum(x * gate, 0)
 
 
+def blend_in(data_format, **kwargs):
+    """A `BlendIn` whose layer has the data format and dtype of the row."""
+    dtype = kwargs.get("dtype")
+    inner = ka.SqueezeExcite(data_format=data_format, dtype=dtype, name="se")
+    return ka.BlendIn(inner, **kwargs)
+
+
 ROWS = [
-    # A ratio of 4: fewer hidden units may all be at rest behind their ReLU.
+    # Ratios are small: few hidden units may all be at rest behind their ReLU.
     Row(ka.BAM, {"ratio": 4}),
     Row(
         ka.BAM,
         {"ratio": 4, "dilation": 2, "combine": "add"},
         variant="add",
     ),
+    Row(ka.BlendIn, make=blend_in),
     Row(ka.CBAM, {"ratio": 4}),
     Row(
         ka.CBAM,
@@ -83,7 +91,6 @@ ROWS = [
         {"ratio": 4, "pool_types": ("avg", "max", "lp", "lse")},
         variant="pools",
     ),
-    # Few channels and cells: weights drawn for the defaults' saturate a gate.
     Row(ka.ChannelGSoP, {"reduced_channels": 12}, half_tolerance=4e-2),
     Row(
         ka.ChannelGSoP,
@@ -97,16 +104,44 @@ ROWS = [
     ),
     Row(ka.ConcurrentSqueezeExcite),
     Row(ka.ConcurrentSqueezeExcite, {"combine": "add"}, variant="add"),
-    Row(ka.CovariancePooling, {"reduced_channels": 16}),
-    Row(
-        ka.CovariancePooling,
-        {"reduced_channels": None, "iterations": 3},
-        variant="plain",
     Row(ka.CoordinateAttention),
     Row(
         ka.CoordinateAttention,
         {"ratio": 2, "min_units": 1, "activation": "relu"},
         variant="relu",
+    ),
+    Row(ka.CovariancePooling, {"reduced_channels": 16}),
+    Row(
+        ka.CovariancePooling,
+        {"reduced_channels": None, "iterations": 3},
+        variant="plain",
+    ),
+    Row(ka.DynamicConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
+    Row(
+        ka.DynamicConv1D,
+        {
+            "num_heads": 4,
+            "kernel_size": 4,
+            "causal": True,
+            "renormalize_padding": True,
+            "weight_dropout": 0.1,
+            "use_bias": True,
+            "use_filter_bias": True,
+        },
+        SEQUENCE,
+        variant="causal",
+    ),
+    Row(
+        ka.DynamicConv1D,
+        {
+            "num_heads": 4,
+            "kernel_size": 13,
+            "weight_softmax": False,
+            "weight_dropout": 0.1,
+            "shared_dropout": True,
+        },
+        SEQUENCE,
+        variant="linear",
     ),
     Row(ka.EffectiveSqueezeExcite),
     Row(ka.EfficientChannelAttention),
@@ -119,6 +154,25 @@ ROWS = [
         ka.EfficientChannelAttention,
         {"padding": "circular", "gamma": 1, "beta": 2},
         variant="circular",
+    ),
+    Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
+    Row(
+        ka.GatedConvolutionBlock,
+        {
+            "num_heads": 4,
+            "kernel_size": 4,
+            "convolution": "dynamic",
+            "glu": False,
+            "causal": True,
+            "weight_dropout": 0.1,
+            "shared_dropout": True,
+            "input_dropout": 0.1,
+            "dropout": 0.1,
+            "use_bias": False,
+            "seed": 3,
+        },
+        SEQUENCE,
+        variant="dynamic",
     ),
     Row(ka.GatherExcite),
     Row(ka.GatherExcite, {"extent": 2}, variant="local"),
@@ -155,6 +209,12 @@ ROWS = [
         {"extent": 8, "learned_excite": True, "ratio": 4},
         variant="excite",
     ),
+    Row(ka.GlobalContext, {"ratio": 4}),
+    Row(
+        ka.GlobalContext,
+        {"ratio": 4, "fusion": "multiply", "output_initializer": "he_normal"},
+        variant="multiply",
+    ),
     Row(ka.GSoP, SMALL_GSOP, half_tolerance=4e-2),
     Row(
         ka.GSoP,
@@ -176,60 +236,33 @@ ROWS = [
         half_tolerance=4e-2,
         output_of_gate=None,
     ),
+    Row(ka.LightweightConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
-        ka.PositionGSoP,
-        {"reduced_channels": 12, "grid_size": 4},
-        half_tolerance=4e-2,
-        output_of_gate=relu_of_product,
+        ka.LightweightConv1D,
+        {
+            "num_heads": 4,
+            "kernel_size": 4,
+            "causal": True,
+            "renormalize_padding": True,
+            "weight_dropout": 0.1,
+            "use_bias": True,
+            "seed": 3,
+        },
+        SEQUENCE,
+        variant="causal",
     ),
     Row(
-        ka.PositionGSoP,
-        {"reduced_channels": 5, "expansion": 3, "grid_size": 2},
-        variant="coarse",
-        output_of_gate=relu_of_product,
+        ka.LightweightConv1D,
+        {
+            "num_heads": 4,
+            "kernel_size": 13,
+            "weight_softmax": False,
+            "weight_dropout": 0.1,
+            "shared_dropout": False,
+        },
+        SEQUENCE,
+        variant="linear",
     ),
-    Row(ka.GlobalContext, {"ratio": 4}),
-    Row(
-        ka.GlobalContext,
-        {"ratio": 4, "fusion": "multiply", "output_initializer": "he_normal"},
-        variant="multiply",
-    ),
-    Row(ka.NonLocal),
-    Row(
-        ka.NonLocal,
-        {"mode": "gaussian", "use_scale": True, "sub_sample": False},
-        variant="gaussian",
-    ),
-    Row(
-        ka.NonLocal,
-        {"mode": "dot_product", "reduced_channels": 5},
-        variant="dot_product",
-    ),
-    Row(
-        ka.NonLocal,
-        {"mode": "concatenation", "gamma_initializer": "ones"},
-        variant="concatenation",
-    ),
-    Row(ka.SelectiveKernel),
-    Row(
-        ka.SelectiveKernel,
-        {"filters": 24, "strides": 2, "groups": 8, "ratio": 2, "min_units": 8},
-        variant="strides",
-    ),
-    Row(
-        ka.SelectiveKernel,
-        {"dilations": (1, 3, 2), "groups": 1},
-        variant="branches",
-    ),
-    Row(ka.SimAM),
-    Row(ka.SimAM, {"regularization": 0.1}, variant="regularization"),
-    Row(ka.SpatialAttention),
-    Row(
-        ka.SpatialAttention,
-        {"kernel_size": 3, "gamma_initializer": "ones"},
-        variant="gamma",
-    ),
-    Row(ka.SpatialSqueezeExcite),
     Row(ka.MultiHeadAttention, {"num_heads": 4}, SEQUENCE),
     Row(
         ka.MultiHeadAttention,
@@ -281,6 +314,34 @@ ROWS = [
         SEQUENCE,
         variant="widths-dropout",
     ),
+    Row(ka.NonLocal),
+    Row(
+        ka.NonLocal,
+        {"mode": "gaussian", "use_scale": True, "sub_sample": False},
+        variant="gaussian",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "dot_product", "reduced_channels": 5},
+        variant="dot_product",
+    ),
+    Row(
+        ka.NonLocal,
+        {"mode": "concatenation", "gamma_initializer": "ones"},
+        variant="concatenation",
+    ),
+    Row(
+        ka.PositionGSoP,
+        {"reduced_channels": 12, "grid_size": 4},
+        half_tolerance=4e-2,
+        output_of_gate=relu_of_product,
+    ),
+    Row(
+        ka.PositionGSoP,
+        {"reduced_channels": 5, "expansion": 3, "grid_size": 2},
+        variant="coarse",
+        output_of_gate=relu_of_product,
+    ),
     Row(ka.ScaledDotProductAttention, {}, SEQUENCE),
     Row(
         ka.ScaledDotProductAttention,
@@ -294,15 +355,26 @@ ROWS = [
         SEQUENCE,
         variant="options",
     ),
-def blend_in(data_format, **kwargs):
-    """A `BlendIn` whose layer has the data format and dtype of the row."""
-    dtype = kwargs.get("dtype")
-    inner = ka.SqueezeExcite(data_format=data_format, dtype=dtype, name="se")
-    return ka.BlendIn(inner, **kwargs)
-
-
-ROWS = [
-    Row(ka.BlendIn, make=blend_in),
+    Row(ka.SelectiveKernel),
+    Row(
+        ka.SelectiveKernel,
+        {"filters": 24, "strides": 2, "groups": 8, "ratio": 2, "min_units": 8},
+        variant="strides",
+    ),
+    Row(
+        ka.SelectiveKernel,
+        {"dilations": (1, 3, 2), "groups": 1},
+        variant="branches",
+    ),
+    Row(ka.SimAM),
+    Row(ka.SimAM, {"regularization": 0.1}, variant="regularization"),
+    Row(ka.SpatialAttention),
+    Row(
+        ka.SpatialAttention,
+        {"kernel_size": 3, "gamma_initializer": "ones"},
+        variant="gamma",
+    ),
+    Row(ka.SpatialSqueezeExcite),
     Row(ka.SqueezeExcite),
     Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
     Row(ka.TripletAttention),
@@ -310,78 +382,5 @@ ROWS = [
         ka.TripletAttention,
         {"kernel_size": 3, "use_spatial": False},
         variant="channel",
-    ),
-    Row(ka.LightweightConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
-    Row(
-        ka.LightweightConv1D,
-        {
-            "num_heads": 4,
-            "kernel_size": 4,
-            "causal": True,
-            "renormalize_padding": True,
-            "weight_dropout": 0.1,
-            "use_bias": True,
-            "seed": 3,
-        },
-        SEQUENCE,
-        variant="causal",
-    ),
-    Row(
-        ka.LightweightConv1D,
-        {
-            "num_heads": 4,
-            "kernel_size": 13,
-            "weight_softmax": False,
-            "weight_dropout": 0.1,
-            "shared_dropout": False,
-        },
-        SEQUENCE,
-        variant="linear",
-    ),
-    Row(ka.DynamicConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
-    Row(
-        ka.DynamicConv1D,
-        {
-            "num_heads": 4,
-            "kernel_size": 4,
-            "causal": True,
-            "renormalize_padding": True,
-            "weight_dropout": 0.1,
-            "use_bias": True,
-            "use_filter_bias": True,
-        },
-        SEQUENCE,
-        variant="causal",
-    ),
-    Row(
-        ka.DynamicConv1D,
-        {
-            "num_heads": 4,
-            "kernel_size": 13,
-            "weight_softmax": False,
-            "weight_dropout": 0.1,
-            "shared_dropout": True,
-        },
-        SEQUENCE,
-        variant="linear",
-    ),
-    Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
-    Row(
-        ka.GatedConvolutionBlock,
-        {
-            "num_heads": 4,
-            "kernel_size": 4,
-            "convolution": "dynamic",
-            "glu": False,
-            "causal": True,
-            "weight_dropout": 0.1,
-            "shared_dropout": True,
-            "input_dropout": 0.1,
-            "dropout": 0.1,
-            "use_bias": False,
-            "seed": 3,
-        },
-        SEQUENCE,
-        variant="dynamic",
     ),
 ]
