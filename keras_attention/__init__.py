@@ -18,25 +18,22 @@ from keras_attention.layers import (
 from keras_attention.layers import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers import (
+    GatedConvolutionBlock as GatedConvolutionBlock,
+)
 from keras_attention.layers import GlobalContext as GlobalContext
+from keras_attention.layers import LightweightConv1D as LightweightConv1D
+from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
 from keras_attention.layers import NonLocal as NonLocal
+from keras_attention.layers import (
+    ScaledDotProductAttention as ScaledDotProductAttention,
+)
 from keras_attention.layers import SelectiveKernel as SelectiveKernel
 from keras_attention.layers import SimAM as SimAM
 from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite
 from keras_attention.layers import TripletAttention as TripletAttention
-from keras_attention.layers import (
-    GatedConvolutionBlock as GatedConvolutionBlock,
-)
-from keras_attention.layers import LightweightConv1D as LightweightConv1D
-from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
-from keras_attention.layers import (
-    ScaledDotProductAttention as ScaledDotProductAttention,
-)
-from keras_attention.layers import SpatialAttention as SpatialAttention
-from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
-from keras_attention.layers import SqueezeExcite as SqueezeExcite
 from keras_attention.surgery import attention_sites as attention_sites
 from keras_attention.surgery import insert_attention as insert_attention
 from keras_attention.surgery import insertion_report as insertion_report
