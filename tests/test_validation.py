@@ -12,6 +12,7 @@ from keras_attention.validation import check_image_shape
 from keras_attention.validation import check_number
 from keras_attention.validation import check_odd_integer
 from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_positive_integers
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_reduced_channels
 from keras_attention.validation import nearest
@@ -43,6 +44,20 @@ def test_not_an_integer(value):
         TypeError, match=rf"`heads`.*of type {type(value).__name__}\)"
     ):
         check_positive_integer("heads", value)
+
+
+def test_positive_integers():
+    assert check_positive_integers("rates", [np.int64(2), 1]) == (2, 1)
+    with pytest.raises(TypeError, match=r"list or tuple.*rates=2 \(of type i"):
+        check_positive_integers("rates", 2)
+    with pytest.raises(TypeError, match="`rates` must be an integer"):
+        check_positive_integers("rates", (1, 2.0))
+    with pytest.raises(ValueError, match="rates=0"):
+        check_positive_integers("rates", (1, 0))
+    with pytest.raises(ValueError, match=r"none twice.*rates=\(3, 3\)"):
+        check_positive_integers("rates", (3, 3))
+    with pytest.raises(ValueError, match=r"at least 2 int.*rates=\[3\]"):
+        check_positive_integers("rates", [3], least=2)
 
 
 def test_odd_integer():

@@ -24,7 +24,7 @@ def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
     """
     shape = ops.shape(logits)
     row = ops.reshape(widen(logits), (shape[0], shape[1] * shape[2]))
-    weights = ops.reshape(ops.softmax(row), shape)  # [B, H, W]
+    weights = ops.reshape(_softmax(row), shape)  # [B, H, W]
     return ops.einsum("bhw,bhwc->bc", weights, widen(x)), weights
 
 
@@ -36,7 +36,7 @@ def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
         key: of shape `(B, M, D)`.
         scale: factor of the products, at the exponent.
     """
-    return ops.softmax(_products(query, key, scale), axis=-1)
+    return _softmax(_products(query, key, scale))
 
 
 def product_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
@@ -60,6 +60,14 @@ def sum_scores(query_term: Any, key_term: Any) -> Any:
 def weighted_values(scores: Any, value: Any) -> Any:
     """Sum the values by the scores: `(B, N, M)` and `(B, M, D)`."""
     return ops.matmul(scores, widen(value))  # [B, N, D]
+
+
+def _softmax(logits):
+    """Softmax over the last axis."""
+    if logits.shape[-1] == 1:
+        # One position is right here; Keras' own softmax warns of it.
+        return 1 + 0 * logits
+    return ops.softmax(logits, axis=-1)
 
 
 def _products(query, key, scale):

@@ -11,8 +11,7 @@ class GroupedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with groups that trains on TensorFlow's CPU too.
 
     Strides and dilation go together here, padding is the same on both sides,
-    and there is no bias; see `grouped_convolution`. A part of other layers:
-    it is made when they are built, from their configuration.
+    and there is no bias; see `grouped_convolution`. A part of other layers.
 
     Args:
         filters: number of output channels.
@@ -53,3 +52,9 @@ class GroupedConv2D(keras.layers.Conv2D):
         batch, *sizes, _ = input_shape
         sizes = [None if n is None else -(-n // self.spacing) for n in sizes]
         return (batch, *sizes, self.filters)
+
+    def get_config(self):
+        config = super().get_config()
+        for fixed in ("padding", "use_bias", "data_format"):
+            del config[fixed]
+        return {**config, "spacing": self.spacing, "dilation": self.dilation}
