@@ -109,3 +109,32 @@ def relative_buckets(
     far = ops.minimum(far, num_buckets - 1)
     near = ops.cast(distances, "int32")
     return ops.where(near < exact, near, far) + ops.cast(offset, "int32")
+
+
+def sinusoidal_positions(
+    positions, width: int, max_wavelength: float = 10_000.0
+):
+    """Sines and cosines of positions, to be added to embeddings.
+
+    Features 2i and 2i + 1 of position p are the sine and the cosine of
+    p · max_wavelength^(-2i/D).
+
+    Args:
+        positions: integers of any shape.
+        width: D, even.
+        max_wavelength: base of the geometric progression of the angles.
+
+    Returns:
+        Tensor of the positions' shape and a last axis of D, in float32.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section
+        3.5.
+    """
+    pairs = width // 2
+    frequencies = ops.cast(
+        [max_wavelength ** (-i / pairs) for i in range(pairs)], "float32"
+    )
+    angles = ops.cast(positions, "float32")[..., None] * frequencies
+    waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+    return ops.reshape(waves, (*ops.shape(angles)[:-1], width))

@@ -1,0 +1,156 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_sequence_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class ConvolutionMixer(WeightedLayer):
+    """Full convolution over time with a gate, as in convolutional networks
+    for translation.
+
+        a, b = split(convolution(x))       # [B, T, F] each
+        y = a * sigmoid(b)                 # and to D channels, if F is not D
+
+    Padded positions are zeroed before. It has 2·D·F·K + 2·F weights, and
+    F·D + D more if F is not D.
+
+    Args:
+        kernel_size: K, number of positions that an output sees.
+        filters: F; `None` is the number of channels D.
+        causal: whether a position sees itself and earlier ones only.
+        **kwargs: `kernel_initializer`, `bias_initializer`,
+            `kernel_regularizer`, `bias_regularizer`, and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: sequence tensor.
+        mask: booleans of shape `(batch, time)`.
+        cache: for decoding with a causal layer: what `initial_cache`, or the
+            step before, returned. The call then also returns the next cache.
+
+    Input shape:
+        `(batch, time, channels)`. Batch and time may be `None`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range.
+
+    Reference:
+        Gehring et al., Convolutional Sequence to Sequence Learning,
+        ICML 2017, arXiv:1705.03122, section 3.2.
+
+    Example:
+
+    >>> from keras_attention.models.transformer import ConvolutionMixer
+    >>> layer = ConvolutionMixer(3, causal=True)
+    >>> tuple(layer(np.ones((2, 7, 16), "float32")).shape)
+    (2, 7, 16)
+    >>> layer.count_params()  # 2 * 16 * 16 * 3 + 2 * 16
+    1568
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        filters: int | None = None,
+        causal: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_size = check_positive_integer("kernel_size", kernel_size)
+        self.filters = filters
+        if filters is not None:
+            check_positive_integer("filters", filters)
+        self.causal = check_boolean("causal", causal)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        width = check_sequence_shape(self, input_shape)
+        self.width = width
+        filters = self.filters or width
+        self.convolution = keras.layers.Conv1D(
+            2 * filters,
+            self.kernel_size,
+            **self.sublayer_arguments(name="convolution"),
+        )
+        self.convolution.build((None, None, width))
+        if filters != width:
+            self.project = keras.layers.Dense(
+                width, **self.sublayer_arguments(name="project")
+            )
+            self.project.build((None, None, filters))
+
+    def call(self, inputs, mask=None, inputs_mask=None, cache=None):
+        # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
+        mask = inputs_mask if mask is None else mask
+        x = inputs
+        if mask is not None:
+            zero = ops.zeros((), dtype=x.dtype)
+            x = ops.where(ops.expand_dims(mask, -1), x, zero)
+        kept = self.kernel_size - 1
+        if cache is None:
+            before = kept if self.causal else kept // 2
+            x = ops.pad(x, ((0, 0), (before, kept - before), (0, 0)))
+        else:
+            x = ops.concatenate([cache["inputs"], x], axis=1)
+            cache = {"inputs": x[:, ops.shape(x)[1] - kept :]}
+        x = keras.activations.glu(self.convolution(x))
+        if self.filters not in (None, self.width):
+            x = self.project(x)
+        return x if cache is None else (x, cache)
+
+    def initial_cache(self, batch_size: int, max_length: int | None = None):
+        """Return the cache with which decoding starts: the inputs before.
+
+        Args:
+            batch_size: number of sequences.
+            max_length: not needed; the cache has one size.
+
+        Raises:
+            ValueError: if the layer is not causal or not built.
+        """
+        check_decodes(self)
+        shape = (batch_size, self.kernel_size - 1, self.width)
+        return {"inputs": ops.zeros(shape, dtype=self.compute_dtype)}
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs, cache=None, **arguments):
+        return output_spec(self, inputs, cache)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "filters": self.filters,
+            "causal": self.causal,
+        }
+
+
+def check_decodes(layer: Any) -> None:
+    """Raise a `ValueError` unless a mixer is causal and built."""
+    if not layer.causal or not layer.built:
+        raise ValueError(
+            "Decoding with a cache needs a causal layer that is built. "
+            f"Received: causal={layer.causal}, built={layer.built} for layer "
+            f"'{layer.name}'"
+        )
+
+
+def output_spec(layer: Any, inputs: Any, cache: Any) -> Any:
+    """What a mixer returns for symbolic inputs: its input's shape."""
+    output = keras.KerasTensor(inputs.shape, dtype=layer.compute_dtype)
+    if cache is None:
+        return output
+    return output, {
+        name: keras.KerasTensor(x.shape, x.dtype) for name, x in cache.items()
+    }

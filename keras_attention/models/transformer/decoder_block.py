@@ -1,0 +1,104 @@
+from typing import Any
+
+import keras
+
+from keras_attention.models.transformer.base_block import BaseBlock
+from keras_attention.models.transformer.base_block import check_layer
+from keras_attention.models.transformer.mixers import serialize_layer
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class TransformerDecoderBlock(BaseBlock):
+    """A mixer, attention to an encoder's output, a feed-forward network.
+
+    As `TransformerEncoderBlock`, with a third part in the middle:
+
+        x = norm(x + dropout(mixer(x)))
+        x = norm(x + dropout(cross_attention(x, memory)))
+        y = norm(x + dropout(W2 activation(W1 x + b1) + b2))
+
+    Args:
+        mixer: a causal keras layer that no other block has.
+        cross_attention: a layer that is called as
+            `layer(x, memory, value_mask=..., training=...)`, such as
+            `MultiHeadAttention`.
+        feed_forward_dim: units of the hidden layer.
+        **kwargs: `dropout`, `activation`, `norm_first`, `epsilon`, and what
+            else `TransformerEncoderBlock` takes.
+
+    Call arguments:
+        inputs: sequence tensor.
+        memory: the encoder's output.
+        mask: booleans of shape `(batch, time)`; passed on.
+        memory_mask: booleans of shape `(batch, source time)`.
+        cache: as made by `initial_cache`; the next cache is then returned
+            after the output.
+        training: whether dropout is applied.
+
+    Input shape:
+        `(batch, time, channels)` and `(batch, source time, any channels)`.
+
+    Output shape:
+        The first input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section
+        3.1.
+
+    Example:
+
+    >>> from keras_attention.models.transformer import TransformerDecoderBlock
+    >>> block = TransformerDecoderBlock(
+    ...     keras_attention.LightweightConv1D(4, 3, causal=True),
+    ...     keras_attention.MultiHeadAttention(4), 32)
+    >>> x, memory = np.ones((2, 5, 16)), np.ones((2, 7, 16))
+    >>> tuple(block(x, memory).shape)
+    (2, 5, 16)
+    """
+
+    def __init__(
+        self,
+        mixer: keras.layers.Layer,
+        cross_attention: keras.layers.Layer,
+        feed_forward_dim: int,
+        **kwargs: Any,
+    ):
+        super().__init__(mixer, feed_forward_dim, **kwargs)
+        self.cross_attention = check_layer("cross_attention", cross_attention)
+
+    def build(self, inputs_shape, memory_shape):
+        self.build_parts(inputs_shape)
+        if not self.cross_attention.built:
+            self.cross_attention.build(tuple(inputs_shape), tuple(memory_shape))
+        self.cross_norm = self.make_norm(inputs_shape, "cross_norm")
+        self.cross_dropout = self.make_dropout("cross_dropout")
+
+    def call(
+        self,
+        inputs,
+        memory,
+        mask=None,
+        inputs_mask=None,
+        memory_mask=None,
+        cache=None,
+        training=None,
+    ):
+        mask = inputs_mask if mask is None else mask
+        x, cache = self.mix_positions(inputs, mask, cache, training)
+        y = self.cross_norm(x) if self.norm_first else x
+        y = self.cross_attention(
+            y, memory, value_mask=memory_mask, training=training
+        )
+        x = x + self.cross_dropout(y, training=training)
+        x = x if self.norm_first else self.cross_norm(x)
+        x = self.feed_forward(x, training)
+        return x if cache is None else (x, cache)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cross_attention": serialize_layer(self.cross_attention),
+        }

@@ -1,0 +1,146 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.models.transformer.convolution_mixer import check_decodes
+from keras_attention.models.transformer.convolution_mixer import output_spec
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_sequence_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class RecurrentMixer(WeightedLayer):
+    """LSTM over time, in one direction or both.
+
+    A causal layer has one LSTM of U units. Otherwise half of the units read
+    the sequence from its end. If U is not the number of channels D, a dense
+    layer brings the output back to D. Padded positions do not change the
+    state.
+
+    Args:
+        units: U; `None` is the number of channels D.
+        causal: whether a position sees itself and earlier ones only.
+        **kwargs: `kernel_initializer`, `bias_initializer`,
+            `kernel_regularizer`, `bias_regularizer`, and the arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: sequence tensor.
+        mask: booleans of shape `(batch, time)`.
+        cache: for decoding with a causal layer: what `initial_cache`, or the
+            step before, returned. The call then also returns the next cache.
+        training: unused by the LSTM, which has no dropout here.
+
+    Input shape:
+        `(batch, time, channels)`. Batch and time may be `None`.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or range; at
+            build, for an odd number of units that read in both directions.
+
+    Reference:
+        Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation
+        9, 1997.
+
+    Example:
+
+    >>> from keras_attention.models.transformer import RecurrentMixer
+    >>> layer = RecurrentMixer(causal=True)
+    >>> tuple(layer(np.ones((2, 7, 16), "float32")).shape)
+    (2, 7, 16)
+    >>> layer.count_params()  # 4 * 16 * (16 + 16 + 1)
+    2112
+    """
+
+    def __init__(
+        self,
+        units: int | None = None,
+        causal: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        if units is not None:
+            check_positive_integer("units", units)
+        self.causal = check_boolean("causal", causal)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        width = check_sequence_shape(self, input_shape)
+        units = self.units or width
+        if not self.causal and units % 2:
+            raise ValueError(
+                "A layer that reads in both directions needs an even number "
+                f"of units. Received: units={units} in layer '{self.name}'"
+            )
+        self._width, self._units = width, units
+        arguments = self.sublayer_arguments(return_sequences=True)
+        if self.causal:
+            self.lstm = keras.layers.LSTM(
+                units, return_state=True, name="lstm", **arguments
+            )
+        else:
+            half = keras.layers.LSTM(units // 2, name="lstm", **arguments)
+            self.lstm = keras.layers.Bidirectional(
+                half, name="lstm", dtype=self.dtype_policy
+            )
+        self.lstm.build((None, None, width))
+        if units != width:
+            self.project = keras.layers.Dense(
+                width, **self.sublayer_arguments(name="project")
+            )
+            self.project.build((None, None, units))
+
+    def call(
+        self, inputs, mask=None, inputs_mask=None, cache=None, training=None
+    ):
+        # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
+        mask = inputs_mask if mask is None else mask
+        state = None
+        if cache is not None:
+            state = [cache["hidden"], cache["cell"]]
+        if self.causal:
+            x, hidden, cell = self.lstm(
+                inputs, initial_state=state, mask=mask, training=training
+            )
+        else:
+            x = self.lstm(inputs, mask=mask, training=training)
+        if self._units != self._width:
+            x = self.project(x)
+        return x if cache is None else (x, {"hidden": hidden, "cell": cell})
+
+    def initial_cache(self, batch_size: int, max_length: int | None = None):
+        """Return the cache with which decoding starts: the LSTM's state.
+
+        Args:
+            batch_size: number of sequences.
+            max_length: not needed; the cache has one size.
+
+        Raises:
+            ValueError: if the layer is not causal or not built.
+        """
+        check_decodes(self)
+        shape = (batch_size, self._units)
+        return {
+            name: ops.zeros(shape, dtype=self.compute_dtype)
+            for name in ("hidden", "cell")
+        }
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs, cache=None, **arguments):
+        return output_spec(self, inputs, cache)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "causal": self.causal,
+        }
