@@ -17,7 +17,7 @@ def attention_distance(student, teacher, reduction: str = "mean"):
     the difference, equation 2 with its factor 1/2. Where an example has
     several maps, their distances are averaged.
     """
-    square = ops.square(student - teacher)
+    square = ops.square(ops.subtract(student, teacher))
     if reduction == "mean":
         distance = ops.mean(square, axis=-1)
     elif reduction == "sum":
@@ -39,15 +39,17 @@ def distillation_distance(student, teacher, temperature: float = 4.0):
     Returns:
         `(...)`, without the classes.
     """
-    student = ops.log_softmax(widen(student) / temperature, axis=-1)
-    teacher = ops.log_softmax(widen(teacher) / temperature, axis=-1)
+    student, teacher = (
+        ops.log_softmax(ops.divide(widen(logits), temperature), axis=-1)
+        for logits in (student, teacher)
+    )
     difference = ops.exp(teacher) * (teacher - student)
     return temperature**2 * ops.sum(difference, axis=-1)
 
 
 def gradient_distance(student, teacher):
     """Half the length of the difference: `(B, ...)` twice to `(B,)`."""
-    difference = widen(student) - widen(teacher)
+    difference = ops.subtract(widen(student), widen(teacher))
     flat = ops.reshape(difference, (ops.shape(difference)[0], -1))
     return half_length(ops.square(flat))
 
@@ -72,7 +74,7 @@ def weighted_mean(values, weights=None, mask=None):
         mask: `None`, or booleans of the leading axes: what is false neither
             adds to the sum nor to the number.
     """
-    count = None
+    values, count = ops.convert_to_tensor(values), None
     if mask is not None:
         mask = ops.cast(_aligned(mask, values), values.dtype)
         mask = ops.broadcast_to(mask, ops.shape(values))

@@ -1,0 +1,66 @@
+"""Small networks for the tests of attention transfer."""
+
+import keras
+import numpy as np
+
+
+def network(
+    name="student",
+    filters=(3, 5),
+    size=8,
+    channels=2,
+    classes=7,
+    softmax=True,
+    dropout=0.0,
+    regularizer=None,
+    seed=0,
+):
+    """Two stages at 8x8 and 4x4, with batch normalization."""
+    keras.utils.set_random_seed(seed)
+    inputs = x = keras.Input((size, size, channels))
+    for stage, units in enumerate(filters, 1):
+        x = keras.layers.Conv2D(
+            units,
+            3,
+            strides=stage,
+            padding="same",
+            kernel_regularizer=regularizer,
+            name=f"conv{stage}",
+        )(x)
+        x = keras.layers.BatchNormalization(name=f"norm{stage}")(x)
+        x = keras.layers.ReLU(name=f"stage{stage}")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"drop{stage}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dense(classes, name="logits")(x)
+    if softmax:
+        x = keras.layers.Softmax(name="probabilities", dtype="float32")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def teacher_network(**arguments):
+    return network("teacher", (6, 11), seed=1, **arguments)
+
+
+def examples(count=5, size=8, channels=2, classes=7, seed=3):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(count, size, size, channels)).astype("float32")
+    return x, random.integers(classes, size=count)
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def weights(model):
+    return [w.copy() for w in model.get_weights()]
+
+
+def assert_same(first, second, **tolerance):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, **{"rtol": 0, "atol": 0, **tolerance})
+
+
+def moved(first, second):
+    return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))
