@@ -63,6 +63,4 @@ def assert_same(first, second, **tolerance):
 
 
 def moved(first, second):
-    return max(
-        np.abs(a - b).max() for a, b in zip(first, second, strict=True)
-    )
+    return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))

@@ -41,9 +41,7 @@ def test_sum_is_two_less_twice_the_cosine():
 @pytest.mark.parametrize("reduction", ["mean", "sum", "paper"])
 def test_equal_maps_give_zero_and_a_finite_gradient(reduction):
     a = units(0)
-    np.testing.assert_array_equal(
-        numpy(attention_distance(a, a, reduction)), 0
-    )
+    np.testing.assert_array_equal(numpy(attention_distance(a, a, reduction)), 0)
     found = gradient(lambda x: attention_distance(x, a, reduction), a)
     np.testing.assert_allclose(found, 0, atol=1e-6)
 
