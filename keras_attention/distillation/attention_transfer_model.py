@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
@@ -33,6 +32,7 @@ from keras_attention.distillation.transfer import example_weights
 from keras_attention.distillation.transfer import maps_distance
 from keras_attention.distillation.transfer import sum_of_losses
 from keras_attention.distillation.transfer import target
+from keras_attention.ops.attention_maps import MAP_FUNCTIONS
 from keras_attention.taps import record_taps
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
