@@ -40,20 +40,19 @@ def chunked_attention(
     logit_soft_cap,
     dropout,
     seed,
-    queries_per_chunk=QUERIES_PER_CHUNK,
 ):
     """Output `(B, N, T, E)`; arguments as in `attend`."""
     num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
     shift = num_keys - num_queries
     band = window is not None and bias is None and _is_by_key(mask)
     if band:
-        chunk = min(queries_per_chunk, max(window, 16))
+        chunk = min(QUERIES_PER_CHUNK, max(window, 16))
         count = _ceil_divide(num_queries, chunk)
         behind = _ceil_divide(window - 1, chunk)
         pieces = behind + 1 + (0 if causal else behind)
         first, num_taken = shift - behind * chunk, pieces * chunk
     else:
-        count = _ceil_divide(num_queries, queries_per_chunk)
+        count = _ceil_divide(num_queries, QUERIES_PER_CHUNK)
         chunk = _ceil_divide(num_queries, count)
         first, num_taken = 0, num_keys
     groups = CAUSAL_GROUPS if causal and not band else 1
@@ -145,8 +144,8 @@ def _loops_over_heads(bias):
     A bias for all heads would have to be repeated. JAX and torch would add
     up gradients of all heads at every step.
     """
-    by_head = bias is None or bias.shape[1] != 1
-    return keras.backend.backend() == "tensorflow" and by_head
+    fits = bias is None or bias.shape[1] != 1
+    return keras.backend.backend() == "tensorflow" and fits
 
 
 def _is_by_key(mask):
