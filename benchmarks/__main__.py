@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from benchmarks.report import write_section
 
-SUBJECTS = ("gates",)
+SUBJECTS = ("faults", "gates", "attention", "transfer")
 
 
 def main():

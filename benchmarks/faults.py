@@ -130,7 +130,9 @@ def one_key_head(ours):
     query, key = draw(1, T, N, 3), draw(1, S, 1, 3)
     try:
         if ours:
-            from keras_attention.ops import scaled_dot_product_attention
+            from keras_attention.ops.scaled_dot_product import (
+                scaled_dot_product_attention,
+            )
 
             scaled_dot_product_attention(query, key, key)
         else:

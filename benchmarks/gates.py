@@ -5,6 +5,7 @@ weights and inputs, and their results, gradients included, are compared with
 ours before anything is timed.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
@@ -92,10 +93,36 @@ def naive_cbam(ours):
     return call, [reduce, expand, conv, norm]
 
 
+def naive_gather_excite(ours):
+    """Average pooling, nearest resizing, sigmoid, product."""
+    extent = ours.extent
+    padding = layers.ZeroPadding2D(extent - 1)
+    pool = layers.AveragePooling2D(2 * extent - 1, extent)
+    resize = layers.UpSampling2D(extent)
+
+    def call(x):
+        inside = pool(padding(tf.ones_like(x[:1, :, :, :1])))
+        gathered = pool(padding(x)) / inside
+        return x * tf.nn.sigmoid(resize(gathered))
+
+    return call, []
+
+
 SUBJECTS = {
     "SqueezeExcite": Subject(
         ka.SqueezeExcite,
         {"naive": naive_squeeze_excite, "KerasCV": keras_cv_squeeze_excite},
+    ),
+    "EfficientChannelAttention": Subject(
+        ka.EfficientChannelAttention,
+        {"naive": naive_efficient_channel_attention},
+    ),
+    "CBAM": Subject(
+        functools.partial(ka.CBAM, gamma_initializer="ones"),
+        {"naive": naive_cbam},
+    ),
+    "GatherExcite, extent 2": Subject(
+        functools.partial(ka.GatherExcite, 2), {"naive": naive_gather_excite}
     ),
 }
 
