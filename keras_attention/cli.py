@@ -17,6 +17,9 @@ except ImportError:
 
 from keras_attention import __version__
 from keras_attention.commands.evaluate import evaluate
+from keras_attention.commands.insert import insert
+from keras_attention.commands.list_mechanisms import list_mechanisms
+from keras_attention.commands.sites import sites
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -98,7 +101,8 @@ def demo(**options: Any) -> None:
     run_demo(**options, echo=click.echo)
 
 
-cli.add_command(evaluate)
+for command in (evaluate, insert, list_mechanisms, sites):
+    cli.add_command(command)
 
 
 def main(run: Callable[[], Any] = cli) -> None:

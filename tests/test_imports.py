@@ -22,7 +22,7 @@ LEVELS = [
         "serving",
         "datasets",
     },
-    {"demo"},
+    {"catalogue", "demo"},
     {"commands"},
     {"cli"},
     {"__main__"},

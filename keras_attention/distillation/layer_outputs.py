@@ -29,19 +29,22 @@ class LayerOutput:
 
 
 def layer_outputs(
-    model: keras.Model, taps: list[str] | None = None
+    model: keras.Model,
+    taps: list[str] | None = None,
+    like: keras.Model | None = None,
 ) -> list[LayerOutput]:
     """Find the values of a model without running it on data.
 
     The model is traced in inference mode; nothing of it changes. Where its
-    input leaves a size open, 128 stands for a height or width and 16 for a
-    time.
+    input leaves a size open, that of `like` stands for it, or else 128 for a
+    height or width and 16 for a time.
 
     Args:
         model: a built model.
         taps: names, see `keras_attention.taps`; `None` for the outputs of all
             layers at any depth. Layers that are called more than once are
             left out then.
+        like: another model, that takes the same inputs.
 
     Raises:
         ValueError: if the model is not built, or as `record_taps`.
@@ -68,7 +71,9 @@ def layer_outputs(
             }
             return shapes
 
-    shapes = Trace(dtype="float32", autocast=False)(input_tensors(model))
+    shapes = Trace(dtype="float32", autocast=False)(
+        example_tensors(model, like)
+    )
     return [
         LayerOutput(
             tap,
@@ -80,22 +85,17 @@ def layer_outputs(
     ]
 
 
-def input_tensors(model: keras.Model, known: bool = True) -> Any:
+def input_tensors(model: keras.Model) -> Any:
     """Symbolic inputs of a model, as nested as it takes them.
-
-    Args:
-        model: a built model.
-        known: whether a size stands in for what the input leaves open, and a
-            batch of 1.
 
     Raises:
         ValueError: if the model is not built.
     """
     if getattr(model, "inputs", None):
-        inputs = model.input
-        return keras.tree.map_structure(
-            lambda x: _symbol(x.shape, x.dtype, known), inputs
-        )
+        # A Sequential model has its `input` only once it is called.
+        if not isinstance(model, keras.Sequential):
+            return model.input
+        return model.inputs[0] if len(model.inputs) == 1 else model.inputs
     shape = (model.get_build_config() or {}).get("input_shape")
     if not model.built or shape is None:
         raise ValueError(
@@ -104,16 +104,34 @@ def input_tensors(model: keras.Model, known: bool = True) -> Any:
             "is not. Call it on a batch of data first."
         )
     return keras.tree.map_shape_structure(
-        lambda shape: _symbol(shape, "float32", known), shape
+        lambda shape: keras.KerasTensor(shape, "float32"), shape
     )
 
 
-def _symbol(shape, dtype, known):
-    if not known:
-        return keras.KerasTensor(shape, dtype)
-    unknown = UNKNOWN_SIZE.get(len(shape), 16)
-    sizes = [unknown if size is None else size for size in shape[1:]]
-    return keras.KerasTensor((1, *sizes), dtype)
+def example_tensors(model: keras.Model, like: keras.Model | None = None) -> Any:
+    """Symbolic inputs of a model for a batch of 1, without open sizes.
+
+    Args:
+        model: a built model.
+        like: a model whose sizes are taken where the model leaves them open.
+    """
+    inputs = input_tensors(model)
+    others = keras.tree.flatten(inputs if like is None else input_tensors(like))
+    mine = keras.tree.flatten(inputs)
+    if [len(x.shape) for x in mine] != [len(x.shape) for x in others]:
+        others = mine
+    return keras.tree.pack_sequence_as(
+        inputs, [_closed(*pair) for pair in zip(mine, others, strict=True)]
+    )
+
+
+def _closed(tensor, other):
+    unknown = UNKNOWN_SIZE.get(len(tensor.shape), 16)
+    sizes = [
+        mine or theirs or unknown
+        for mine, theirs in zip(tensor.shape[1:], other.shape[1:], strict=True)
+    ]
+    return keras.KerasTensor((1, *sizes), tensor.dtype)
 
 
 def _single_tensor(values, tap):

@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 
-from keras_attention.distillation.layer_outputs import input_tensors
+from keras_attention.distillation.layer_outputs import example_tensors
 from keras_attention.distillation.layer_outputs import layer_outputs
 from keras_attention.taps import split_tap
 from keras_attention.taps import walk_layers
 from keras_attention.validation import check_number
+from keras_attention.validation import nearest
 
 CHOICES = ("blocks", "groups", "scores")
 # Layers that give an image a new size and are not the end of anything.
@@ -134,10 +135,10 @@ def choose_pairs(
             f"{len(names)} pairs. Received: pair_weights={weights!r}"
         )
     weights = [check_number("pair_weights", each, 0) for each in weights]
-    student_sizes = _sizes(student, [name for name, _, _ in names])
+    student_sizes = _sizes(student, [name for name, _, _ in names], teacher)
     teacher_sizes = {}
     if teacher is not None:
-        teacher_sizes = _sizes(teacher, [name for _, name, _ in names])
+        teacher_sizes = _sizes(teacher, [name for _, name, _ in names], student)
     found = [
         Pair(
             student_tap,
@@ -203,12 +204,12 @@ def _automatic(student, teacher, pairs):
     if pairs not in (None, *CHOICES):
         raise ValueError(
             f"`pairs` must be None, one of {', '.join(map(repr, CHOICES))}, "
-            f"or a list. Received: pairs={pairs!r}"
+            f"or a list. Received: pairs={pairs!r}.{nearest(pairs, CHOICES)}"
         )
     if pairs == "scores":
         found = [_attention_layers(model) for model in (student, teacher)]
         return _one_by_one(*found, "layers with attention scores")
-    images = [Images(model) for model in (student, teacher)]
+    images = [Images(student, teacher), Images(teacher, student)]
     if pairs == "groups":
         return _groups(*images)
     blocks = [each.blocks() for each in images]
@@ -258,17 +259,18 @@ class Images:
 
     Args:
         model: a built model.
+        like: one that takes the same inputs.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, like: keras.Model):
         axis = channel_axis(model)
         inputs = [
             _positions(tensor.shape, axis)
-            for tensor in keras.tree.flatten(input_tensors(model))
+            for tensor in keras.tree.flatten(example_tensors(model, like))
             if len(tensor.shape) == 4
         ]
         self._found = []
-        for output in layer_outputs(model):
+        for output in layer_outputs(model, like=like):
             size = _positions(output.shape, axis)
             # A single position always has the map 1.
             if len(output.shape) != 4 or size == (1, 1):
@@ -326,11 +328,11 @@ def _attention_layers(model):
     return [f"{path}:scores" for path in sorted(paths, key=order.index)]
 
 
-def _sizes(model, taps):
+def _sizes(model, taps, like):
     axis = channel_axis(model)
     return {
         output.tap: _size_of(output, axis)
-        for output in layer_outputs(model, list(dict.fromkeys(taps)))
+        for output in layer_outputs(model, list(dict.fromkeys(taps)), like)
     }
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.attention_maps import activation_maps
-from keras_attention.distillation.attention_maps import score_maps
 from keras_attention.distillation.backend import no_gradient
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.layer_outputs import input_tensors
 from keras_attention.distillation.logits import as_logits
 from keras_attention.distillation.logits import output_activations
 from keras_attention.distillation.pairs import channel_axis
+from keras_attention.ops.attention_maps import activation_maps
+from keras_attention.ops.attention_maps import score_maps
+from keras_attention.taps import find_layer
 from keras_attention.taps import record_taps
 from keras_attention.taps import split_tap
 
@@ -47,6 +48,8 @@ class Reader:
         self.map_function = map_function
         self.power = power
         self.logits_tap = logits
+        if isinstance(logits, str):
+            find_layer(model, split_tap(logits)[0])
         self.channel_axis = channel_axis(model)
         self.activations = output_activations(model) if logits is None else {}
 
@@ -157,7 +160,7 @@ def check_inputs(student: keras.Model, teacher: keras.Model) -> None:
 
 
 def _input_shapes(model):
-    inputs = keras.tree.flatten(input_tensors(model, known=False))
+    inputs = keras.tree.flatten(input_tensors(model))
     return [tuple(x.shape[1:]) for x in inputs]
 
 

@@ -51,7 +51,7 @@ class BlendIn(keras.layers.Wrapper):
     >>> x = np.random.rand(2, 7, 5, 16).astype("float32")
     >>> bool(np.all(layer(x) == x))
     True
-    >>> layer.alpha.assign(1.0)
+    >>> _ = layer.alpha.assign(1.0)
     >>> bool(np.allclose(layer(x), layer.layer(x)))
     True
     """

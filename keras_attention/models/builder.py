@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_attention.layers.vision.covariance_pooling import CovariancePooling
 from keras_attention.models.placement import Placement
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_data_format
@@ -118,10 +119,17 @@ class Builder:
         # By name: the layer has no `get_config` that could take a policy.
         return layers.Identity(dtype=self.dtype.name, name=f"stage{stage}")(x)
 
-    def classify(self, x, classes, softmax):
+    def classify(self, x, classes, softmax, pooling="average"):
         """Pool globally, then classify: logits, or probabilities of them."""
-        x = layers.GlobalAveragePooling2D(**self._image("pool"))(x)
-        return self.predict(x, classes, softmax)
+        if pooling == "covariance":
+            pool = CovariancePooling(
+                iterations=3,
+                kernel_regularizer=self.kernel_regularizer,
+                **self._image("pool"),
+            )
+        else:
+            pool = layers.GlobalAveragePooling2D(**self._image("pool"))
+        return self.predict(pool(x), classes, softmax)
 
     def predict(self, x, classes, softmax):
         """The classifier on features: its outputs are at least float32."""

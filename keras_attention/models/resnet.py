@@ -29,6 +29,7 @@ def ResNet(
     stem: str = "imagenet",
     downsample_in: str = "1x1",
     last_stage_strides: int | None = None,
+    pooling: str = "average",
     softmax: bool = True,
     kernel_regularizer: Any = None,
     data_format: str | None = None,
@@ -44,6 +45,11 @@ def ResNet(
         GSoP                            in the last block of each stage, and
                                         the last stage keeps its resolution
         BAM                             after each stage but the last
+
+    GSoP-Net1, with the strides of its first stage, is `ResNet(50, [first,
+    ChannelGSoP, ChannelGSoP, ChannelGSoP])` with `first` a
+    `functools.partial(ChannelGSoP, strides=2)`; GSoP-Net2 has
+    `pooling="covariance"` in addition.
 
     The ends of the stages are the layers `"stage1"` to `"stage4"`, after the
     last block's ReLU and any attention; the end of a block is
@@ -74,6 +80,9 @@ def ResNet(
             of the papers; `"3x3"` is that of later code, which computes more.
         last_stage_strides: 1 or 2. `None` is 1 if attention is in the last
             blocks, as in GSoP-Net, and 2 otherwise.
+        pooling: what comes before the classifier: `"average"`, over
+            positions, or `"covariance"`, GSoP-Net2's `CovariancePooling` of
+            256 channels and 3 iterations. Not used without `classes`.
         softmax: whether the model returns probabilities; logits otherwise.
             The layer `"logits"` has the logits in both cases.
         kernel_regularizer: of all convolutions and of the classifier.
@@ -104,6 +113,7 @@ def ResNet(
     check_choice("depth", depth, BLOCKS)
     check_choice("stem", stem, ("imagenet", "small"))
     check_choice("downsample_in", downsample_in, ("1x1", "3x3"))
+    check_choice("pooling", pooling, ("average", "covariance"))
     placement = Placement(attention, attention_at, stages=4)
     if last_stage_strides is None:
         last_stage_strides = 1 if placement.at == "last_block" else 2
@@ -128,7 +138,7 @@ def ResNet(
             strides = 1
         x = build.end_stage(x, stage)
     if classes is not None:
-        x = build.classify(x, classes, softmax)
+        x = build.classify(x, classes, softmax, pooling)
     return keras.Model(image, x, name=name or f"resnet_{depth}")
 
 

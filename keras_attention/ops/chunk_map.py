@@ -6,6 +6,7 @@ way is itself a function that runs chunk by chunk, and can be differentiated
 again. TensorFlow's graphs get a `while_loop` of TensorFlow's own operations.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,29 +18,35 @@ def map_chunks(
     rows: dict[str, Any],
     shared: dict[str, Any],
     count: Any,
+    blocks: int = 1,
     groups: int = 1,
 ) -> Any:
-    """Stack `function(group, index, rows, shared)` over the chunks.
+    """Stack `function(group, block, index, rows, shared)` over all chunks.
+
+    There are `blocks` blocks of `count` chunks each. The chunks of a block
+    share tensors; those of all blocks together have rows of their own.
 
     Args:
-        function: returns one tensor for one chunk. It is given the number of
-            the chunk, each tensor of `rows` at that index, and `shared`.
-            `group` is a Python integer below `groups` that grows with the
-            index (where the backend has no branches, always the last one):
-            it may decide about sizes.
-        rows: float tensors whose first axis is the chunks'.
-        shared: float tensors that every chunk gets whole.
-        count: number of chunks; an integer or a scalar tensor.
-        groups: number of groups into which the chunks are split evenly.
+        function: returns one tensor for one chunk. It is given the numbers of
+            the block and of the chunk in it, the chunk's `rows` and the
+            block's `shared`. `group` is a Python integer below `groups` that
+            grows with the index (where the backend has no branches, always
+            the last one): it may decide about sizes.
+        rows: float tensors with a first axis of size `blocks * count`.
+        shared: float tensors with a first axis of size `blocks`.
+        count: number of chunks in a block; an integer or a scalar tensor.
+        blocks: number of blocks.
+        groups: number of groups into which a block's chunks are split evenly.
 
     Returns:
-        Tensor whose first axis is the chunks'. It can be differentiated to
-        `rows` and `shared`, as often as wanted.
+        Tensor with a first axis of size `blocks * count`. It can be
+        differentiated to `rows` and `shared`, as often as wanted.
     """
 
-    def listed(group, index, row_values, shared_values):
+    def listed(group, block, index, row_values, shared_values):
         return function(
             group,
+            block,
             index,
             dict(zip(rows, row_values, strict=True)),
             dict(zip(shared, shared_values, strict=True)),
@@ -48,9 +55,8 @@ def map_chunks(
     run = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[
         keras.backend.backend()
     ]
-    return run(
-        listed, list(rows.values()), list(shared.values()), count, groups
-    )
+    sizes = (count, blocks, groups)
+    return run(listed, list(rows.values()), list(shared.values()), sizes)
 
 
 def last_chunk(group: int, count: Any, groups: int) -> Any:
@@ -58,19 +64,20 @@ def last_chunk(group: int, count: Any, groups: int) -> Any:
     return -(-(group + 1) * count // groups) - 1
 
 
-def _tensorflow(function, rows, shared, count, groups):
+def _tensorflow(function, rows, shared, sizes):
     def forward(*arguments):
         return [function(*arguments)], []
 
-    return _tensorflow_map(forward, rows, shared, 1, [], count, groups)[0][0]
+    return _tensorflow_map(forward, rows, shared, 1, [], sizes)[0][0]
 
 
-def _tensorflow_map(function, rows, shared, num_stacked, totals, count, groups):
+def _tensorflow_map(function, rows, shared, num_stacked, totals, sizes):
     """Stack the first outputs of `function`, add up the second ones.
 
-    There are `num_stacked` first outputs; the second ones have the shapes of
-    `totals`. The gradient of the whole is again such a map: a row's gradient
-    is a row, and the gradients of what is shared add up.
+    There are `num_stacked` first outputs; the second ones are added up within
+    a block, and have the shapes of `totals`. The gradient of the whole is
+    again such a map: a row's gradient is a row, and the gradients of what is
+    shared add up.
     """
     import tensorflow as tf
 
@@ -80,7 +87,7 @@ def _tensorflow_map(function, rows, shared, num_stacked, totals, count, groups):
     def run(*tensors):
         rows, shared = list(tensors[:num_rows]), list(tensors[num_rows:])
         stacked, added = _tensorflow_loop(
-            function, rows, shared, num_stacked, totals, count, groups
+            function, rows, shared, num_stacked, totals, sizes
         )
 
         def gradient(*upstream):
@@ -90,20 +97,19 @@ def _tensorflow_map(function, rows, shared, num_stacked, totals, count, groups):
                 shared + list(upstream[num_stacked:]),
                 num_rows,
                 shared,
-                count,
-                groups,
+                sizes,
             )
             return [*row_gradients, *shared_gradients]
 
         return [*stacked, *added], gradient
 
-    def vector_jacobian_product(group, index, rows, shared):
+    def vector_jacobian_product(group, block, index, rows, shared):
         inputs = [*rows[:num_rows], *shared[:num_shared]]
         upstream = [*rows[num_rows:], *shared[num_shared:]]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             stacked, added = function(
-                group, index, rows[:num_rows], shared[:num_shared]
+                group, block, index, rows[:num_rows], shared[:num_shared]
             )
         gradients = tape.gradient(
             [*stacked, *added],
@@ -117,39 +123,51 @@ def _tensorflow_map(function, rows, shared, num_stacked, totals, count, groups):
     return outputs[:num_stacked], outputs[num_stacked:]
 
 
-def _tensorflow_loop(
-    function, rows, shared, num_stacked, totals, count, groups
-):
+def _tensorflow_loop(function, rows, shared, num_stacked, totals, sizes):
     import tensorflow as tf
 
+    count, blocks, groups = sizes
     # Outside tapes must not record, and so keep, what the loop computes.
     rows = [tf.stop_gradient(tensor) for tensor in rows]
     shared = [tf.stop_gradient(tensor) for tensor in shared]
 
-    def chunk(index):
-        taken = [tensor[index] for tensor in rows]
+    def chunk(number):
+        block, index = number // count, number % count
+        arguments = (
+            block,
+            index,
+            [tensor[number] for tensor in rows],
+            [tensor[block] for tensor in shared],
+        )
         if groups == 1:
-            return function(0, index, taken, shared)
+            return function(0, *arguments)
         return tf.switch_case(
             index * groups // count,
             [
-                lambda group=group: function(group, index, taken, shared)
+                functools.partial(function, group, *arguments)
                 for group in range(groups)
             ],
         )
 
-    def body(index, arrays, sums):
-        stacked, added = chunk(index)
+    def body(number, arrays, sums):
+        stacked, added = chunk(number)
+        block = tf.reshape(number // count, (1, 1))
         return (
-            index + 1,
-            [a.write(index, x) for a, x in zip(arrays, stacked, strict=True)],
-            [s + x for s, x in zip(sums, added, strict=True)],
+            number + 1,
+            [a.write(number, x) for a, x in zip(arrays, stacked, strict=True)],
+            [
+                tf.tensor_scatter_nd_add(total, block, x[None])
+                for total, x in zip(sums, added, strict=True)
+            ],
         )
 
-    arrays = [tf.TensorArray(rows[0].dtype, count) for _ in range(num_stacked)]
+    number_of_all = blocks * count
+    arrays = [
+        tf.TensorArray(rows[0].dtype, number_of_all) for _ in range(num_stacked)
+    ]
     sums = [tf.zeros_like(total) for total in totals]
     _, arrays, sums = tf.while_loop(
-        lambda index, *_: index < count,
+        lambda number, *_: number < number_of_all,
         body,
         (tf.constant(0), arrays, sums),
         parallel_iterations=1,
@@ -157,31 +175,39 @@ def _tensorflow_loop(
     return [array.stack() for array in arrays], sums
 
 
-def _jax(function, rows, shared, count, groups):
+def _jax(function, rows, shared, sizes):
     import jax
 
+    count, blocks, groups = sizes
+
     @jax.checkpoint
-    def chunk(indexed):
-        index, taken = indexed
-        return function(groups - 1, index, taken, shared)
+    def chunk(numbered):
+        number, taken = numbered
+        block, index = number // count, number % count
+        return function(
+            groups - 1, block, index, taken, [x[block] for x in shared]
+        )
 
-    return jax.lax.map(chunk, (jax.numpy.arange(count), rows))
+    return jax.lax.map(chunk, (jax.numpy.arange(blocks * count), rows))
 
 
-def _torch(function, rows, shared, count, groups):
+def _torch(function, rows, shared, sizes):
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    return torch.stack(
-        [
+    count, blocks, groups = sizes
+    outputs = []
+    for number in range(blocks * count):
+        block, index = divmod(number, count)
+        outputs.append(
             checkpoint(
                 function,
                 index * groups // count,
+                block,
                 index,
-                [tensor[index] for tensor in rows],
-                shared,
+                [tensor[number] for tensor in rows],
+                [tensor[block] for tensor in shared],
                 use_reentrant=False,
             )
-            for index in range(count)
-        ]
-    )
+        )
+    return torch.stack(outputs)

@@ -6,12 +6,14 @@ same code as the plain way, and the scores are computed again for the gradient
 
 Three choices of keys. All of them, for every chunk. For causal attention only
 those up to the end of the chunk, rounded up to an eighth of the length, which
-saves nearly half of the work. For a window only the blocks that it reaches,
+saves nearly half of the work. For a window only the pieces that it reaches,
 which makes the work linear in the length.
 
-`n` chunks of `C` queries; other letters as in `dot_product.py`.
+`n` chunks of `C` queries; other letters as in `dot_product.py`. Where heads
+are looped over too, `H` is their number, else 1.
 """
 
+import keras
 from keras import ops
 
 from keras_attention.ops.chunk_map import last_chunk
@@ -38,103 +40,112 @@ def chunked_attention(
     logit_soft_cap,
     dropout,
     seed,
-    queries_per_chunk=QUERIES_PER_CHUNK,
 ):
-    """Output `(B, N, T, E)`; arguments as in `attend`, query scaled."""
+    """Output `(B, N, T, E)`; arguments as in `attend`."""
     num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
     shift = num_keys - num_queries
-    band = window is not None and _is_by_key(mask) and bias is None
+    band = window is not None and bias is None and _is_by_key(mask)
     if band:
-        chunk = min(queries_per_chunk, max(window, 16))
+        chunk = min(QUERIES_PER_CHUNK, max(window, 16))
         count = _ceil_divide(num_queries, chunk)
         behind = _ceil_divide(window - 1, chunk)
-        blocks = behind + 1 + (0 if causal else behind)
-        width = blocks * chunk
+        pieces = behind + 1 + (0 if causal else behind)
+        first, num_taken = shift - behind * chunk, pieces * chunk
     else:
-        count = _ceil_divide(num_queries, queries_per_chunk)
+        count = _ceil_divide(num_queries, QUERIES_PER_CHUNK)
         chunk = _ceil_divide(num_queries, count)
-        width = num_keys
+        first, num_taken = 0, num_keys
     groups = CAUSAL_GROUPS if causal and not band else 1
+    blocks = key.shape[1] if _loops_over_heads(bias) else 1
 
-    rows, shared = {"query": _split(query, 2, count, chunk)}, {}
+    def by_query(x):  # [H * n, B, N / H, C, .]
+        return _split(x, 2, count, chunk, blocks)
+
+    def by_reach(x, axis):  # [H * n, B, N / H, .. pieces * C ..]
+        x = _cut(x, axis, first, (count + pieces - 1) * chunk)
+        return _overlap(x, axis, count, chunk, pieces, blocks)
+
+    def by_head(x):  # [H, B, N / H, ., .]
+        return _split(x, 3, 1, ops.shape(x)[3], blocks)
+
+    rows, shared = {"query": by_query(query)}, {}
+    by_chunk = band or not _is_by_key(mask)
+    differs_by_head = mask is not None and mask.shape[1] != 1
     if band:
-        start = shift - behind * chunk
-
-        def reach(x, axis):
-            length = (count + blocks - 1) * chunk
-            return _overlapping(
-                _cut(x, axis, start, length), axis, count, chunk, blocks
-            )
-
-        rows |= {"key": reach(key, 3), "value": reach(value, 2)}
-        # Blocks before the first key and after the last are seen by nobody.
-        exists = ops.ones((1, 1, 1, num_keys), "bool") if mask is None else mask
-        if exists.shape[3] == 1:
-            exists = ops.broadcast_to(exists, (*exists.shape[:3], num_keys))
-        row_mask, mask = reach(exists, 3), None
+        rows |= {"key": by_reach(key, 3), "value": by_reach(value, 2)}
+        # What lies before the first key and after the last is seen by nobody.
+        exists = ops.ones((1, 1, 1, num_keys), "bool")
+        mask = by_reach(combine_masks(exists, mask), 3)
     else:
-        start = 0
-        shared = {"key": key, "value": value}
-        row_mask = None
-        if mask is not None and mask.shape[2] != 1:
-            row_mask, mask = _split(mask, 2, count, chunk), None
-        if bias is not None and bias.shape[2] != 1:
-            rows["bias"] = _split(bias, 2, count, chunk)
+        shared |= {"key": by_head(key), "value": by_head(value)}
+        if bias is not None and _is_by_key(bias):
+            shared["bias"] = by_head(bias)
         elif bias is not None:
-            shared["bias"] = bias
+            rows["bias"] = by_query(bias)
+        if mask is not None:
+            mask = by_query(mask) if by_chunk else by_head(mask)
     if distance_bias is not None:
-        rows["distance_bias"] = _distances_of_chunks(
-            distance_bias,
-            num_queries,
-            count,
-            chunk,
-            width,
-            start if band else None,
+        lead = num_queries - chunk + first
+        moves = ops.arange(count, dtype="int32") * (0 if band else -chunk)
+        rows["distance_bias"] = _stretches(
+            distance_bias, lead + moves, chunk + num_taken - 1, blocks
         )
 
-    def attend_chunk(group, index, rows, shared):
-        key = rows["key"] if band else shared["key"]
-        value = rows["value"] if band else shared["value"]
-        keys = width
+    def mask_of(block, index):
+        if mask is None:
+            return None
+        block = block if differs_by_head else 0
+        return mask[block * count + index if by_chunk else block]
+
+    def attend_chunk(group, block, index, rows, shared):
+        source = rows if band else shared
+        key, value = source["key"], source["value"]
+        keys = num_taken
         if groups > 1:
             end = (last_chunk(group, count, groups) + 1) * chunk + shift
             keys = _smaller(_larger(end, 1), num_keys)
             key, value = key[..., :keys], value[:, :, :keys]
-        seen = combine_masks(
-            _keys(mask, keys),
-            None if row_mask is None else _keys(row_mask[index], keys),
-            position_mask(
-                index * chunk + shift + ops.arange(chunk, dtype="int32"),
-                ops.arange(keys, dtype="int32")
-                + (index * chunk + start if band else 0),
-                causal,
-                window,
-            ),
+        start = index * chunk
+        by_position = position_mask(
+            start + shift + ops.arange(chunk, dtype="int32"),
+            (start + first if band else 0) + ops.arange(keys, dtype="int32"),
+            causal,
+            window,
         )
-        total = _keys(rows.get("bias", shared.get("bias")), keys)
+        bias = _first_keys(rows.get("bias", shared.get("bias")), keys)
         if "distance_bias" in rows:
-            by_distance = to_distances(
-                rows["distance_bias"][:, : chunk + keys - 1], chunk, keys
-            )[None]
-            total = by_distance if total is None else total + by_distance
+            entries = rows["distance_bias"][..., : chunk + keys - 1]
+            by_distance = to_distances(entries, chunk, keys)
+            bias = by_distance if bias is None else bias + by_distance
         kept = None
         if dropout:
-            shape = (ops.shape(value)[0], query.shape[1], chunk, keys)
-            kept = draw_kept(shape, dropout, seed, index)
-        output, _ = attend(
+            shape = (*ops.shape(rows["query"])[:3], keys)
+            kept = draw_kept(shape, dropout, seed, block * count + index)
+        return attend(
             rows["query"],
             key,
             value,
-            mask=seen,
-            bias=total,
+            mask=combine_masks(
+                _first_keys(mask_of(block, index), keys), by_position
+            ),
+            bias=bias,
             logit_soft_cap=logit_soft_cap,
             kept=kept,
             dropout=dropout,
-        )
-        return output
+        )[0]
 
-    output = map_chunks(attend_chunk, rows, shared, count, groups)
-    return _join(output, num_queries)  # [B, N, T, E]
+    output = map_chunks(attend_chunk, rows, shared, count, blocks, groups)
+    return _join(output, count, query.shape[1])[:, :, :num_queries]
+
+
+def _loops_over_heads(bias):
+    """Whether each chunk is of one head of the keys, which saves memory.
+
+    A bias for all heads would have to be repeated. JAX and torch would add
+    up gradients of all heads at every step.
+    """
+    fits = bias is None or bias.shape[1] != 1
+    return keras.backend.backend() == "tensorflow" and fits
 
 
 def _is_by_key(mask):
@@ -142,35 +153,52 @@ def _is_by_key(mask):
     return mask is None or mask.shape[2] == 1
 
 
-def _keys(tensor, keys):
+def _first_keys(tensor, keys):
     """The first keys of a mask or bias, which may be one for all keys."""
     if tensor is None or tensor.shape[-1] == 1:
         return tensor
     return tensor[..., :keys]
 
 
-def _split(x, axis, count, chunk):
-    """Split an axis into chunks, the last one filled up: `(n, ..., C, ...)`."""
+def _split(x, axis, count, chunk, blocks):
+    """Split an axis into chunks, the last one filled up, and the heads.
+
+    `(B, N, .. L ..)` to `(H * n, B, N / H, .. C ..)`, where one head that
+    stands for all heads stays as it is.
+    """
+    blocks = 1 if x.shape[1] == 1 else blocks
     x = _cut(x, axis, 0, count * chunk)
-    shape = ops.shape(x)
-    shape = (*shape[:axis], count, chunk, *shape[axis + 1 :])
-    return ops.moveaxis(ops.reshape(x, shape), axis, 0)
-
-
-def _join(x, length):
-    """Undo `_split` on axis 2: `(n, B, N, C, E)` to `(B, N, T, E)`."""
-    batch, heads, _, width = ops.shape(x)[1:]
-    joined = ops.reshape(ops.moveaxis(x, 0, 2), (batch, heads, -1, width))
-    return joined[:, :, :length]
-
-
-def _overlapping(x, axis, count, chunk, blocks):
-    """Chunk i becomes blocks i, i + 1, …: `(n, ..., blocks * C, ...)`."""
-    split = _split(x, axis, count + blocks - 1, chunk)
-    return ops.concatenate(
-        [split[block : block + count] for block in range(blocks)],
-        axis=axis + 1,
+    shape, heads = ops.shape(x), x.shape[1] // blocks
+    sizes = (count, chunk)
+    split = ops.reshape(
+        x,
+        (shape[0], blocks, heads, *shape[2:axis], *sizes, *shape[axis + 1 :]),
     )
+    others = [n for n in range(6) if n not in (1, axis + 1)]
+    split = ops.transpose(split, (1, axis + 1, *others))
+    return ops.reshape(split, (blocks * count, *ops.shape(split)[2:]))
+
+
+def _join(x, count, heads):
+    """`(H * n, B, N / H, C, E)` to `(B, N, n * C, E)`."""
+    _, batch, heads_of_block, chunk, width = ops.shape(x)
+    blocks = heads // heads_of_block
+    x = ops.reshape(x, (blocks, count, batch, heads_of_block, chunk, width))
+    x = ops.transpose(x, (2, 0, 3, 1, 4, 5))  # [B, H, N / H, n, C, E]
+    return ops.reshape(x, (batch, heads, count * chunk, width))
+
+
+def _overlap(x, axis, count, chunk, pieces, blocks):
+    """As `_split`, with pieces i, i + 1, … in chunk i."""
+    blocks = 1 if x.shape[1] == 1 else blocks
+    split = _split(x, axis, count + pieces - 1, chunk, blocks)
+    rest = ops.shape(split)[1:]
+    split = ops.reshape(split, (blocks, count + pieces - 1, *rest))
+    joined = ops.concatenate(
+        [split[:, piece : piece + count] for piece in range(pieces)],
+        axis=axis + 2,
+    )
+    return ops.reshape(joined, (blocks * count, *ops.shape(joined)[2:]))
 
 
 def _cut(x, axis, start, length):
@@ -188,18 +216,19 @@ def _cut(x, axis, start, length):
     return x[tuple(index)]
 
 
-def _distances_of_chunks(bias, num_queries, count, chunk, width, band_start):
-    """The part of a bias by distance that each chunk needs.
+def _stretches(bias, starts, length, blocks):
+    """Entries of a bias by distance from each start on.
 
-    `(N, T + S - 1)` to `(n, N, C + width - 1)`, in the order that
-    `to_distances` wants. Query i and key j meet at entry j - i + T - 1.
+    `(N, T + S - 1)` to `(H * n, 1, N / H, length)`. Query i and key j meet at
+    entry j - i + T - 1. Entries beyond the ends belong to keys or queries
+    that do not exist.
     """
-    first = num_queries - chunk
-    index = ops.arange(count, dtype="int32")[:, None]
-    moved = -index * chunk if band_start is None else band_start + 0 * index
-    entries = first + moved + ops.arange(chunk + width - 1, dtype="int32")
-    entries = ops.clip(entries, 0, ops.shape(bias)[1] - 1)
-    return ops.moveaxis(ops.take(bias, entries, axis=1), 1, 0)
+    heads, size = ops.shape(bias)
+    entries = starts[:, None] + ops.arange(length, dtype="int32")
+    entries = ops.clip(entries, 0, size - 1)  # [n, length]
+    bias = ops.reshape(bias, (blocks, heads // blocks, size))
+    taken = ops.moveaxis(ops.take(bias, entries, axis=2), 2, 1)
+    return ops.reshape(taken, (-1, 1, heads // blocks, length))
 
 
 def _ceil_divide(number, divisor):

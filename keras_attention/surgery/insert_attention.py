@@ -74,7 +74,7 @@ def insert_attention(
     Example:
 
     >>> from keras_attention.models import WideResNet
-    >>> model = WideResNet(10, input_shape=(8, 8, 3))
+    >>> model = WideResNet(10, 1, input_shape=(8, 8, 3))
     >>> gated = keras_attention.insert_attention(
     ...     model, "squeeze_excite", at="residual", preserve_outputs=True
     ... )

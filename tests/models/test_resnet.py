@@ -206,12 +206,37 @@ def test_dtype_policy_reaches_every_layer():
     assert model.output.dtype == "float64"
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_covariance_before_the_classifier(data_format):
+    regularizer = keras.regularizers.L2(0.5)
+    model = small(
+        pooling="covariance",
+        data_format=data_format,
+        kernel_regularizer=regularizer,
+        dtype="mixed_bfloat16",
+    )
+    pool = model.get_layer("pool")
+    assert isinstance(pool, ka.CovariancePooling)
+    assert pool.input is model.get_layer("stage4").output
+    assert pool.output.shape == (None, 32_896)
+    assert (pool.data_format, pool.iterations) == (data_format, 3)
+    assert pool.compute_dtype == "bfloat16"
+    assert pool.kernel_regularizer is regularizer
+
+
+def test_covariance_network_trains():
+    model = small(attention="gsop", pooling="covariance")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert np.isfinite(model.train_on_batch(images(2, 9, 7, 3), np.arange(2)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"depth": 20}, ValueError, "one of 18, 34, 50, 101, 152"),
         ({"stem": "tiny"}, ValueError, "Received: stem='tiny'"),
         ({"downsample_in": "2x2"}, ValueError, "Received: downsample_in="),
+        ({"pooling": "max"}, ValueError, "Received: pooling='max'"),
         ({"last_stage_strides": 3}, ValueError, "must be 1 or 2"),
         ({"attention": "squeze_excite"}, ValueError, "mean 'squeeze_excite'"),
         ({"attention": 3}, TypeError, "a name, a layer class, or a function"),

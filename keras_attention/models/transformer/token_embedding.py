@@ -96,7 +96,8 @@ class TokenEmbedding(keras.layers.Layer):
         if self.positions is not None:
             places = ops.arange(ops.shape(tokens)[1], dtype="int32")
             if start is not None:
-                places = ops.expand_dims(start, 1) + places  # [B, T]
+                start = ops.expand_dims(ops.cast(start, "int32"), 1)
+                places = start + places  # [B, T]
             sinusoids = sinusoidal_positions(places, self.width)
             x = x + ops.cast(sinusoids, x.dtype)
         return self.drop(x, training=training)

@@ -1,0 +1,239 @@
+"""Five mixers translate Multi30k: BLEU, speed, and agreement on real text.
+
+    python examples/translate_multi30k.py --data DIR           # HEADER_TIME
+    KERAS_BACKEND=jax python examples/translate_multi30k.py --data DIR --whole
+
+Needs the extra `translation`: sacrebleu for BLEU, and for the contrastive
+pairs HanTa, a tagger, and ablaut, a conjugator.
+
+The network is the IWSLT-like one of Wu et al. 2019 (arXiv:1901.10430) in
+miniature, or with `--whole` in full, meant for a GPU. Tokens are lower-case
+words seen at least twice, so BLEU is lower-cased and low: an unknown word
+cannot be translated.
+
+The contrastive pairs are made of the real test sentences, as Lingeval97's
+are: where the tagger finds a finite verb that is the third person singular or
+plural of what the conjugator says, its number is flipped. Sentences have no
+parse, so there is no distance; accuracy is by the number of the verb.
+
+HEADER_RESULT
+"""
+
+import argparse
+import re
+import time
+
+import keras
+from multi30k import load_multi30k
+
+from keras_attention.evaluation import ContrastiveItem
+from keras_attention.evaluation import ContrastiveScorer
+from keras_attention.evaluation import Vocabulary
+from keras_attention.evaluation import write_lingeval97
+from keras_attention.models import TransformerEncoderDecoder
+from keras_attention.models import transformer_configuration
+
+MIXERS = ("attention", "lightweight", "dynamic", "convolution", "lstm")
+# Of each target language: the tagger's model, the tags of finite verbs, the
+# conjugator's name, and the tenses in which number shows.
+LANGUAGES = {
+    "de": ("morphmodel_ger.pgz", r"V[VAM]\(FIN\)", "deu"),
+    "en": ("morphmodel_en.pgz", r"VB[ZPD]", "eng"),
+}
+SINGULAR, PLURAL = 2, 5  # third person, of six forms
+
+
+class NumberFlipper:
+    """Flips the number of finite verbs, by a tagger and a conjugator."""
+
+    def __init__(self, language):
+        # HanTa reads the model that its package brings along.
+        from HanTa.HanoverTagger import HanoverTagger
+
+        model, tags, self.code = LANGUAGES[language]
+        self.tagger = HanoverTagger(model)
+        self.tags = re.compile(tags)
+
+    def flip(self, words):
+        """Yield `(place, other form, number)` of the verbs of a sentence."""
+        for place, (word, lemma, tag) in enumerate(
+            self.tagger.tag_sent(words, taglevel=1)
+        ):
+            if self.tags.fullmatch(tag):
+                found = self._other(word, lemma)
+                if found:
+                    yield place, *found
+
+    def _other(self, word, lemma):
+        from ablaut import conjugate
+
+        try:
+            forms = conjugate(lemma, lang=self.code)
+        except ValueError:  # no infinitive of this language
+            return None
+        for tense in (forms.present, forms.preterite):
+            if isinstance(tense, str):  # one form for all, as English "ran"
+                continue
+            singular, plural = tense[SINGULAR], tense[PLURAL]
+            if singular != plural and word == singular:
+                return plural, "singular"
+            if singular != plural and word == plural:
+                return singular, "plural"
+        return None
+
+
+def contrastive_pairs(sources, references, vocabulary, flipper):
+    """Items of the sentences whose verb can be flipped to a known word."""
+    items = []
+    for line, (source, reference) in enumerate(
+        zip(sources, references, strict=True), 1
+    ):
+        # Split as the vocabulary does, in the case that the tagger needs.
+        words = re.findall(r"\w+(?:['’\-]\w+)*|[^\w\s]", reference)
+        texts, known = [], []
+        for place, other, number in flipper.flip(words):
+            if not vocabulary.unknown_words(f"{words[place]} {other}"):
+                texts.append(
+                    " ".join([*words[:place], other, *words[place + 1 :]])
+                )
+                known.append({"paradigm": "subj_verb_agreement"})
+                known[-1]["number"] = number
+        if texts:
+            items.append(
+                ContrastiveItem(
+                    " ".join(words),
+                    texts,
+                    source=source,
+                    metadata={"origin": f"test_2016_flickr.{line}"},
+                    pair_metadata=known,
+                )
+            )
+    return items
+
+
+def train(mixer, vocabularies, pairs, settings):
+    """Train a network; return it and its losses."""
+    arguments = transformer_configuration("iwslt", mixer)
+    if not settings.whole:
+        arguments |= {
+            "width": settings.width,
+            "feed_forward_dim": 2 * settings.width,
+            "num_encoder_blocks": 2,
+            "num_decoder_blocks": 2,
+            "dropout": 0.1,
+        }
+        if "encoder_kernel_sizes" in arguments:
+            for side in ("encoder", "decoder"):
+                sizes = arguments[f"{side}_kernel_sizes"][:2]
+                arguments[f"{side}_kernel_sizes"] = sizes
+    keras.utils.set_random_seed(0)
+    model = TransformerEncoderDecoder(*map(len, vocabularies), **arguments)
+    source, target = (
+        vocabulary.to_array(texts)
+        for vocabulary, texts in zip(vocabularies, pairs, strict=True)
+    )
+    # A source has no begin token, as the scorer and `translate` give it.
+    x, y = [source[:, 1:], target[:, :-1]], target[:, 1:]
+    model.compile(
+        keras.optimizers.Adam(5e-4 if settings.whole else 2e-3),
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=0
+        ),
+        jit_compile=settings.whole,
+    )
+    history = model.fit(x, y, batch_size=64, epochs=settings.epochs, verbose=2)
+    return model, history.history["loss"]
+
+
+def translate(model, vocabularies, sources, settings):
+    """Translate all sources; return texts and words a second."""
+    source_vocabulary, target_vocabulary = vocabularies
+    texts = []
+    started, words = None, 0
+    for first in range(0, len(sources), settings.decode_batch):
+        batch = sources[first : first + settings.decode_batch]
+        array = source_vocabulary.to_array(batch)[:, 1:]
+        found = model.translate(
+            array,
+            target_vocabulary.begin,
+            target_vocabulary.end,
+            max_new_tokens=40,
+            beam_size=settings.beam_size,
+        )
+        texts += [target_vocabulary.decode(h.tokens) for h in found]
+        if started is not None:
+            words += sum(len(h.tokens) + 1 for h in found)
+        else:  # the first batch compiles
+            started = time.time()
+    seconds = time.time() - started
+    return texts, words / seconds if words else float("nan")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder of the files; None downloads")
+    parser.add_argument("--source", choices=("en", "de"), default="en")
+    parser.add_argument("--mixers", nargs="+", default=MIXERS, choices=MIXERS)
+    parser.add_argument("--whole", action="store_true", help="the full network")
+    parser.add_argument("--sentences", type=int, default=29_000)
+    parser.add_argument("--test", type=int, default=1_000)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--beam-size", type=int, default=1)
+    parser.add_argument("--decode-batch", type=int, default=50)
+    parser.add_argument("--suite", help="write the pairs here, as Lingeval97")
+    settings = parser.parse_args()
+    settings.epochs = settings.epochs or (30 if settings.whole else 3)
+    import sacrebleu
+
+    languages = (settings.source, "de" if settings.source == "en" else "en")
+    train_texts, test_texts = (
+        [
+            load_multi30k(language, settings.data, split)
+            for language in languages
+        ]
+        for split in ("train", "test")
+    )
+    pairs = [
+        pair
+        for pair in zip(*train_texts, strict=True)
+        if max(len(text.split()) for text in pair) <= 30
+    ][: settings.sentences]
+    pairs = list(zip(*pairs, strict=True))
+    sources, references = (texts[: settings.test] for texts in test_texts)
+    vocabularies = [
+        Vocabulary.from_texts(texts, min_count=2) for texts in pairs
+    ]
+    items = contrastive_pairs(
+        sources, references, vocabularies[1], NumberFlipper(languages[1])
+    )
+    if settings.suite:
+        write_lingeval97(settings.suite, items)
+    print(
+        f"{'-'.join(languages)}: {len(pairs[0])} training sentences, "
+        f"{len(vocabularies[0])} and {len(vocabularies[1])} tokens, "
+        f"{sum(len(item.contrastive) for item in items)} contrastive pairs"
+    )
+    header = "mixer | parameters | loss | BLEU | words/s | agreement | min"
+    lines = [header, "|".join(["---"] * 7)]
+    for mixer in settings.mixers:
+        started = time.time()
+        model, losses = train(mixer, vocabularies, pairs, settings)
+        texts, speed = translate(model, vocabularies, sources, settings)
+        bleu = sacrebleu.corpus_bleu(texts, [references], lowercase=True)
+        # Other words of the sentences may be unknown: the same in both texts.
+        scorer = ContrastiveScorer(
+            model, vocabularies[1], vocabularies[0], 64, unknown="keep"
+        )
+        results = scorer.evaluate(items)
+        lines.append(
+            f"{mixer} | {model.count_params():,} | {losses[-1]:.2f} | "
+            f"{bleu.score:.1f} | {speed:.0f} | {results} | "
+            f"{(time.time() - started) / 60:.1f}"
+        )
+        print(texts[0], results.table("number"), lines[-1], sep="\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""`keras-attention sites`: where attention may go in a model."""
+
+import click
+
+from keras_attention.commands.load import IMPORTED
+from keras_attention.commands.load import SITE_KINDS
+from keras_attention.commands.load import load_model
+
+
+@click.command()
+@click.argument("model", metavar="MODEL.keras")
+@click.option("--kind", type=SITE_KINDS, help="Only the sites of this kind.")
+@IMPORTED
+def sites(model: str, kind: str | None, imported: tuple[str, ...]) -> None:
+    """List the places in a model where attention may be put.
+
+    Example: keras-attention sites model.keras --kind stage
+    """
+    from keras_attention.surgery import AttentionSites
+    from keras_attention.surgery import attention_sites
+
+    found = attention_sites(load_model(model, imported))
+    click.echo(
+        AttentionSites(site for site in found if kind in (None, site.kind))
+    )

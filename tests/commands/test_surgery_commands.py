@@ -1,0 +1,134 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import keras_attention as ka
+from keras_attention.cli import cli
+from keras_attention.layers.registry import ATTENTION_LAYERS
+from surgery.surgery_common import image
+from surgery.surgery_common import small_resnet
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    small_resnet().save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_list_shows_every_name_with_paper_and_cost():
+    result = run("list")
+    assert result.exit_code == 0, result.output
+    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
+    assert "squeeze_excite, se" in row and "arXiv:1709.01507" in row
+    assert "8,464" in row and "8,192" in row and "equation" not in row
+    cbam = next(r for r in result.output.splitlines() if " CBAM " in r)
+    assert "8,564" in cbam  # Moving statistics are not counted.
+    listed = set(re.findall(r"[a-z_]+(?=,|  )", result.output))
+    assert set(ATTENTION_LAYERS) <= listed
+
+
+def test_list_for_another_shape():
+    result = run("list", "--shape", "7,7,32")
+    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
+    assert " 162 " in row and " 128 " in row
+    too_few = run("list", "--shape", "7,7,8")
+    assert "-: not with its default arguments" in too_few.output
+    wrong = run("list", "--shape", "7x7")
+    assert wrong.exit_code == 1 and "such as 56,56,256" in wrong.output
+
+
+def test_sites(saved):
+    result = run("sites", saved)
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 1 + 10
+    result = run("sites", saved, "--kind", "stage")
+    assert [row.split()[-1] for row in result.output.splitlines()] == [
+        "layer",
+        "a_out",
+        "b_out",
+    ]
+
+
+def test_insert(saved, tmp_path):
+    out = tmp_path / "new.keras"
+    arguments = ("insert", saved, "--attention", "se", "--set", "ratio=2")
+    arguments += ("--at", "residual", "--preserve-outputs", "--out", out)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "a_norm_attention" in result.output
+    assert "2 layers inserted" in result.output
+    old, new = map(keras.saving.load_model, (saved, out))
+    layer = new.get_layer("b_norm_attention")
+    assert isinstance(layer, ka.BlendIn) and layer.layer.ratio == 2
+    np.testing.assert_array_equal(
+        *(keras.ops.convert_to_numpy(model(image())) for model in (old, new))
+    )
+
+    before = out.read_bytes()
+    again = run(*arguments)
+    assert again.exit_code == 1 and "--overwrite" in again.output
+    assert out.read_bytes() == before
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "model.keras",
+        "new.keras",
+    ]
+
+
+@pytest.mark.parametrize(
+    "place, expected",
+    [
+        ((), ["a_norm", "b_norm"]),
+        (("--at", "stage"), ["a_out", "b_out"]),
+        (("--layer", "stem", "--layer", "b_add"), ["stem", "b_add"]),
+        (("--matching", "^b_.*out$"), ["b_out"]),
+    ],
+)
+def test_insert_says_where(saved, tmp_path, place, expected):
+    out = tmp_path / "new.keras"
+    result = run(
+        *("insert", saved, "--attention", "se", "--set", "ratio=2"),
+        *(*place, "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    found = re.findall(r"(\w+)_attention  ", result.output)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--attention", "squeeze"], "Did you mean"),
+        (["--attention", "se"], "ratio=16 for 4 channels"),
+        (["--attention", "se", "--set", "ratio"], "NAME=VALUE"),
+        (["--attention", "se", "--set", "ratoi=8"], "ratoi"),
+        (["--attention", "se", "--layer", "steem"], "Did you mean 'stem'"),
+        (["--attention", "se", "--matching", "("], "regular expression"),
+        (["--attention", "se", "--at", "stage", "--layer", "x"], "one of --at"),
+        (["--attention", "se", "--import", "no_such_module"], "no_such_module"),
+    ],
+)
+def test_insert_with_bad_arguments(saved, tmp_path, arguments, words):
+    result = run("insert", saved, *arguments, "--out", tmp_path / "new.keras")
+    assert result.exit_code == 1
+    assert words in result.output and "Traceback" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    for name, words in (("none.keras", "no such"), ("text.keras", "--import")):
+        result = run("sites", tmp_path / name)
+        assert result.exit_code == 1 and words in result.output
+    out = run(
+        *("insert", tmp_path / "text.keras", "--attention", "se"),
+        *("--out", tmp_path / "model.h5"),
+    )
+    assert out.exit_code == 1 and "must end in .keras" in out.output

@@ -1,0 +1,612 @@
+"""Training: what runs how often, what moves and what stays."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention
+from distillation.distillation_common import assert_same
+from distillation.distillation_common import examples
+from distillation.distillation_common import moved
+from distillation.distillation_common import network
+from distillation.distillation_common import numpy
+from distillation.distillation_common import teacher_network
+from distillation.distillation_common import weights
+from keras_attention import AttentionTransferModel
+from keras_attention.taps import walk_layers
+
+CROSSENTROPY = "sparse_categorical_crossentropy"
+
+
+def compiled(student, teacher, optimizer="sgd", eager=True, **arguments):
+    compile_arguments = {
+        name: arguments.pop(name)
+        for name in ("metrics", "loss", "steps_per_execution", "jit_compile")
+        if name in arguments
+    }
+    model = AttentionTransferModel(student, teacher, **arguments)
+    compile_arguments.setdefault("loss", CROSSENTROPY)
+    model.compile(optimizer, run_eagerly=eager, **compile_arguments)
+    return model
+
+
+class Calls:
+    """Counts the calls of a layer, by their mode."""
+
+    def __init__(self, layer):
+        self.modes = []
+        original = layer.call
+
+        def call(*args, training=None, **kwargs):
+            self.modes.append(bool(training))
+            return original(*args, **kwargs)
+
+        layer.__dict__["call"] = call
+
+
+def test_student_runs_once_and_teacher_once_a_step():
+    student, teacher = network(), teacher_network()
+    model = compiled(student, teacher, alpha=0.5)
+    calls = Calls(student.get_layer("conv1"))
+    taught = Calls(teacher.get_layer("conv1"))
+    x, y = examples(6)
+    model.fit(x, y, batch_size=2, verbose=0)
+    # One more of each if Keras has looked at the shapes first.
+    assert len(calls.modes) == 3
+    assert len(taught.modes) == 3
+
+
+def test_batch_statistics_are_updated_once():
+    student, x = network(), examples()[0]
+    norm = student.get_layer("norm1")
+    activation = numpy(student.get_layer("conv1")(x))
+    expected = norm.momentum * numpy(norm.moving_mean) + (
+        1 - norm.momentum
+    ) * activation.mean((0, 1, 2))
+    teacher = teacher_network()
+    before = weights(teacher)
+    compiled(student, teacher).fit(x, examples()[1], verbose=0)
+    np.testing.assert_allclose(
+        numpy(norm.moving_mean), expected, rtol=1e-4, atol=1e-6
+    )
+    assert_same(weights(teacher), before)
+
+
+def test_evaluate_and_predict_run_the_student_alone_and_change_nothing():
+    student, teacher = network(dropout=0.5), teacher_network()
+    model = compiled(student, teacher, metrics=["accuracy"], alpha=0.3)
+    x, y = examples()
+    before, taught = weights(student), Calls(teacher.get_layer("conv1"))
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    predictions = model.predict(x, verbose=0)
+    assert set(found) == {"loss", "accuracy"}
+    assert not taught.modes
+    assert_same(weights(student), before)
+    np.testing.assert_allclose(
+        predictions, numpy(student(x, training=False)), rtol=1e-5, atol=1e-6
+    )
+    expected = keras.losses.SparseCategoricalCrossentropy()(y, predictions)
+    np.testing.assert_allclose(found["loss"], float(expected), rtol=1e-5)
+
+
+def test_validation_during_training_changes_nothing():
+    x, y = examples()
+    ends = []
+    for validation in (None, (x, y)):
+        student = network()
+        model = compiled(student, teacher_network(), metrics=["accuracy"])
+        history = model.fit(
+            x, y, verbose=0, validation_data=validation, shuffle=False
+        ).history
+        ends.append(weights(student))
+    assert_same(*ends)
+    assert {name for name in history if name.startswith("val_")} == {
+        "val_loss",
+        "val_accuracy",
+    }
+
+
+def test_nothing_of_the_teacher_changes():
+    teacher = teacher_network(dropout=0.5, regularizer="l2")
+    teacher.compile("adam", loss=CROSSENTROPY)
+    teacher.get_layer("conv1").trainable = False
+    flags = {path: layer.trainable for path, layer in walk_layers(teacher)}
+    attributes = {path: set(vars(x)) for path, x in walk_layers(teacher)}
+    before, optimizer = weights(teacher), teacher.optimizer
+    model = compiled(network(), teacher, alpha=0.5)
+    model.fit(*examples(), epochs=2, verbose=0)
+    model.trainable = False
+    model.trainable = True
+    assert {p: layer.trainable for p, layer in walk_layers(teacher)} == flags
+    assert {p: set(vars(x)) for p, x in walk_layers(teacher)} == attributes
+    assert teacher.trainable and teacher.optimizer is optimizer
+    assert_same(weights(teacher), before)
+    student_names = {v.path for v in model.student.trainable_variables}
+    assert {v.path for v in model.trainable_variables} == student_names
+    assert not [
+        w for w in teacher.weights if any(w is v for v in model.weights)
+    ]
+
+
+def test_frozen_teacher_is_not_unfrozen_and_still_teaches():
+    teacher = teacher_network()
+    teacher.trainable = False
+    model = compiled(network(), teacher)
+    model.trainable = True
+    before = weights(teacher)
+    model.fit(*examples(), verbose=0)
+    assert not teacher.trainable
+    assert_same(weights(teacher), before)
+
+
+def test_class_weights_count_as_sample_weights():
+    x, y = examples()
+    factors = {label: 0.25 + label for label in range(7)}
+    ends = []
+    for extra in (
+        {"class_weight": factors},
+        {"sample_weight": np.array([factors[label] for label in y])},
+        {"sample_weight": np.array([[factors[label]] for label in y])},
+        {},
+    ):
+        student = network()
+        compiled(student, teacher_network(), alpha=0.5).fit(
+            x, y, verbose=0, shuffle=False, **extra
+        )
+        ends.append(weights(student))
+    assert_same(ends[0], ends[1], atol=1e-6)
+    assert_same(ends[0], ends[2], atol=1e-6)
+    assert moved(ends[0], ends[3]) > 1e-3
+
+
+def test_examples_of_weight_zero_teach_nothing():
+    # Without batch normalization's statistics, which all examples share.
+    x, y = examples(4)
+    other = x.copy()
+    other[2:] = 3
+    ends = []
+    for inputs in (x, other):
+        student = network()
+        for path, layer in walk_layers(student):
+            if path.startswith("norm"):
+                layer.trainable = False
+        compiled(student, teacher_network(), alpha=0.5, symmetry=0.1).fit(
+            inputs, y, sample_weight=np.array([1, 1, 0, 0]), verbose=0,
+            shuffle=False,
+        )  # fmt: skip
+        ends.append(weights(student))
+    assert_same(*ends, atol=1e-6)
+
+
+def test_add_loss_and_regularizers_are_added_once_and_whole():
+    class Penalty(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(3.0 + 0 * keras.ops.sum(x))
+            return x
+
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(3, 3, kernel_regularizer="l2", name="stage1")(
+        inputs
+    )
+    x = keras.layers.GlobalAveragePooling2D()(Penalty()(x))
+    student = keras.Model(inputs, keras.layers.Dense(7)(x))
+    teacher = keras.models.clone_model(student)
+    kernel = numpy(student.get_layer("stage1").kernel)
+    model = compiled(
+        student,
+        teacher,
+        alpha=0.25,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history = model.fit(*examples(), verbose=0).history
+    found = {name: value[0] for name, value in history.items()}
+    np.testing.assert_allclose(
+        found["loss"],
+        0.75 * found["label_loss"]
+        + 0.25 * found["distillation_loss"]
+        + 1e3 * found["attention_loss"]
+        + 3
+        + 0.01 * (kernel**2).sum(),
+        rtol=1e-5,
+    )
+
+
+def test_dropout_masks_of_outputs_and_maps_are_one():
+    # The student's output is what the tapped dropout lets through, so their
+    # difference is zero only if both come from one pass.
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(2, 1, use_bias=False, name="conv")(inputs)
+    x = keras.layers.Dropout(0.5, name="stage1")(x)
+    student = keras.Model(inputs, x)
+    model = AttentionTransferModel(student, teacher_network(), ["stage1"])
+
+    def loss(y_true, y_pred):
+        step = model._step()
+        # Keras asks for the loss of symbols first, outside of any step.
+        tapped = y_pred if step is None else step.values["stage1"]
+        return keras.ops.abs(y_pred - tapped)
+
+    model.compile("sgd", loss=loss)
+    x = examples()[0]
+    history = model.fit(x, x, verbose=0).history
+    assert history["label_loss"] == [0.0]
+    assert history["attention_loss"][0] > 0
+
+
+def test_unlabelled_data():
+    x, _ = examples()
+    student = network()
+    before = weights(student)
+    model = compiled(
+        student, teacher_network(), alpha=0.5, metrics=["accuracy"]
+    )
+    history = model.fit(x, verbose=0, epochs=2).history
+    assert set(history) == {
+        "loss",
+        "distillation_loss",
+        "attention_loss",
+        "attention/stage1",
+        "attention/stage2",
+    }
+    assert moved(weights(student), before) > 1e-4
+
+
+def test_without_a_loss_labels_are_not_needed():
+    x, y = examples()
+    model = compiled(network(), teacher_network(), loss=None, alpha=0.5)
+    assert "label_loss" not in model.fit(x, y, verbose=0).history
+    assert "label_loss" not in model.fit(x, verbose=0).history
+
+
+def test_beta_zero_needs_no_pairs():
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Dense(7, activation="softmax")(
+        keras.layers.Flatten()(inputs)
+    )
+    student = keras.Model(inputs, x)
+    model = compiled(student, teacher_network(), beta=0, alpha=1)
+    history = model.fit(*examples(), verbose=0).history
+    assert set(history) == {"loss", "label_loss", "distillation_loss"}
+    assert history["loss"] == history["distillation_loss"]
+
+
+def test_schedules_follow_the_optimizers_iterations():
+    x, y = examples(4)
+    losses = []
+    decay = keras.optimizers.schedules.PiecewiseConstantDecay
+    for beta in (8.0, 4.0, decay([0], [8.0, 4.0])):
+        model = compiled(
+            network(),
+            teacher_network(),
+            keras.optimizers.SGD(0.0),
+            eager=False,
+            beta=beta,
+            alpha=decay([0], [0.5, 0.5]),
+        )
+        losses.append(
+            model.fit(x, y, epochs=2, verbose=0, shuffle=False).history["loss"]
+        )
+    np.testing.assert_allclose(losses[2][0], losses[0][0], rtol=1e-5)
+    np.testing.assert_allclose(losses[2][1], losses[1][1], rtol=1e-5)
+
+
+def test_weights_of_pairs():
+    x, y = examples()
+    found = []
+    for factors in ([1, 0.0], [2, 3]):
+        model = compiled(
+            network(),
+            teacher_network(),
+            pairs=["stage1", ("stage2", "stage2")],
+            pair_weights=factors,
+        )
+        history = model.fit(x, y, verbose=0).history
+        np.testing.assert_allclose(
+            history["attention_loss"][0],
+            factors[0] * history["attention/stage1"][0]
+            + factors[1] * history["attention/stage2"][0],
+            rtol=1e-5,
+        )
+        found.append(history["attention/stage1"][0])
+    assert found[0] == found[1]
+
+
+def test_one_layer_of_the_student_and_two_of_the_teacher():
+    model = compiled(
+        network(),
+        teacher_network(),
+        pairs=[("stage1", "stage1"), ("stage1", "stage2")],
+    )
+    history = model.fit(*examples(), verbose=0).history
+    assert {"attention/stage1<stage1", "attention/stage1<stage2"} <= set(
+        history
+    )
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_distillation_takes_logits_or_probabilities(wrapped):
+    x, y = examples()
+    found = []
+    for softmax, logits in (
+        (True, None),
+        (True, "logits"),
+        (False, None),
+    ):
+        student = network(softmax=softmax)
+        teacher = teacher_network(softmax=softmax)
+        if wrapped and logits is None:
+            inputs = keras.Input((8, 8, 2))
+            student = keras.Model(inputs, student(inputs))
+            teacher = keras.Sequential([keras.Input((8, 8, 2)), teacher])
+        model = compiled(
+            student, teacher, beta=0, alpha=0.5, logits=logits, loss=None
+        )
+        history = model.fit(x, y, verbose=0).history
+        found.append(history["distillation_loss"][0])
+    np.testing.assert_allclose(found, found[0], rtol=1e-4)
+    assert found[0] > 1e-4
+
+
+def test_softmax_inside_a_dense_layer_is_seen():
+    student = network()
+    inputs = keras.Input((8, 8, 2))
+    dense = keras.layers.Dense(7, activation="softmax")
+    x = dense(keras.layers.GlobalAveragePooling2D()(inputs))
+    teacher = keras.Model(inputs, x)
+    model = compiled(student, teacher, beta=0, alpha=1.0, loss=None)
+    assert model._teacher_reader.activations == {0: "softmax"}
+    assert model._student_reader.activations == {0: "softmax"}
+
+
+def test_non_finite_part_is_named():
+    x, y = examples()
+    x[0] = np.inf
+    model = compiled(network(), teacher_network())
+    with pytest.raises(
+        ValueError, match="attention/stage1=nan.*label_loss=nan"
+    ):
+        model.fit(x, y, verbose=0)
+    teacher = teacher_network()
+    teacher.get_layer("conv1").kernel.assign(
+        numpy(teacher.get_layer("conv1").kernel) * np.nan
+    )
+    model = compiled(network(), teacher)
+    with pytest.raises(ValueError, match="Received: attention/stage1=nan"):
+        model.fit(*examples(), verbose=0)
+    # The student's own values are there, to be looked at.
+    assert len(weights(model.student)) == 14
+
+
+def test_dead_student_has_finite_gradients():
+    student = network()
+    conv = student.get_layer("conv1")
+    conv.kernel.assign(0 * numpy(conv.kernel))
+    model = compiled(student, teacher_network(), reduction="paper")
+    model.fit(*examples(), verbose=0)
+    assert all(np.isfinite(weight).all() for weight in weights(student))
+
+
+def test_gradient_accumulation():
+    x, y = examples(4)
+    ends = []
+    for batch, steps in ((4, None), (2, 2)):
+        student = network()
+        for path, layer in walk_layers(student):
+            if path.startswith("norm"):
+                layer.trainable = False
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+        model = compiled(
+            student, teacher_network(), optimizer, alpha=0.5, eager=False
+        )
+        model.fit(x, y, batch_size=batch, verbose=0, shuffle=False)
+        ends.append(weights(student))
+    assert_same(*ends, atol=1e-5)
+
+
+def test_compiled_and_eager_steps_are_one():
+    x, y = examples(6)
+    ends = []
+    jit = keras.backend.backend() != "torch"
+    for eager, extra in (
+        (True, {}),
+        (False, {"jit_compile": jit}),
+        (False, {"steps_per_execution": 3 if jit else 1}),
+    ):
+        student = network(regularizer="l2")
+        model = compiled(
+            student, teacher_network(), eager=eager, alpha=0.5, **extra
+        )
+        model.fit(x, y, batch_size=2, epochs=2, verbose=0, shuffle=False)
+        ends.append(weights(student))
+    assert_same(ends[0], ends[1], atol=2e-5)
+    assert_same(ends[0], ends[2], atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_mixed_precision_of_the_student_alone(policy, whole):
+    before = keras.config.dtype_policy()
+    teacher = teacher_network()
+    keras.config.set_dtype_policy(policy)
+    try:
+        student = network()
+    finally:
+        keras.config.set_dtype_policy(before)
+    if not whole:  # Layers of mixed precision in a model of float32.
+        inputs = keras.Input((8, 8, 2))
+        student = keras.Model(inputs, student(inputs))
+    prefix = "" if whole else "student/"
+    model = compiled(
+        student,
+        teacher,
+        alpha=0.5,
+        pairs=[(f"{prefix}stage1", "stage1")],
+        eager=False,
+    )
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    kept = weights(student)
+    x, y = examples()
+    history = model.fit(x, y, epochs=3, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert np.isfinite(history["attention_loss"]).all()
+    assert moved(weights(student), kept) > 1e-4
+
+
+def test_several_outputs():
+    def two_headed(name, filters):
+        body = network(name, filters)
+        x = body.get_layer("pool").output
+        outputs = {
+            "kind": keras.layers.Dense(7, activation="softmax", name="kind")(x),
+            "size": keras.layers.Dense(3, activation="softmax", name="size")(x),
+        }
+        return keras.Model(body.inputs, outputs, name=name)
+
+    x, y = examples()
+    model = compiled(
+        two_headed("student", (3, 5)),
+        two_headed("teacher", (4, 6)),
+        alpha=0.5,
+        loss={"kind": CROSSENTROPY, "size": CROSSENTROPY},
+        metrics={"kind": ["accuracy"]},
+    )
+    labels = {"kind": y, "size": y % 3}
+    history = model.fit(x, labels, verbose=0).history
+    found = {name: value[0] for name, value in history.items()}
+    assert {"kind_accuracy", "kind_loss", "size_loss"} <= set(found)
+    np.testing.assert_allclose(
+        found["label_loss"], found["kind_loss"] + found["size_loss"], rtol=1e-5
+    )
+    assert model.evaluate(x, labels, verbose=0, return_dict=True)["loss"] > 0
+    named = compiled(
+        two_headed("student", (3, 5)),
+        teacher_network(),
+        alpha=0.5,
+        logits=("kind", "logits"),
+        loss={"kind": CROSSENTROPY, "size": CROSSENTROPY},
+    )
+    assert named.fit(x, labels, verbose=0).history["distillation_loss"][0] > 0
+
+
+def test_other_classes_and_other_input_sizes():
+    x, y = examples()
+    teacher = teacher_network(size=16, classes=4)
+    before = weights(teacher)
+    student = network()
+    model = compiled(student, teacher)
+    assert [pair.teacher_size for pair in model.pairs] == [(16, 16), (8, 8)]
+    model.fit(x, y, verbose=0)
+    assert_same(weights(teacher), before)
+
+
+def test_subclassed_and_sequential_models():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = keras.layers.Conv2D(3, 3, padding="same", name="first")
+            self.second = keras.layers.Conv2D(
+                4, 3, strides=2, padding="same", name="second"
+            )
+            self.pool = keras.layers.GlobalAveragePooling2D()
+            self.dense = keras.layers.Dense(7, activation="softmax")
+
+        def call(self, x):
+            return self.dense(self.pool(self.second(self.first(x))))
+
+    x, y = examples()
+    student = Subclassed()
+    student(x)
+    model = compiled(student, teacher_network(), alpha=0.5)
+    assert [pair.student for pair in model.pairs] == ["first", "second"]
+    model.fit(x, y, verbose=0)
+    sequential = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            keras.layers.Conv2D(3, 3, padding="same", name="first"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(3, 3, padding="same", name="second"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    model = compiled(sequential, student, alpha=0.5)
+    assert [(p.student, p.teacher) for p in model.pairs] == [
+        ("first", "first"),
+        ("second", "second"),
+    ]
+    model.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["keras", "keras_attention"])
+def test_transformers_learn_the_scores_of_heads(kind):
+    def transformer(name, heads, layers):
+        inputs = x = keras.Input((6, 8))
+        for number in range(layers):
+            if kind == "keras":
+                attention = keras.layers.MultiHeadAttention(
+                    heads, 4, name=f"attention{number}"
+                )
+                x = x + attention(x, x)
+            else:
+                attention = keras_attention.MultiHeadAttention(
+                    heads, name=f"attention{number}"
+                )
+                x = x + attention(x)
+        x = keras.layers.GlobalAveragePooling1D()(x)
+        outputs = keras.layers.Dense(7, activation="softmax")(x)
+        return keras.Model(inputs, outputs, name=name)
+
+    x = np.random.default_rng(0).normal(size=(5, 6, 8)).astype("float32")
+    y = examples()[1]
+    student = transformer("student", 2, 2)
+    model = compiled(
+        student,
+        transformer("teacher", 2, 2),
+        keras.optimizers.Adam(0.003),
+        pairs="scores",
+        beta=1e3,
+    )
+    assert [pair.student for pair in model.pairs] == [
+        "attention0:scores",
+        "attention1:scores",
+    ]
+    history = model.fit(x, y, epochs=5, verbose=0).history
+    assert history["attention_loss"][-1] < history["attention_loss"][0]
+    deeper = compiled(
+        student,
+        transformer("teacher", 4, 3),
+        pairs=[("attention1:scores", "attention2:scores")],
+    )
+    assert deeper.fit(x, y, verbose=0).history["attention_loss"][0] > 0
+
+
+def test_channels_first():
+    x, y = examples()
+
+    def history(data_format):
+        first = data_format == "channels_first"
+
+        def make(name, ratio):
+            keras.utils.set_random_seed(ratio)
+            inputs = keras.Input((2, 8, 8) if first else (8, 8, 2))
+            z = keras_attention.SqueezeExcite(
+                ratio, name="stage1", data_format=data_format
+            )(inputs)
+            z = keras.layers.AveragePooling2D(4, data_format=data_format)(z)
+            z = keras.layers.Flatten(data_format=data_format)(z)
+            return keras.Model(inputs, keras.layers.Dense(7)(z), name=name)
+
+        model = compiled(
+            make("student", 1),
+            make("teacher", 2),
+            symmetry=0.5,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        assert model.pairs[0].student_size == (8, 8)
+        turned = np.moveaxis(x, -1, 1) if first else x
+        return model.fit(turned, y, verbose=0).history
+
+    first, last = history("channels_first"), history("channels_last")
+    for name in last:
+        np.testing.assert_allclose(first[name], last[name], rtol=1e-4)

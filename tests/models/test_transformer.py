@@ -1,0 +1,484 @@
+"""The networks for text: sizes, caches, decoding, mixers of the user's."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_attention import GatedConvolutionBlock
+from keras_attention import LightweightConv1D
+from keras_attention import MultiHeadAttention
+from keras_attention.models import TransformerDecoderBlock
+from keras_attention.models import TransformerEncoderBlock
+from keras_attention.models import TransformerEncoderDecoder
+from keras_attention.models import TransformerLanguageModel
+from keras_attention.models import transformer_configuration
+from keras_attention.models.transformer import ConvolutionMixer
+from keras_attention.models.transformer import RecurrentMixer
+from keras_attention.models.transformer import TokenEmbedding
+from keras_attention.models.transformer import beam_search
+from keras_attention.ops.positions import sinusoidal_positions
+
+MIXERS = ["attention", "lightweight", "dynamic", "convolution", "lstm"]
+SMALL = {"width": 16, "num_heads": 4, "feed_forward_dim": 23}
+TOKENS = np.array([[2, 7, 9, 4, 5, 6, 3], [2, 5, 6, 8, 9, 3, 4]])
+SOURCE = np.array([[7, 9, 3, 0, 0], [5, 6, 8, 4, 3]])
+
+mixers = pytest.mark.parametrize("mixer", MIXERS)
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def language_model(mixer="attention", **arguments):
+    keras.utils.set_random_seed(1)
+    arguments = {"num_blocks": 2, **SMALL, **arguments}
+    return TransformerLanguageModel(11, mixer, **arguments)
+
+
+def translator(mixer="attention", **arguments):
+    keras.utils.set_random_seed(1)
+    blocks = {"num_encoder_blocks": 2, "num_decoder_blocks": 2}
+    return TransformerEncoderDecoder(
+        11, 13, mixer, **{**blocks, **SMALL, **arguments}
+    )
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Average(keras.layers.Layer):
+    """A user's mixer: the mean of what came before. No mask, no cache."""
+
+    def call(self, inputs):
+        total = keras.ops.cumsum(inputs, axis=1)
+        count = keras.ops.arange(1, keras.ops.shape(inputs)[1] + 1)
+        return total / keras.ops.cast(count, inputs.dtype)[:, None]
+
+
+SHARED = Average()
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    "layer, expected",
+    [
+        (MultiHeadAttention(16), 4_198_400),
+        (GatedConvolutionBlock(16, 31), 3_149_296),
+        (GatedConvolutionBlock(16, 31, glu=False), 2_099_696),
+        (GatedConvolutionBlock(16, 31, "dynamic"), 3_656_704),
+        (GatedConvolutionBlock(16, 31, "dynamic", glu=False), 2_607_104),
+        (ConvolutionMixer(3), 2 * 1024 * 1024 * 3 + 2 * 1024),
+        (RecurrentMixer(causal=True), 4 * 1024 * (2 * 1024 + 1)),
+        (RecurrentMixer(), 2 * 4 * 512 * (1024 + 512 + 1)),
+    ],
+)
+def test_a_block_has_its_mixers_parameters_and_its_own(layer, expected):
+    block = TransformerEncoderBlock(layer, 4096)
+    block.build((None, None, 1024))
+    assert layer.count_params() == expected
+    feed_forward = 2 * 1024 * 4096 + 4096 + 1024
+    assert block.count_params() == expected + feed_forward + 2 * 2 * 1024
+
+
+def test_base_network_of_the_paper():
+    # 65M with the shared vocabulary of 37,000 of Vaswani et al., table 3:
+    # 44.1M in the blocks and 18.9M in the embedding, of which we have two.
+    model = TransformerEncoderDecoder(
+        37_000, 37_000, **transformer_configuration("base")
+    )
+    model.build([(None, None), (None, None)])
+    attention = 4 * (512 * 512 + 512)
+    feed_forward = 2 * 512 * 2048 + 2048 + 512
+    encoder = attention + feed_forward + 2 * 1024
+    decoder = 2 * attention + feed_forward + 3 * 1024
+    assert model.count_params() == 6 * (encoder + decoder) + 2 * 37_000 * 512
+
+
+@pytest.mark.parametrize(
+    "size, glu, heads",
+    [("base", True, 8), ("big", True, 16), ("iwslt", False, 4)],
+)
+def test_convolutional_configurations(size, glu, heads):
+    found = transformer_configuration(size, "dynamic")
+    assert found["num_encoder_blocks"] == 7
+    assert found["num_decoder_blocks"] == 6
+    assert found["encoder_kernel_sizes"] == (3, 7, 15, 31, 31, 31, 31)
+    assert found["decoder_kernel_sizes"] == (3, 7, 15, 31, 31, 31)
+    assert found["mixer_arguments"]["glu"] is glu
+    assert found["num_heads"] == heads
+
+
+@pytest.mark.parametrize(
+    "size, mixer",
+    [(size, mixer) for size in ("base", "big", "iwslt") for mixer in MIXERS],
+)
+def test_every_configuration_is_valid(size, mixer):
+    arguments = transformer_configuration(size, mixer)
+    # The layers are made, not built: that is what checks the arguments.
+    model = TransformerEncoderDecoder(50, 60, **arguments)
+    assert len(model.decoder_blocks) == 6
+    with pytest.raises(ValueError, match="Did you mean 'big'"):
+        transformer_configuration("bigg")
+
+
+# Positions and embeddings
+
+
+def test_sinusoids_by_hand():
+    found = numpy(sinusoidal_positions(np.array([0, 3]), 4))
+    expected = [
+        [0, 1, 0, 1],
+        [np.sin(3), np.cos(3), np.sin(0.03), np.cos(0.03)],
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_embedding_scales_and_starts_anywhere():
+    layer = TokenEmbedding(11, 6)
+    whole = numpy(layer(TOKENS))
+    table = numpy(layer.embeddings)
+    expected = 6**0.5 * table[TOKENS] + numpy(
+        sinusoidal_positions(np.arange(7), 6)
+    )
+    np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-6)
+    rest = layer(TOKENS[:, 4:], start=np.array([4, 4]))
+    np.testing.assert_allclose(numpy(rest), whole[:, 4:], atol=1e-6)
+    logits = numpy(layer.to_logits(whole))
+    np.testing.assert_allclose(logits, whole @ table.T, atol=1e-5)
+    assert (numpy(layer.compute_mask(SOURCE)) == (SOURCE > 0)).all()
+
+
+# A block against NumPy
+
+
+def norm(x, layer):
+    scale, shift = numpy(layer.gamma), numpy(layer.beta)
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * scale + shift
+
+
+def feed_forward(x, block):
+    hidden = x @ numpy(block.expand.kernel) + numpy(block.expand.bias)
+    hidden = np.maximum(hidden, 0)
+    return hidden @ numpy(block.project.kernel) + numpy(block.project.bias)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_block_is_the_papers(norm_first):
+    generator = np.random.default_rng(0)
+    x, memory = generator.normal(size=(2, 3, 5, 8))
+    mixer = LightweightConv1D(2, 3, causal=True)
+    attention = MultiHeadAttention(2)
+    block = TransformerDecoderBlock(
+        mixer, attention, 11, norm_first=norm_first, dtype="float64"
+    )
+    block.build(x.shape, memory.shape)
+    for variable in block.trainable_variables:
+        variable.assign(generator.normal(size=variable.shape) * 0.5)
+    parts = [
+        (block.mixer_norm, lambda y: numpy(mixer(y))),
+        (block.cross_norm, lambda y: numpy(attention(y, memory))),
+        (block.feed_forward_norm, lambda y: feed_forward(y, block)),
+    ]
+    expected = x
+    for layer, part in parts:
+        if norm_first:
+            expected = expected + part(norm(expected, layer))
+        else:
+            expected = norm(expected + part(expected), layer)
+    np.testing.assert_allclose(
+        numpy(block(x, memory)), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+# Masks and causality
+
+
+@mixers
+def test_padding_changes_nothing(mixer):
+    model = translator(mixer)
+    target = TOKENS[:1]
+    short = numpy(model([SOURCE[:1, :3], target]))
+    padded_target = np.pad(target, ((0, 0), (0, 2)))
+    padded = numpy(model([SOURCE[:1], padded_target]))[:, :7]
+    np.testing.assert_allclose(padded, short, atol=1e-5)
+
+
+@mixers
+def test_no_position_sees_a_later_one(mixer):
+    model = language_model(mixer)
+    other = TOKENS.copy()
+    other[:, 4:] = 10
+    a, b = numpy(model(TOKENS)), numpy(model(other))
+    np.testing.assert_allclose(a[:, :4], b[:, :4], atol=1e-6)
+    assert np.abs(a[:, 4:] - b[:, 4:]).max() > 1e-3
+
+
+def test_a_mixer_without_masks_gets_zeros():
+    seen = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, inputs):
+            seen.append(numpy(inputs))
+            return inputs
+
+    block = TransformerEncoderBlock(Spy(), 4)
+    x = np.ones((2, 3, 4), "float32")
+    block(x, mask=np.array([[1, 1, 0], [1, 1, 1]], "bool"))
+    assert seen[-1][0, 2].max() == 0 and seen[-1][1].min() == 1
+
+
+# Decoding
+
+
+@mixers
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_caches_equal_the_full_pass(mixer, norm_first):
+    model = language_model(mixer, norm_first=norm_first)
+    expected = numpy(model(TOKENS))
+    cache = model.initial_cache(2, 7)
+    parts = []
+    for start, stop in ((0, 3), (3, 4), (4, 6), (6, 7)):
+        logits, cache = model(TOKENS[:, start:stop], cache=cache)
+        parts.append(numpy(logits))
+    np.testing.assert_allclose(
+        np.concatenate(parts, axis=1), expected, atol=1e-5
+    )
+    assert numpy(cache["position"]).tolist() == [7, 7]
+
+
+@mixers
+def test_decoder_caches_equal_the_full_pass(mixer):
+    model = translator(mixer)
+    expected = numpy(model([SOURCE, TOKENS]))
+    memory, mask = model.encode(SOURCE), SOURCE > 0
+    cache = model.initial_cache(2, 7)
+    for step in range(7):
+        logits, cache = model.decode(
+            TOKENS[:, step : step + 1], memory, mask, cache
+        )
+        np.testing.assert_allclose(
+            numpy(logits)[:, 0], expected[:, step], atol=1e-5
+        )
+
+
+def greedy_by_hand(model, prompt, count):
+    tokens = list(prompt)
+    for _ in range(count):
+        logits = numpy(model(np.array([tokens])))
+        tokens.append(int(logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("mixer", [*MIXERS, Average])
+def test_greedy_decoding(mixer):
+    model = language_model(mixer)
+    found = model.generate(TOKENS[:, :3], max_new_tokens=4)
+    for row, hypothesis in zip(TOKENS, found, strict=True):
+        assert hypothesis.tokens == greedy_by_hand(model, row[:3], 4)
+
+
+def table_step(table):
+    """A model that looks at the last token alone."""
+    return lambda tokens, rows: np.log(table)[tokens[:, -1]]
+
+
+def test_beam_search_finds_what_greed_misses():
+    # 1 begins, 4 ends. Greedy: 2 (0.6), then at best 0.4. Better: 3, 0.4 * 1.
+    table = np.full((5, 5), 1e-12)
+    table[1, [2, 3]] = 0.6, 0.4
+    table[2, [2, 3, 4]] = 0.3, 0.3, 0.4
+    table[3, 4] = 1.0
+    search = {"max_new_tokens": 5, "end": 4, "length_penalty": 0.0}
+    (greedy,) = beam_search(table_step(table), [[1]], **search)
+    (best,) = beam_search(table_step(table), [[1]], beam_size=2, **search)
+    assert greedy.tokens == [2] and best.tokens == [3]
+    np.testing.assert_allclose(np.exp([greedy.score, best.score]), [0.24, 0.4])
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.5])
+def test_wide_beam_search_is_exhaustive(length_penalty):
+    generator = np.random.default_rng(3)
+    # Never 0 or 1 again; 4 ends.
+    table = generator.dirichlet(np.ones(5), size=5) + 1e-9
+    table[:, :2] = 1e-12
+    table /= table.sum(-1, keepdims=True)
+    scores = {}
+    for length in range(4):
+        for words in itertools.product((2, 3), repeat=length):
+            # Three tokens at most: a text of three has no room for the end.
+            path = [1, *words, 4][: 1 + 3]
+            total = sum(
+                np.log(table[a, b]) for a, b in itertools.pairwise(path)
+            )
+            penalty = ((5 + len(path) - 1) / 6) ** length_penalty
+            scores[words] = total / penalty
+    (found,) = beam_search(
+        table_step(table),
+        [[1]],
+        max_new_tokens=3,
+        end=4,
+        beam_size=30,
+        length_penalty=length_penalty,
+    )
+    best = max(scores, key=scores.get)
+    assert tuple(found.tokens) == best
+    np.testing.assert_allclose(found.score, scores[best])
+
+
+@pytest.mark.parametrize("mixer", ["attention", "lstm", "convolution"])
+def test_beams_with_caches_equal_beams_without(mixer, monkeypatch):
+    model = translator(mixer)
+    arguments = {"begin": 2, "end": 3, "max_new_tokens": 6, "beam_size": 3}
+    cached = model.translate(SOURCE, **arguments)
+    monkeypatch.setattr(
+        "keras_attention.models.transformer.encoder_decoder.has_cache",
+        lambda layer: False,
+    )
+    whole = model.translate(SOURCE, **arguments)
+    assert [h.tokens for h in cached] == [h.tokens for h in whole]
+    np.testing.assert_allclose(
+        [h.score for h in cached], [h.score for h in whole], rtol=1e-4
+    )
+
+
+def test_decoding_follows_the_weights():
+    model = language_model()
+    before = model.generate([[2, 5]], 4)[0]
+    for variable in model.trainable_variables:
+        variable.assign(np.roll(numpy(variable), 1, axis=0))
+    after = model.generate([[2, 5]], 4)[0]
+    assert after.tokens == greedy_by_hand(model, [2, 5], 4)
+    assert before.score != after.score
+
+
+# Saving, training, exporting
+
+
+@pytest.mark.parametrize("mixer", [*MIXERS, Average])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_language_model_saves_and_loads(mixer, norm_first, tmp_path):
+    model = language_model(mixer, norm_first=norm_first)
+    config = model.get_config()
+    expected = numpy(model(TOKENS))
+    assert model.get_config() == config
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(numpy(loaded(TOKENS)), expected, atol=1e-6)
+    assert loaded.get_config() == config
+
+
+@mixers
+def test_encoder_decoder_saves_and_loads(mixer, tmp_path):
+    model = translator(mixer)
+    expected = numpy(model([SOURCE, TOKENS]))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    found = numpy(loaded([SOURCE, TOKENS]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert loaded.get_config() == model.get_config()
+
+
+@mixers
+def test_training_lowers_the_loss(mixer):
+    model = language_model(mixer, dropout=0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=0
+    )
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+    history = model.fit(
+        TOKENS[:, :-1], TOKENS[:, 1:], epochs=12, verbose=0
+    ).history["loss"]
+    assert history[-1] < 0.7 * history[0]
+
+
+def test_padding_is_no_part_of_the_loss():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=0
+    )
+    model = language_model()
+    model.compile("sgd", loss, jit_compile=False)
+    x, y = TOKENS[:1, :4], TOKENS[:1, 1:5]
+    padded = [np.pad(a, ((0, 0), (0, 3))) for a in (x, y)]
+    a = model.evaluate(x, y, verbose=0)
+    b = model.evaluate(*padded, verbose=0)
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["mixed_float16", "mixed_bfloat16", "float64"]
+)
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_precisions(mixer, dtype):
+    model = language_model(mixer, dtype=dtype)
+    logits = model(TOKENS)
+    wanted = "float64" if dtype == "float64" else "float32"
+    assert keras.backend.standardize_dtype(logits.dtype) == wanted
+    assert np.isfinite(numpy(logits)).all()
+    assert model.generate(TOKENS[:, :2], 2)[0].tokens
+
+
+@pytest.mark.tensorflow
+@mixers
+def test_exported_model_takes_any_length(mixer, tmp_path):
+    import tensorflow as tf
+
+    model = language_model(mixer)
+    expected = numpy(model(TOKENS))
+    model.export(
+        str(tmp_path / "m"),
+        input_signature=[tf.TensorSpec((None, None), "int32")],
+        verbose=False,
+    )
+    loaded = tf.saved_model.load(str(tmp_path / "m"))
+    for length in (7, 4):
+        found = loaded.serve(TOKENS[:, :length].astype("int32")).numpy()
+        np.testing.assert_allclose(found, expected[:, :length], atol=1e-5)
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: language_model("atention"), "Did you mean 'attention'"),
+        (lambda: language_model(kernel_sizes=(3,)), r"\(3,\) for 2 blocks"),
+        (lambda: language_model(Average, mixer_arguments={"a": 1}), "named"),
+        (lambda: language_model([Average()]), "Received"),
+        (lambda: language_model(lambda: 3), "new keras layer each time"),
+        (lambda: language_model(lambda: SHARED), "new keras layer each time"),
+        (lambda: language_model(width=15), "must be even"),
+        (lambda: language_model(num_blocks=0), "`num_blocks`"),
+        (lambda: language_model(feed_forward_dim=0), "`feed_forward_dim`"),
+        (lambda: language_model(dropout=1.0), "`dropout`"),
+        (lambda: language_model(positions="learned"), "`positions`"),
+        (lambda: translator(Average), "decoder_mixer=None"),
+        (lambda: translator(num_decoder_blocks=0), "`num_decoder_blocks`"),
+        (lambda: TransformerEncoderBlock("attention", 4), "`mixer`"),
+        (
+            lambda: TransformerDecoderBlock(Average(), Average, 4),
+            "`cross_attention`",
+        ),
+        (lambda: ConvolutionMixer(0), "`kernel_size`"),
+        (lambda: ConvolutionMixer(3, filters=0), "`filters`"),
+        (lambda: ConvolutionMixer(3).initial_cache(2), "causal=False"),
+        (lambda: RecurrentMixer(units=0), "`units`"),
+        (lambda: RecurrentMixer(units=3)(np.ones((1, 2, 4))), "units=3"),
+        (lambda: RecurrentMixer(causal=True).initial_cache(1), "built=False"),
+        (lambda: language_model(Average).initial_cache(2, 3), "type Average"),
+        (lambda: language_model().generate([[2, 0]], 3), "1 zeros"),
+        (lambda: language_model().generate([[2]], 0), "`max_new_tokens`"),
+        (lambda: language_model().generate([[2]], 2, beam_size=0), "beam_size"),
+        (
+            lambda: language_model().generate([[2]], 2, length_penalty=-1.0),
+            "`length_penalty`",
+        ),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
