@@ -27,7 +27,7 @@ def inverse_energy(
         Tensor of the shape of `x`, at least float32.
     """
     axes = spatial_axes(data_format)
-    wide = widen(x)
+    wide = widen(ops.convert_to_tensor(x))
     mean = ops.mean(wide, axis=axes, keepdims=True)
     squares = ops.square(wide - mean)  # [B, H, W, C]
     height, width = (ops.shape(x)[axis] for axis in axes)

@@ -22,10 +22,11 @@ def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
     Returns:
         The mean, `(B, C)`, and the weights, `(B, H, W)`, which sum to one.
     """
-    shape = ops.shape(logits)
-    row = ops.reshape(widen(logits), (shape[0], shape[1] * shape[2]))
-    weights = ops.reshape(_softmax(row), shape)  # [B, H, W]
-    return ops.einsum("bhw,bhwc->bc", weights, widen(x)), weights
+    wide, shape = widen(x), ops.shape(logits)
+    row = ops.reshape(logits, (shape[0], shape[1] * shape[2]))
+    row = _softmax(ops.cast(row, wide.dtype))
+    weights = ops.reshape(row, shape)  # [B, H, W]
+    return ops.einsum("bhw,bhwc->bc", weights, wide), weights
 
 
 def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
@@ -59,7 +60,8 @@ def sum_scores(query_term: Any, key_term: Any) -> Any:
 
 def weighted_values(scores: Any, value: Any) -> Any:
     """Sum the values by the scores: `(B, N, M)` and `(B, M, D)`."""
-    return ops.matmul(scores, widen(value))  # [B, N, D]
+    wide = ops.cast(widen(value), scores.dtype)
+    return ops.einsum("bnm,bmd->bnd", scores, wide)
 
 
 def _softmax(logits):
@@ -71,6 +73,8 @@ def _softmax(logits):
 
 
 def _products(query, key, scale):
-    return ops.matmul(
-        widen(query) * scale, ops.swapaxes(widen(key), 1, 2)
-    )  # [B, N, M]
+    # Not `ops.matmul`, which computes float64 in float32 on torch, and so
+    # makes a float32 key of Keras' dense layer.
+    query = widen(query) * scale
+    key = ops.cast(key, query.dtype)
+    return ops.einsum("bnd,bmd->bnm", query, key)

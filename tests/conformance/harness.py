@@ -57,6 +57,8 @@ def gradients(model, x):
     """The gradient of the summed squared output to each trainable weight."""
     if not model.trainable_weights:
         return []
+    if not model.trainable_weights:
+        return []
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

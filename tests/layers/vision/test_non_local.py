@@ -125,7 +125,7 @@ def test_worked_by_hand():
     layer.norm.moving_variance.assign([1 - 1e-5] * 2)
     y, scores = layer(x, return_attention_scores=True)
     np.testing.assert_allclose(numpy(scores)[0], np.eye(2), atol=1e-6)
-    np.testing.assert_allclose(numpy(y), 2 * x, rtol=1e-6)
+    np.testing.assert_allclose(numpy(y), 2 * x, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
