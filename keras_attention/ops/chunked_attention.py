@@ -55,7 +55,10 @@ def chunked_attention(
         count = _ceil_divide(num_queries, QUERIES_PER_CHUNK)
         chunk = _ceil_divide(num_queries, count)
         first, num_taken = 0, num_keys
-    groups = CAUSAL_GROUPS if causal and not band else 1
+    groups = 1
+    if causal and not band:
+        few = isinstance(count, int) and count < CAUSAL_GROUPS
+        groups = count if few else CAUSAL_GROUPS
     blocks = key.shape[1] if _loops_over_heads(bias) else 1
 
     def by_query(x):  # [H * n, B, N / H, C, .]

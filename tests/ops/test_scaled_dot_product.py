@@ -24,9 +24,12 @@ WAYS = ("plain", "chunked")
 @pytest.fixture(autouse=True, scope="module")
 def small_chunks():
     before = chunked_attention.QUERIES_PER_CHUNK
+    groups = chunked_attention.CAUSAL_GROUPS
     chunked_attention.QUERIES_PER_CHUNK = 4
+    chunked_attention.CAUSAL_GROUPS = 2
     yield
     chunked_attention.QUERIES_PER_CHUNK = before
+    chunked_attention.CAUSAL_GROUPS = groups
 
 
 @st.composite
@@ -96,7 +99,7 @@ def derivatives(inputs, options, way, order=1):
     return outer.gradient(total, values)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cases())
 def test_forward_equals_the_formulas(case):
     inputs, options = case
@@ -112,7 +115,7 @@ def test_forward_equals_the_formulas(case):
     np.testing.assert_allclose(numpy(found), scores, atol=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cases())
 def test_gradients_are_equal_both_ways(case):
     plain, chunked = (derivatives(*case, way) for way in WAYS)
@@ -120,7 +123,7 @@ def test_gradients_are_equal_both_ways(case):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cases())
 def test_second_gradients_are_equal_both_ways(case):
     plain, chunked = (derivatives(*case, way, order=2) for way in WAYS)
@@ -165,7 +168,7 @@ def test_worked_by_hand():
     np.testing.assert_allclose(numpy(output).ravel(), [5.0])
 
 
-@pytest.mark.parametrize("causal, window", [(0, None), (1, None), (1, 3)])
+@pytest.mark.parametrize("causal, window", [(1, None), (0, 3)])
 def test_compiled_with_unknown_sizes(causal, window):
     query, key = draw(2, 11, 2, 4), draw(2, 13, 1, 4, seed=1)
     options = {"causal": bool(causal), "window": window}

@@ -109,6 +109,7 @@ class BaseAttention(keras.layers.Layer):
                 f"{type(self).__name__} needs the largest number of tokens to "
                 "make a cache. Received: max_length=None"
             )
+        check_positive_integer("batch_size", batch_size)
         check_positive_integer("max_length", max_length)
         (heads, key_dim), (_, value_dim) = self.cache_widths().values()
         return decoding.empty_cache(

@@ -369,8 +369,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
     def _input_widths(self, query_shape, key_shape, value_shape):
         for name, shape in (
             ("query", query_shape),
-            ("key", key_shape),
             ("value", value_shape),
+            ("key", key_shape),
         ):
             if len(shape) != 3 or shape[-1] is None:
                 raise ValueError(

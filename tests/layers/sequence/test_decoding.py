@@ -1,0 +1,215 @@
+"""Step by step equals the full causal pass."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from ops.attention_reference import draw
+from ops.attention_reference import numpy
+
+VARIANTS = {
+    "plain": {},
+    "rotary": {"positions": "rotary", "num_kv_heads": 2, "qk_norm": True},
+    "alibi": {"positions": "alibi", "num_kv_heads": 1},
+    "relative": {"positions": "relative", "num_buckets": 4, "max_distance": 5},
+    "window": {"window": 3, "logit_soft_cap": 2.0},
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def make(variant="plain", **arguments):
+    arguments = {"causal": True, **VARIANTS[variant], **arguments}
+    layer = ka.MultiHeadAttention(4, name="attention", **arguments)
+    layer.build((None, None, 16))
+    generator = np.random.default_rng(1)
+    for variable in layer.trainable_variables:
+        value = generator.normal(size=variable.shape) / 3
+        variable.assign(value.astype("float32"))
+    return layer
+
+
+def tokens(*shape, seed=0):
+    return draw(*shape, 16, seed=seed, dtype="float32")
+
+
+def decode(layer, x, steps, cache=None):
+    """Feed the sequence in pieces of the given lengths."""
+    cache = cache or layer.initial_cache(len(x), x.shape[1])
+    outputs, start = [], 0
+    for step in steps:
+        y, cache = layer(x[:, start : start + step], cache=cache)
+        outputs.append(numpy(y))
+        start += step
+    return np.concatenate(outputs, axis=1), cache
+
+
+@variants
+@pytest.mark.parametrize("steps", [[1] * 7, [7], [4, 1, 2]])
+def test_equals_the_full_pass(variant, steps):
+    layer, x = make(variant), tokens(2, 7)
+    found, cache = decode(layer, x, steps)
+    np.testing.assert_allclose(found, numpy(layer(x)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(numpy(cache["length"]), [7, 7])
+
+
+@variants
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_prompts_of_different_lengths(variant, side):
+    layer = make(variant)
+    lengths, longest, further = (2, 4, 1), 4, 3
+    rows = [tokens(n + further, seed=n) for n in lengths]
+    prompts = tokens(3, longest, seed=9)  # the padding is no zero
+    mask = np.zeros((3, longest), bool)
+    for row, (sequence, n) in enumerate(zip(rows, lengths, strict=True)):
+        place = slice(longest - n, None) if side == "left" else slice(0, n)
+        prompts[row, place] = sequence[:n]
+        mask[row, place] = True
+    cache = layer.initial_cache(3, longest + further)
+    y, cache = layer(prompts, mask=mask, cache=cache)
+    found = [list(numpy(y)[row][mask[row]]) for row in range(3)]
+    for step in range(further):
+        new = np.stack(
+            [row[n + step] for row, n in zip(rows, lengths, strict=True)]
+        )
+        y, cache = layer(new[:, None], cache=cache)
+        for row in range(3):
+            found[row].append(numpy(y)[row, 0])
+    for row, sequence in enumerate(rows):
+        np.testing.assert_allclose(
+            np.stack(found[row]),
+            numpy(layer(sequence[None]))[0],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_mask_of_an_embedding_is_used():
+    embedding = keras.layers.Embedding(9, 16, mask_zero=True)
+    layer = make()
+    padded = np.array([[3, 4, 0, 0], [5, 6, 7, 0]])
+    cache = layer.initial_cache(2, 5)
+    _, cache = layer(embedding(padded), cache=cache)
+    np.testing.assert_array_equal(numpy(cache["length"]), [2, 3])
+    y, _ = layer(embedding(np.array([[1], [2]])), cache=cache)
+    alone = layer(embedding(np.array([[3, 4, 1]])))
+    np.testing.assert_allclose(numpy(y)[0, 0], numpy(alone)[0, 2], atol=1e-5)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_inside_a_compiled_loop(jit_compile):
+    import tensorflow as tf
+
+    layer, x = make("rotary"), tokens(2, 6)
+
+    @tf.function(jit_compile=jit_compile)
+    def run(x, cache):
+        def body(step, outputs, cache):
+            y, cache = layer(x[:, step][:, None], cache=cache)
+            return step + 1, outputs.write(step, y[:, 0]), cache
+
+        first, cache = layer(x[:, :2], cache=cache)
+        outputs = tf.TensorArray("float32", 6, element_shape=(2, 16))
+        for step in range(2):
+            outputs = outputs.write(step, first[:, step])
+        _, outputs, cache = tf.while_loop(
+            lambda step, *_: step < 6, body, (tf.constant(2), outputs, cache)
+        )
+        return outputs.stack(), cache
+
+    found, cache = run(tf.constant(x), layer.initial_cache(2, 6))
+    np.testing.assert_allclose(
+        numpy(found).swapaxes(0, 1), numpy(layer(x)), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(numpy(cache["length"]), [6, 6])
+
+
+def test_scores_and_masks_speak_of_slots():
+    layer, x = make(), tokens(2, 3)
+    cache = layer.initial_cache(2, 5)
+    y, scores, _ = layer(x, cache=cache, return_attention_scores=True)
+    expected, full = layer(x, return_attention_scores=True)
+    np.testing.assert_allclose(numpy(y), numpy(expected), atol=1e-5)
+    np.testing.assert_allclose(
+        numpy(scores), np.pad(numpy(full), [(0, 0)] * 3 + [(0, 2)]), atol=1e-6
+    )
+    hidden = np.arange(5)[None] != 1
+    y, _ = layer(x, cache=cache, attention_mask=hidden)
+    expected = layer(x, attention_mask=hidden[:, :3])
+    np.testing.assert_allclose(numpy(y), numpy(expected), atol=1e-5)
+
+
+def test_half_precision_cache():
+    layer = make(dtype="mixed_float16")
+    cache = layer.initial_cache(2, 3)
+    assert keras.backend.standardize_dtype(cache["key"].dtype) == "float16"
+    y, cache = layer(tokens(2, 3), cache=cache)
+    expected = numpy(make()(tokens(2, 3)))
+    np.testing.assert_allclose(numpy(y), expected, atol=2e-2)
+
+
+def test_symbolic_shapes():
+    layer = make()
+    cache = {
+        "key": keras.KerasTensor((None, 9, 4, 4)),
+        "value": keras.KerasTensor((None, 9, 4, 4)),
+        "length": keras.KerasTensor((None,), "int32"),
+    }
+    y, scores, after = layer(
+        keras.KerasTensor((None, 3, 16)),
+        cache=cache,
+        return_attention_scores=True,
+    )
+    assert tuple(y.shape) == (None, 3, 16)
+    assert tuple(scores.shape) == (None, 4, 3, 9)
+    assert {n: tuple(t.shape) for n, t in after.items()} == {
+        n: tuple(t.shape) for n, t in cache.items()
+    }
+
+
+def test_cache_too_short():
+    layer = make()
+    with pytest.raises(ValueError, match="too short.*4 tokens for a .* 3"):
+        layer(tokens(2, 4), cache=layer.initial_cache(2, 3))
+    _, cache = layer(tokens(2, 2), cache=layer.initial_cache(2, 3))
+    with pytest.raises(ValueError, match="too short.*4 tokens for a .* 3"):
+        layer(tokens(2, 2), cache=cache)
+
+
+def test_cache_of_another_batch_or_layer():
+    layer, x = make(), tokens(2, 2)
+    with pytest.raises(ValueError, match="another batch.*3 rows.*batch of 2"):
+        layer(x, cache=layer.initial_cache(3, 4))
+    other = make(num_kv_heads=2).initial_cache(2, 4)
+    with pytest.raises(ValueError, match="another layer.*'attention'"):
+        layer(x, cache=other)
+    with pytest.raises(ValueError, match="dictionary of 'key'"):
+        layer(x, cache={"inputs": x})
+
+
+def test_only_causal_layers_decode():
+    layer = make(causal=False)
+    with pytest.raises(ValueError, match="causal=False.*'attention'"):
+        layer.initial_cache(2, 4)
+    with pytest.raises(ValueError, match="causal=False"):
+        layer(tokens(2, 2), cache=make().initial_cache(2, 4))
+
+
+def test_bad_arguments_of_the_cache():
+    with pytest.raises(ValueError, match="max_length=None"):
+        make().initial_cache(2)
+    with pytest.raises(ValueError, match="max_length=0"):
+        make().initial_cache(2, 0)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        make().initial_cache(0, 3)
+    with pytest.raises(ValueError, match="not built"):
+        ka.MultiHeadAttention(4, causal=True).initial_cache(2, 3)
+    unbuilt = ka.MultiHeadAttention(4, key_dim=2, causal=True)
+    assert tuple(unbuilt.initial_cache(2, 3)["key"].shape) == (2, 3, 4, 2)
+
+
+def test_queries_without_keys():
+    layer, x = make(), tokens(2, 2)
+    with pytest.raises(ValueError, match="queries and keys at once"):
+        layer(x, tokens(2, 3), cache=layer.initial_cache(2, 4))
