@@ -18,11 +18,10 @@ def models():
 
 def resnet(models):
     return models.ResNetBackbone(
-        stackwise_filters=[8, 16],
+        stackwise_filters=[16, 32],
         stackwise_blocks=[2, 1],
         stackwise_strides=[1, 2],
         include_rescaling=True,
-        block_type="basic_block",
     )
 
 
@@ -43,9 +42,9 @@ def classifier(models):
             resnet,
             "residual",
             [
-                "v2_stack_0_block1_2_bn",
-                "v2_stack_0_block2_2_bn",
-                "v2_stack_1_block1_2_bn",
+                "v2_stack_0_block1_3_bn",
+                "v2_stack_0_block2_3_bn",
+                "v2_stack_1_block1_3_bn",
             ],
         ),
         (densenet, "stage", ["conv1_relu", "pool2_conv", "relu"]),
@@ -82,7 +81,7 @@ def test_backbone(models, tmp_path, make, at, expected):
 
 def test_lambda_in_a_backbone_is_named(models):
     model = models.CSPDarkNetBackbone(
-        stackwise_channels=[8, 16],
+        stackwise_channels=[16, 32],
         stackwise_depth=[1, 1],
         include_rescaling=True,
     )
