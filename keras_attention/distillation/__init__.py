@@ -1,12 +1,5 @@
 """Teaches a small model by the attention of a big one."""
 
-from keras_attention.distillation.attention_maps import (
-    activation_maps as activation_maps,
-)
-from keras_attention.distillation.attention_maps import max_map as max_map
-from keras_attention.distillation.attention_maps import score_maps as score_maps
-from keras_attention.distillation.attention_maps import sum_map as sum_map
-from keras_attention.distillation.attention_maps import unit_maps as unit_maps
 from keras_attention.distillation.attention_transfer_loss import (
     AttentionTransferLoss as AttentionTransferLoss,
 )
@@ -27,3 +20,10 @@ from keras_attention.distillation.precompute_teacher import (
 from keras_attention.distillation.precomputed_dataset import (
     PrecomputedDataset as PrecomputedDataset,
 )
+from keras_attention.ops.attention_maps import (
+    activation_maps as activation_maps,
+)
+from keras_attention.ops.attention_maps import max_map as max_map
+from keras_attention.ops.attention_maps import score_maps as score_maps
+from keras_attention.ops.attention_maps import sum_map as sum_map
+from keras_attention.ops.attention_maps import unit_maps as unit_maps

@@ -2,10 +2,10 @@ from typing import Any
 
 import keras
 
-from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
-from keras_attention.distillation.attention_maps import activation_maps
 from keras_attention.distillation.losses import REDUCTIONS
 from keras_attention.distillation.transfer import maps_distance
+from keras_attention.ops.attention_maps import MAP_FUNCTIONS
+from keras_attention.ops.attention_maps import activation_maps
 from keras_attention.taps import find_layer
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_data_format

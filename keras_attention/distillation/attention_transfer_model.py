@@ -1,3 +1,4 @@
+import copy
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -7,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
@@ -33,6 +33,7 @@ from keras_attention.distillation.transfer import example_weights
 from keras_attention.distillation.transfer import maps_distance
 from keras_attention.distillation.transfer import sum_of_losses
 from keras_attention.distillation.transfer import target
+from keras_attention.ops.attention_maps import MAP_FUNCTIONS
 from keras_attention.taps import record_taps
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
@@ -326,13 +327,32 @@ class AttentionTransferModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        # Keras empties the configuration of a functional model.
         models = {
             name: keras.saving.deserialize_keras_object(
-                config[name], custom_objects
+                copy.deepcopy(config[name]), custom_objects
             )
             for name in ("student", "teacher")
         }
         return cls(**{**config, **models})
+
+    def save_own_variables(self, store):
+        """Save the student's random state, which Keras leaves out.
+
+        With it, a run that is resumed draws the dropout masks of one that was
+        not interrupted.
+        """
+        for number, state in enumerate(self._random_states()):
+            store[f"random_state_{number}"] = state
+
+    def load_own_variables(self, store):
+        """Load the student's random state."""
+        for number, state in enumerate(self._random_states()):
+            state.assign(store[f"random_state_{number}"])
+
+    def _random_states(self):
+        saved = {id(v) for v in self.weights}
+        return [v for v in self.variables if id(v) not in saved]
 
     def _read_both(self, teacher, pairs, pair_weights):
         """Choose the pairs, and what is read out of both models."""

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
 from keras_attention.distillation.pairs import pair_names
 from keras_attention.distillation.precomputed import with_targets
 from keras_attention.distillation.precomputed_dataset import ArrayBatches
@@ -21,6 +20,7 @@ from keras_attention.distillation.teacher_records import check_examples
 from keras_attention.distillation.teacher_records import fingerprints
 from keras_attention.distillation.teacher_records import make_records
 from keras_attention.distillation.teacher_records import teacher_fingerprint
+from keras_attention.ops.attention_maps import MAP_FUNCTIONS
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
@@ -252,7 +252,4 @@ def _join(dataset, records):
         )
 
     start = tf.constant(0, tf.int64)
-    joined = dataset.scan(start, number).map(join)
-    return joined.apply(
-        tf.data.experimental.assert_cardinality(dataset.cardinality())
-    )
+    return dataset.scan(start, number).map(join)

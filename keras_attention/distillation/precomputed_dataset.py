@@ -48,9 +48,10 @@ class PrecomputedDataset(keras.utils.PyDataset):
             chosen = slice(self.starts[index], self.starts[index + 1])
         records = self.records[chosen]
         check_examples(records, fingerprints(x))
-        return keras.utils.pack_x_y_sample_weight(
-            with_targets(x, targets_of(records)), y, weight
-        )
+        x = with_targets(x, targets_of(records))
+        if y is None:
+            return (x,)
+        return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
     def on_epoch_end(self) -> None:
         """Have the source prepare its next epoch."""

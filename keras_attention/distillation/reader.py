@@ -8,14 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.attention_maps import activation_maps
-from keras_attention.distillation.attention_maps import score_maps
 from keras_attention.distillation.backend import no_gradient
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.layer_outputs import input_tensors
 from keras_attention.distillation.logits import as_logits
 from keras_attention.distillation.logits import output_activations
 from keras_attention.distillation.pairs import channel_axis
+from keras_attention.ops.attention_maps import activation_maps
+from keras_attention.ops.attention_maps import score_maps
 from keras_attention.taps import find_layer
 from keras_attention.taps import record_taps
 from keras_attention.taps import split_tap

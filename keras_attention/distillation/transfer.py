@@ -6,11 +6,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.attention_maps import resize_maps
-from keras_attention.distillation.attention_maps import unit_maps
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.ops.attention_maps import resize_maps
+from keras_attention.ops.attention_maps import unit_maps
 
 
 def maps_distance(student: Any, teacher: Any, reduction: str = "mean") -> Any:

@@ -6,7 +6,6 @@ for scores), `P` positions: height times width, time, or queries times keys.
 
 import math
 
-import keras
 from keras import ops
 
 from keras_attention.ops.gating import widen
@@ -114,7 +113,7 @@ def _powered(x, power):
         return ops.abs(x)
     if power == 2:
         return ops.square(x)
-    return ops.power(ops.abs(x), keras.ops.cast(power, x.dtype))
+    return ops.power(ops.abs(x), power)
 
 
 def _overlaps(source, target, dtype):

@@ -40,34 +40,33 @@ def chunked_attention(
     logit_soft_cap,
     dropout,
     seed,
-    queries_per_chunk=QUERIES_PER_CHUNK,
 ):
-    """Output `(B, N, T, E)`; arguments as in `attend`, query scaled."""
+    """Output `(B, N, T, E)`; arguments as in `attend`."""
     num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
     shift = num_keys - num_queries
     band = window is not None and bias is None and _is_by_key(mask)
     if band:
-        chunk = min(queries_per_chunk, max(window, 16))
+        chunk = min(QUERIES_PER_CHUNK, max(window, 16))
         count = _ceil_divide(num_queries, chunk)
         behind = _ceil_divide(window - 1, chunk)
         pieces = behind + 1 + (0 if causal else behind)
         first, num_taken = shift - behind * chunk, pieces * chunk
     else:
-        count = _ceil_divide(num_queries, queries_per_chunk)
+        count = _ceil_divide(num_queries, QUERIES_PER_CHUNK)
         chunk = _ceil_divide(num_queries, count)
         first, num_taken = 0, num_keys
     groups = CAUSAL_GROUPS if causal and not band else 1
     blocks = key.shape[1] if _loops_over_heads(bias) else 1
 
     def by_query(x):  # [H * n, B, N / H, C, .]
-        return _split_heads(_split(x, 2, count, chunk), 2, blocks)
+        return _split(x, 2, count, chunk, blocks)
 
     def by_reach(x, axis):  # [H * n, B, N / H, .. pieces * C ..]
         x = _cut(x, axis, first, (count + pieces - 1) * chunk)
-        return _split_heads(_overlap(x, axis, count, chunk, pieces), 2, blocks)
+        return _overlap(x, axis, count, chunk, pieces, blocks)
 
     def by_head(x):  # [H, B, N / H, ., .]
-        return _split_heads(x[None], 2, blocks)
+        return _split(x, 3, 1, ops.shape(x)[3], blocks)
 
     rows, shared = {"query": by_query(query)}, {}
     by_chunk = band or not _is_by_key(mask)
@@ -88,8 +87,9 @@ def chunked_attention(
     if distance_bias is not None:
         lead = num_queries - chunk + first
         moves = ops.arange(count, dtype="int32") * (0 if band else -chunk)
-        entries = _stretches(distance_bias, lead + moves, chunk + num_taken - 1)
-        rows["distance_bias"] = _split_heads(entries, 1, blocks)
+        rows["distance_bias"] = _stretches(
+            distance_bias, lead + moves, chunk + num_taken - 1, blocks
+        )
 
     def mask_of(block, index):
         if mask is None:
@@ -114,8 +114,8 @@ def chunked_attention(
         )
         bias = _first_keys(rows.get("bias", shared.get("bias")), keys)
         if "distance_bias" in rows:
-            entries = rows["distance_bias"][:, : chunk + keys - 1]
-            by_distance = to_distances(entries, chunk, keys)[None]
+            entries = rows["distance_bias"][..., : chunk + keys - 1]
+            by_distance = to_distances(entries, chunk, keys)
             bias = by_distance if bias is None else bias + by_distance
         kept = None
         if dropout:
@@ -144,8 +144,8 @@ def _loops_over_heads(bias):
     A bias for all heads would have to be repeated. JAX and torch would add
     up gradients of all heads at every step.
     """
-    by_head = bias is None or bias.shape[1] != 1
-    return keras.backend.backend() == "tensorflow" and by_head
+    fits = bias is None or bias.shape[1] != 1
+    return keras.backend.backend() == "tensorflow" and fits
 
 
 def _is_by_key(mask):
@@ -160,26 +160,23 @@ def _first_keys(tensor, keys):
     return tensor[..., :keys]
 
 
-def _split(x, axis, count, chunk):
-    """Split an axis into chunks, the last one filled up: `(n, .. C ..)`."""
-    x = _cut(x, axis, 0, count * chunk)
-    shape = ops.shape(x)
-    shape = (*shape[:axis], count, chunk, *shape[axis + 1 :])
-    return ops.moveaxis(ops.reshape(x, shape), axis, 0)
+def _split(x, axis, count, chunk, blocks):
+    """Split an axis into chunks, the last one filled up, and the heads.
 
-
-def _split_heads(x, axis, blocks):
-    """Split the heads: `(n, .. N ..)` to `(H * n, .. N / H ..)`.
-
-    One head that stands for all stays as it is.
+    `(B, N, .. L ..)` to `(H * n, B, N / H, .. C ..)`, where one head that
+    stands for all heads stays as it is.
     """
-    if blocks == 1 or x.shape[axis] == 1:
-        return x
-    shape = ops.shape(x)
-    split = (blocks, x.shape[axis] // blocks)
-    x = ops.reshape(x, (*shape[:axis], *split, *shape[axis + 1 :]))
-    x = ops.moveaxis(x, axis, 0)  # [H, n, .. N / H ..]
-    return ops.reshape(x, (blocks * shape[0], *ops.shape(x)[2:]))
+    blocks = 1 if x.shape[1] == 1 else blocks
+    x = _cut(x, axis, 0, count * chunk)
+    shape, heads = ops.shape(x), x.shape[1] // blocks
+    sizes = (count, chunk)
+    split = ops.reshape(
+        x,
+        (shape[0], blocks, heads, *shape[2:axis], *sizes, *shape[axis + 1 :]),
+    )
+    others = [n for n in range(6) if n not in (1, axis + 1)]
+    split = ops.transpose(split, (1, axis + 1, *others))
+    return ops.reshape(split, (blocks * count, *ops.shape(split)[2:]))
 
 
 def _join(x, count, heads):
@@ -191,13 +188,17 @@ def _join(x, count, heads):
     return ops.reshape(x, (batch, heads, count * chunk, width))
 
 
-def _overlap(x, axis, count, chunk, pieces):
-    """Chunk i becomes pieces i, i + 1, …: `(n, .. pieces * C ..)`."""
-    split = _split(x, axis, count + pieces - 1, chunk)
-    return ops.concatenate(
-        [split[piece : piece + count] for piece in range(pieces)],
-        axis=axis + 1,
+def _overlap(x, axis, count, chunk, pieces, blocks):
+    """As `_split`, with pieces i, i + 1, … in chunk i."""
+    blocks = 1 if x.shape[1] == 1 else blocks
+    split = _split(x, axis, count + pieces - 1, chunk, blocks)
+    rest = ops.shape(split)[1:]
+    split = ops.reshape(split, (blocks, count + pieces - 1, *rest))
+    joined = ops.concatenate(
+        [split[:, piece : piece + count] for piece in range(pieces)],
+        axis=axis + 2,
     )
+    return ops.reshape(joined, (blocks * count, *ops.shape(joined)[2:]))
 
 
 def _cut(x, axis, start, length):
@@ -215,15 +216,19 @@ def _cut(x, axis, start, length):
     return x[tuple(index)]
 
 
-def _stretches(bias, starts, length):
-    """Entries of a bias by distance from each start on: `(n, N, length)`.
+def _stretches(bias, starts, length, blocks):
+    """Entries of a bias by distance from each start on.
 
-    Query i and key j meet at entry j - i + T - 1. Entries beyond the ends
-    belong to keys or queries that do not exist.
+    `(N, T + S - 1)` to `(H * n, 1, N / H, length)`. Query i and key j meet at
+    entry j - i + T - 1. Entries beyond the ends belong to keys or queries
+    that do not exist.
     """
+    heads, size = ops.shape(bias)
     entries = starts[:, None] + ops.arange(length, dtype="int32")
-    entries = ops.clip(entries, 0, ops.shape(bias)[1] - 1)
-    return ops.moveaxis(ops.take(bias, entries, axis=1), 1, 0)
+    entries = ops.clip(entries, 0, size - 1)  # [n, length]
+    bias = ops.reshape(bias, (blocks, heads // blocks, size))
+    taken = ops.moveaxis(ops.take(bias, entries, axis=2), 2, 1)
+    return ops.reshape(taken, (-1, 1, heads // blocks, length))
 
 
 def _ceil_divide(number, divisor):

@@ -97,6 +97,9 @@ def scaled_dot_product_attention(
         1. Chunks: Rabe & Staats, arXiv:2112.05682. Grouped heads: Ainslie et
         al., arXiv:2305.13245. Soft cap: Gemma 2, arXiv:2408.00118, section 2.
     """
+    query, key, value = map(ops.convert_to_tensor, (query, key, value))
+    if distance_bias is not None:
+        distance_bias = ops.convert_to_tensor(distance_bias)
     _check_shapes(query, key, value, distance_bias)
     _check_options(window, logit_soft_cap, dropout, seed, implementation)
     dtype = query.dtype
@@ -107,12 +110,13 @@ def scaled_dot_product_attention(
         key.shape[1],
     )
     if mask is not None:
-        check_boolean_mask("mask", mask)
+        mask = check_boolean_mask("mask", ops.convert_to_tensor(mask))
         mask = expand_to_heads("mask", mask, scores_shape)
     if scale is None:
         scale = 1 / math.sqrt(query.shape[-1])
     query, key, value = widen(query), widen(key), widen(value)
     if bias is not None:
+        bias = ops.convert_to_tensor(bias)
         bias = expand_to_heads("bias", bias, scores_shape)
         # A -inf, or what was too low for float16, would give NaN in a row.
         bias = ops.maximum(ops.cast(bias, query.dtype), HIDDEN)
@@ -120,22 +124,35 @@ def scaled_dot_product_attention(
         distance_bias = ops.cast(distance_bias, query.dtype)
     seed = _draw_seed(seed) if dropout else None
 
+    options = {
+        "mask": mask,
+        "bias": bias,
+        "distance_bias": distance_bias,
+        "causal": causal,
+        "window": window,
+        "logit_soft_cap": logit_soft_cap,
+        "dropout": dropout,
+        "seed": seed,
+    }
+    query = ops.transpose(query * scale, (0, 2, 1, 3))  # [B, N, T, D]
+    value = ops.transpose(value, (0, 2, 1, 3))  # [B, K, S, E]
     plain = _takes_plain(implementation, return_scores, scores_shape)
-    compute = _plain if plain else chunked_attention
-    outputs = compute(
-        ops.transpose(query * scale, (0, 2, 1, 3)),  # [B, N, T, D]
-        ops.transpose(key, (0, 2, 3, 1)),  # [B, K, D, S]
-        ops.transpose(value, (0, 2, 1, 3)),  # [B, K, S, E]
-        mask=mask,
-        bias=bias,
-        distance_bias=distance_bias,
-        causal=causal,
-        window=window,
-        logit_soft_cap=logit_soft_cap,
-        dropout=dropout,
-        seed=seed,
-    )
-    output, scores = outputs if plain else (outputs, None)
+    scores = None
+    given = (mask, bias, distance_bias, window, logit_soft_cap, seed)
+    has_no_options = all(option is None for option in given)
+    if (
+        not plain
+        and implementation == "auto"
+        and has_no_options
+        and _torch_fits(query, key, value, causal)
+    ):
+        output = _torch_attention(query, key, value, causal)
+    else:
+        key = ops.transpose(key, (0, 2, 3, 1))  # [B, K, D, S]
+        if plain:
+            output, scores = _plain(query, key, value, **options)
+        else:
+            output = chunked_attention(query, key, value, **options)
     output = ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype)
     return (output, ops.cast(scores, dtype)) if return_scores else output
 
@@ -173,6 +190,35 @@ def _plain(
         logit_soft_cap=logit_soft_cap,
         kept=draw_kept(shape, dropout, seed, 0) if dropout else None,
         dropout=dropout,
+    )
+
+
+def _torch_fits(query, key, value, causal):
+    """Whether torch's own kernel gives the result, if there are no options.
+
+    It counts a causal mask from the first key, and cannot be differentiated
+    twice: it is for inference.
+    """
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    differentiated = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (query, key, value)
+    )
+    return not differentiated and (not causal or query.shape[2] == key.shape[1])
+
+
+def _torch_attention(query, key, value, causal):
+    from torch.nn.functional import scaled_dot_product_attention as fused
+
+    return fused(
+        query,
+        key.permute(0, 2, 1, 3),
+        value,
+        is_causal=causal,
+        scale=1.0,
+        enable_gqa=query.shape[1] != key.shape[2],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.ops.attention_maps import sum_map
 from keras_attention.taps import read_taps
 
 if TYPE_CHECKING:
@@ -87,14 +88,13 @@ def _maps(model, images, layers):
     _, values = read_taps(model, images, layers)
     maps = {}
     for layer, value in values.items():
-        activation = keras.ops.convert_to_numpy(value).astype("float64")
-        if activation.ndim != 4:
+        if len(value.shape) != 4:
             raise ValueError(
                 "An attention map is drawn of a layer whose output is an "
                 "image, (batch, height, width, channels). Received: layer "
-                f"'{layer}' with output shape {activation.shape}"
+                f"'{layer}' with output shape {tuple(value.shape)}"
             )
-        found = (activation**2).sum(axis=-1)
+        found = keras.ops.convert_to_numpy(sum_map(value))
         peak = found.max(axis=(1, 2), keepdims=True)
         maps[layer] = found / np.where(peak > 0, peak, 1)
     return maps

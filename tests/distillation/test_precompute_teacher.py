@@ -91,7 +91,8 @@ def test_tf_data():
     assert_same(found, live, atol=1e-6)
     # What is joined may be put into any order.
     again = data.unbatch().shuffle(8, seed=1).batch(4)
-    train(None, again)
+    known = tf.data.experimental.assert_cardinality(2)
+    train(None, again.apply(known))
     shuffling = dataset.unbatch().shuffle(8, seed=1).batch(3)
     data = precompute_teacher(
         teacher, shuffling, PAIRS, logits=True, verbose=False

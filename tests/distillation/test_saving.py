@@ -32,6 +32,7 @@ def transfer(**arguments):
         keras.optimizers.Adam(0.01),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
+        run_eagerly=True,
     )
     return model
 

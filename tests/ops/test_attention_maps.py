@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from distillation.distillation_common import numpy
-from keras_attention.distillation.attention_maps import activation_maps
-from keras_attention.distillation.attention_maps import max_map
-from keras_attention.distillation.attention_maps import resize_maps
-from keras_attention.distillation.attention_maps import score_maps
-from keras_attention.distillation.attention_maps import sum_map
-from keras_attention.distillation.attention_maps import unit_maps
 from keras_attention.distillation.backend import value_and_input_gradient
+from keras_attention.ops.attention_maps import activation_maps
+from keras_attention.ops.attention_maps import max_map
+from keras_attention.ops.attention_maps import resize_maps
+from keras_attention.ops.attention_maps import score_maps
+from keras_attention.ops.attention_maps import sum_map
+from keras_attention.ops.attention_maps import unit_maps
 
 
 def activation(shape=(2, 3, 5, 7)):

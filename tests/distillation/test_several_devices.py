@@ -1,0 +1,110 @@
+"""Two replicas make the update of one device, each strategy in a process."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+COMMON = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import keras
+import numpy as np
+from distillation.distillation_common import examples
+from distillation.distillation_common import network
+from distillation.distillation_common import teacher_network
+from keras_attention import AttentionTransferModel
+
+
+def train():
+    student = network(regularizer="l2")
+    # Each replica has the statistics of its own part of the batch.
+    for name in ("norm1", "norm2"):
+        student.get_layer(name).trainable = False
+    model = AttentionTransferModel(
+        student, teacher_network(), alpha=0.5, beta=50, **EXTRA
+    )
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    x, y = examples(8)
+    weight = np.linspace(0.5, 1.5, 8).astype("float32")
+    history = model.fit(
+        x, y, sample_weight=weight, batch_size=4, epochs=2, shuffle=False,
+        verbose=0,
+    ).history
+    return student.get_weights(), history
+
+
+def check(one, several):
+    for a, b in zip(one[0], several[0], strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=2e-6)
+    assert set(one[1]) == set(several[1])
+    for name in one[1]:
+        np.testing.assert_allclose(
+            several[1][name], one[1][name], rtol=1e-4, err_msg=name
+        )
+"""
+
+MIRRORED = """
+import tensorflow as tf
+
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(
+    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+one = train()
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    several = train()
+check(one, several)
+"""
+
+DATA_PARALLEL = """
+one = train()
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+several = train()
+check(one, several)
+"""
+
+
+# Keras trains on one device with torch: two runs there must be one.
+TWICE = "check(train(), train())"
+
+# By backend: the code, what is asked of the model, and the environment.
+CASES = {
+    "tensorflow": [
+        (MIRRORED, "{}", {}),
+        (MIRRORED, "{'gradient_transfer': 0.5, 'reduction': 'paper'}", {}),
+    ],
+    "jax": [
+        (
+            DATA_PARALLEL,
+            "{'gradient_transfer': 0.5}",
+            {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        )
+    ],
+    "torch": [(TWICE, "{}", {})],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "extra", "environment"), CASES[keras.backend.backend()]
+)
+def test_two_replicas_make_the_update_of_one_device(code, extra, environment):
+    tests = pathlib.Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", f"{COMMON}\nEXTRA = {extra}\n{code}", tests],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.backend.backend(),
+            **environment,
+        },
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
