@@ -4,7 +4,8 @@
     KERAS_BACKEND=jax python examples/translate_multi30k.py --data DIR --whole
 
 Needs the extra `translation`: sacrebleu for BLEU, and for the contrastive
-pairs HanTa, a tagger, and ablaut, a conjugator.
+pairs HanTa, a tagger, and ablaut and lemminflect, which inflect verbs of
+German and of English.
 
 The network is the IWSLT-like one of Wu et al. 2019 (arXiv:1901.10430) in
 miniature, or with `--whole` in full, meant for a GPU. Tokens are lower-case
@@ -13,7 +14,7 @@ cannot be translated.
 
 The contrastive pairs are made of the real test sentences, as Lingeval97's
 are: where the tagger finds a finite verb that is the third person singular or
-plural of what the conjugator says, its number is flipped. Sentences have no
+plural by the dictionary, its number is flipped. Sentences have no
 parse, so there is no distance; accuracy is by the number of the verb.
 
 HEADER_RESULT
@@ -34,13 +35,36 @@ from keras_attention.models import TransformerEncoderDecoder
 from keras_attention.models import transformer_configuration
 
 MIXERS = ("attention", "lightweight", "dynamic", "convolution", "lstm")
-# Of each target language: the tagger's model, the tags of finite verbs, the
-# conjugator's name, and the tenses in which number shows.
+SINGULAR, PLURAL = 2, 5  # the third persons of six forms
+
+
+def german_forms(lemma):
+    """Third person singular and plural, present and past."""
+    from ablaut import conjugate
+
+    try:
+        forms = conjugate(lemma)
+    except ValueError:  # no infinitive
+        return []
+    tenses = (forms.present, forms.preterite)
+    return [(tense[SINGULAR], tense[PLURAL]) for tense in tenses]
+
+
+def english_forms(lemma):
+    """Third person singular and plural, present and past."""
+    from lemminflect import getInflection
+
+    present = getInflection(lemma, "VBZ")[:1] + getInflection(lemma, "VBP")[-1:]
+    past = getInflection(lemma, "VBD")  # two forms of "be" alone
+    return [pair for pair in (present, past) if len(pair) == 2]
+
+
+# Of each target language: the tagger's model, its tags of finite verbs, and
+# the forms of a verb.
 LANGUAGES = {
-    "de": ("morphmodel_ger.pgz", r"V[VAM]\(FIN\)", "deu"),
-    "en": ("morphmodel_en.pgz", r"VB[ZPD]", "eng"),
+    "de": ("morphmodel_ger.pgz", r"V[VAM]\(FIN\)", german_forms),
+    "en": ("morphmodel_en.pgz", r"V[BDHV][ZBD]", english_forms),
 }
-SINGULAR, PLURAL = 2, 5  # third person, of six forms
 
 
 class NumberFlipper:
@@ -50,7 +74,7 @@ class NumberFlipper:
         # HanTa reads the model that its package brings along.
         from HanTa.HanoverTagger import HanoverTagger
 
-        model, tags, self.code = LANGUAGES[language]
+        model, tags, self.forms = LANGUAGES[language]
         self.tagger = HanoverTagger(model)
         self.tags = re.compile(tags)
 
@@ -59,27 +83,17 @@ class NumberFlipper:
         for place, (word, lemma, tag) in enumerate(
             self.tagger.tag_sent(words, taglevel=1)
         ):
-            if self.tags.fullmatch(tag):
-                found = self._other(word, lemma)
-                if found:
-                    yield place, *found
-
-    def _other(self, word, lemma):
-        from ablaut import conjugate
-
-        try:
-            forms = conjugate(lemma, lang=self.code)
-        except ValueError:  # no infinitive of this language
-            return None
-        for tense in (forms.present, forms.preterite):
-            if isinstance(tense, str):  # one form for all, as English "ran"
+            if not self.tags.fullmatch(tag):
                 continue
-            singular, plural = tense[SINGULAR], tense[PLURAL]
-            if singular != plural and word == singular:
-                return plural, "singular"
-            if singular != plural and word == plural:
-                return singular, "plural"
-        return None
+            for singular, plural in self.forms(lemma):
+                if singular != plural and word in (singular, plural):
+                    is_plural = word == plural
+                    yield (
+                        place,
+                        singular if is_plural else plural,
+                        "plural" if is_plural else "singular",
+                    )
+                    break
 
 
 def contrastive_pairs(sources, references, vocabulary, flipper):

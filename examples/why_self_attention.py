@@ -20,6 +20,7 @@ HEADER_RESULT
 """
 
 import argparse
+import logging
 import pathlib
 import statistics
 import time
@@ -173,11 +174,13 @@ def main():
     settings.seeds = settings.seeds or (2 if small else 5)
     settings.steps = settings.steps or (600 if small else 2000)
     settings.width, settings.blocks = (32, 2) if small else (64, 3)
-    settings.batch = 64
-    settings.sentences = 8_000 if small else 40_000
-    settings.rate = 2e-3
+    settings.batch = 256
+    settings.sentences = 16_000 if small else 64_000
+    settings.rate = 4e-3 if small else 2e-3
     count = 20 if small else 50
 
+    # TensorFlow counts the graphs of all models as if they were of one.
+    logging.getLogger("tensorflow").setLevel("ERROR")
     started = time.time()
     losses = {"agreement": defaultdict(list), "senses": defaultdict(list)}
     rows = {"agreement": defaultdict(list), "senses": defaultdict(list)}

@@ -448,7 +448,7 @@ def test_exported_model_takes_any_length(mixer, tmp_path):
         (lambda: language_model("atention"), "Did you mean 'attention'"),
         (lambda: language_model(kernel_sizes=(3,)), r"\(3,\) for 2 blocks"),
         (lambda: language_model(Average, mixer_arguments={"a": 1}), "named"),
-        (lambda: language_model([Average()]), "Received"),
+        (lambda: language_model([Average()]), "Received: 1 layers"),
         (lambda: language_model(lambda: 3), "new keras layer each time"),
         (lambda: language_model(lambda: SHARED), "new keras layer each time"),
         (lambda: language_model(width=15), "must be even"),

@@ -126,8 +126,12 @@ class TransformerEncoderDecoder(keras.Model):
         check_positive_integer("num_encoder_blocks", num_encoder_blocks)
         check_positive_integer("num_decoder_blocks", num_decoder_blocks)
         self.num_heads = num_heads
-        self.encoder_kernel_sizes = encoder_kernel_sizes
-        self.decoder_kernel_sizes = decoder_kernel_sizes
+        self.encoder_kernel_sizes = encoder_kernel_sizes and list(
+            encoder_kernel_sizes
+        )
+        self.decoder_kernel_sizes = decoder_kernel_sizes and list(
+            decoder_kernel_sizes
+        )
         self.mixer_arguments = mixer_arguments
         self.attention_dropout = attention_dropout
         self.source_embedding, self.target_embedding = (
@@ -322,6 +326,7 @@ class TransformerEncoderDecoder(keras.Model):
 
     def get_config(self):
         block = self.encoder_blocks[0]
+        # The mixers hold what `mixer_arguments` were.
         return {
             **super().get_config(),
             "source_vocabulary_size": self.source_embedding.vocabulary_size,

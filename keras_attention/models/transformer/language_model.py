@@ -97,7 +97,7 @@ class TransformerLanguageModel(keras.Model):
         super().__init__(**kwargs)
         self.num_blocks = check_positive_integer("num_blocks", num_blocks)
         self.num_heads = num_heads
-        self.kernel_sizes = kernel_sizes
+        self.kernel_sizes = kernel_sizes and list(kernel_sizes)
         self.mixer_arguments = mixer_arguments
         self.embedding = TokenEmbedding(
             vocabulary_size,
@@ -216,6 +216,7 @@ class TransformerLanguageModel(keras.Model):
 
     def get_config(self):
         block = self.blocks[0]
+        # The mixers hold what `mixer_arguments` were.
         return {
             **super().get_config(),
             "vocabulary_size": self.embedding.vocabulary_size,

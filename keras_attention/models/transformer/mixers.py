@@ -70,17 +70,17 @@ def make_mixers(
             f"mixer_arguments={arguments} with mixer={mixer!r}"
         )
     layers = [mixer() for _ in range(count)] if callable(mixer) else list(mixer)
-    wrong = [x for x in layers if not isinstance(x, keras.layers.Layer)]
-    if wrong or len({id(layer) for layer in layers}) < count:
-        raise TypeError(
-            "`mixer` must be a name, or be called without arguments and "
-            "return a new keras layer each time. Received: "
-            f"mixer={mixer!r}, which gave {layers}"
-        )
     if len(layers) != count:
         raise ValueError(
             f"There must be one mixer for each of the {count} blocks. "
             f"Received: {len(layers)} layers"
+        )
+    are_layers = all(isinstance(x, keras.layers.Layer) for x in layers)
+    if not are_layers or len({id(layer) for layer in layers}) < count:
+        raise TypeError(
+            "`mixer` must be a name, or be called without arguments and "
+            "return a new keras layer each time. Received: "
+            f"mixer={mixer!r}, which gave {layers}"
         )
     return layers
 
@@ -138,7 +138,7 @@ def _kernel_sizes(kernel_sizes, count):
             "`kernel_sizes` must have one size for each block. Received: "
             f"kernel_sizes={tuple(kernel_sizes)} for {count} blocks"
         )
-    return kernel_sizes
+    return list(kernel_sizes)
 
 
 def _takes(layer, name):
