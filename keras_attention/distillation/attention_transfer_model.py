@@ -340,7 +340,8 @@ class AttentionTransferModel(keras.Model):
         """Save the student's random state, which Keras leaves out.
 
         With it, a run that is resumed draws the dropout masks of one that was
-        not interrupted.
+        not interrupted. (On torch, a `Dropout` without a seed has no state of
+        its own: it draws from torch's generator.)
         """
         for number, state in enumerate(self._random_states()):
             store[f"random_state_{number}"] = state

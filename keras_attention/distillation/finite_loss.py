@@ -6,9 +6,13 @@ class FiniteLoss(keras.callbacks.Callback):
     """Stops a training whose loss is no number, and says which part of it.
 
     Raises:
-        ValueError: after the batch whose loss is not finite, before any other
-            callback could save what came of it.
+        ValueError: after a batch whose loss is not finite, at the latest at
+            the end of the epoch, and before another callback could save what
+            came of it.
     """
+
+    # Keras does not wait for it then before the next batch.
+    async_safe = True
 
     def on_train_batch_end(self, batch, logs=None):
         if not logs or np.isfinite(float(logs["loss"])):

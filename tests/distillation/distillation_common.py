@@ -30,7 +30,7 @@ def network(
         x = keras.layers.BatchNormalization(name=f"norm{stage}")(x)
         x = keras.layers.ReLU(name=f"stage{stage}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, name=f"drop{stage}")(x)
+            x = keras.layers.Dropout(dropout, seed=7, name=f"drop{stage}")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dense(classes, name="logits")(x)
     if softmax:
