@@ -11,6 +11,10 @@ from layers.vision.vision_common import vjp
 SHAPE = (3, 7, 5, 11)
 
 
+def tensor(x):
+    return keras.ops.convert_to_tensor(x.astype("float32"))
+
+
 def reference(features):
     """Equation 1 of arXiv:1811.12006; `features` is d by M."""
     columns = features.shape[1]
@@ -32,23 +36,23 @@ def root(matrix):
 def test_channel_covariance():
     x = image(SHAPE, dtype="float64")
     expected = [reference(one.reshape(-1, 11).T) for one in x]
-    found = covariance.channel_covariance(x.astype("float32"))
+    found = covariance.channel_covariance(tensor(x))
     np.testing.assert_allclose(numpy(found), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_position_covariance():
     x = image(SHAPE, dtype="float64")
     expected = [reference(one.reshape(-1, 11)) for one in x]
-    found = covariance.position_covariance(x.astype("float32"))
+    found = covariance.position_covariance(tensor(x))
     np.testing.assert_allclose(numpy(found), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_worked_by_hand():
     """Channels (1, 3) and (2, -2): deviations (-1, 1) and (2, -2)."""
     x = np.array([[[[1, 2], [3, -2]]]], "float32")
-    found = numpy(covariance.channel_covariance(x))
+    found = numpy(covariance.channel_covariance(tensor(x)))
     np.testing.assert_allclose(found, [[[1, -2], [-2, 4]]])
-    found = numpy(covariance.position_covariance(x))
+    found = numpy(covariance.position_covariance(tensor(x)))
     np.testing.assert_allclose(found, [[[0.25, -1.25], [-1.25, 6.25]]])
 
 
@@ -62,7 +66,7 @@ def test_one_position_or_channel_has_no_covariance(function):
         if "channel" in function.__name__
         else image((2, 2, 3, 1))
     )
-    assert (numpy(function(x)) == 0).all()
+    assert (numpy(function(tensor(x))) == 0).all()
 
 
 def test_large_means_cost_no_digits():
@@ -72,7 +76,7 @@ def test_large_means_cost_no_digits():
     shifted = (x + 10_000).astype("float32")
     seen = shifted.astype("float64")[:, :19, :17]
     exact = [reference(one.reshape(-1, 3).T) for one in seen]
-    found = numpy(covariance.channel_covariance(shifted[:, :19, :17]))
+    found = numpy(covariance.channel_covariance(tensor(shifted[:, :19, :17])))
     np.testing.assert_allclose(found, exact, rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(found, expected, atol=2e-3)
     second = np.einsum("bhwi,bhwj->bij", shifted, shifted) / (57 * 55)
@@ -124,9 +128,7 @@ def test_gradient_of_covariance(function):
 def test_square_root_approaches_that_of_the_eigenvalues(iterations, precision):
     matrix = positive(7)
     found = numpy(
-        covariance.newton_schulz_square_root(
-            matrix.astype("float32"), iterations
-        )
+        covariance.newton_schulz_square_root(tensor(matrix), iterations)
     )
     np.testing.assert_allclose(found, root(matrix), atol=precision)
 
@@ -142,9 +144,7 @@ def test_square_root_step_by_step():
                 y @ (3 * identity - z @ y) / 2,
                 (3 * identity - z @ y) @ z / 2,
             )
-        found = covariance.newton_schulz_square_root(
-            matrix.astype("float32"), iterations
-        )
+        found = covariance.newton_schulz_square_root(tensor(matrix), iterations)
         np.testing.assert_allclose(
             numpy(found), y * np.sqrt(trace), rtol=1e-4, atol=1e-5
         )
@@ -153,11 +153,11 @@ def test_square_root_step_by_step():
 def test_square_root_of_known_matrices():
     one = np.array([[[9.0]]], "float32")
     np.testing.assert_allclose(
-        numpy(covariance.newton_schulz_square_root(one, 1)), [[[3]]]
+        numpy(covariance.newton_schulz_square_root(tensor(one), 1)), [[[3]]]
     )
     scaled = 4e6 * np.eye(2, dtype="float32")[None]
     np.testing.assert_allclose(
-        numpy(covariance.newton_schulz_square_root(scaled, 9)),
+        numpy(covariance.newton_schulz_square_root(tensor(scaled), 9)),
         2e3 * np.eye(2)[None],
         rtol=1e-5,
     )
@@ -166,10 +166,8 @@ def test_square_root_of_known_matrices():
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_square_root_follows_the_scale(scale):
     matrix = positive(5).astype("float32")
-    plain = numpy(covariance.newton_schulz_square_root(matrix))
-    scaled = numpy(
-        covariance.newton_schulz_square_root((scale * matrix).astype("float32"))
-    )
+    plain = numpy(covariance.newton_schulz_square_root(tensor(matrix)))
+    scaled = numpy(covariance.newton_schulz_square_root(tensor(scale * matrix)))
     np.testing.assert_allclose(
         scaled / np.sqrt(scale), plain, rtol=1e-4, atol=1e-5
     )
@@ -178,7 +176,7 @@ def test_square_root_follows_the_scale(scale):
 def test_zero_matrix_has_a_root_and_a_gradient():
     matrix = np.zeros((2, 3, 3), "float32")
     function = covariance.newton_schulz_square_root
-    assert (numpy(function(matrix)) == 0).all()
+    assert (numpy(function(tensor(matrix))) == 0).all()
     assert np.isfinite(numpy(vjp(function, matrix, np.ones_like(matrix)))).all()
 
 
@@ -186,9 +184,7 @@ def test_singular_matrix_keeps_its_zeros():
     """Fewer positions than channels, as at the end of a network."""
     features = image((1, 9, 4), dtype="float64")
     matrix = features @ features.swapaxes(1, 2)
-    found = numpy(
-        covariance.newton_schulz_square_root(matrix.astype("float32"), 12)
-    )
+    found = numpy(covariance.newton_schulz_square_root(tensor(matrix), 12))
     np.testing.assert_allclose(found, root(matrix), atol=2e-3)
 
 
@@ -217,9 +213,9 @@ def test_gradient_of_the_square_root(iterations):
 
 def test_upper_triangle():
     matrix = np.arange(18, dtype="float32").reshape(2, 3, 3)
-    found = numpy(covariance.upper_triangle(matrix))
+    found = numpy(covariance.upper_triangle(tensor(matrix)))
     assert found.tolist() == [[0, 1, 2, 4, 5, 8], [9, 10, 11, 13, 14, 17]]
-    assert covariance.upper_triangle(np.zeros((1, 256, 256))).shape == (
+    assert covariance.upper_triangle(tensor(np.zeros((1, 256, 256)))).shape == (
         1,
         32_896,
     )

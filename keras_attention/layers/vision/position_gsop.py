@@ -98,12 +98,11 @@ class PositionGSoP(BaseGSoP):
             position_covariance(x), training, ops.relu
         )  # [B, P]
         gate = ops.reshape(gate, (-1, size, size, 1))
-        shape, (rows, columns) = (
-            ops.shape(inputs),
-            spatial_axes(self.data_format),
-        )
+        shape = ops.shape(inputs)
+        rows, columns = spatial_axes(self.data_format)
         gate = adaptive_average_pool(gate, shape[rows], shape[columns])
-        return expand_spatial_gate(gate[..., 0], self.data_format)
+        gate = ops.cast(gate[..., 0], self.compute_dtype)  # [B, H, W]
+        return expand_spatial_gate(gate, self.data_format)
 
     def call(self, inputs, training=None):
         return ops.relu(super().call(inputs, training=training))

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -134,6 +135,17 @@ def test_gate_is_between_0_and_1(fusion):
     layer = made(fusion=fusion)
     gate = numpy(layer.compute_gate(3 * image(SHAPE)))
     assert gate.min() >= 0 and gate.max() <= 1
+
+
+@pytest.mark.parametrize("fusion", ["average", "add", "max"])
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_gate_in_half_precision(fusion, dtype):
+    x = image(SHAPE)
+    layer = made(fusion=fusion, dtype=dtype)
+    expected = made(fusion=fusion).compute_gate(x)
+    gate = layer.compute_gate(x)
+    assert keras.backend.standardize_dtype(gate.dtype) == layer.compute_dtype
+    np.testing.assert_allclose(numpy(gate), numpy(expected), atol=6e-2)
 
 
 def test_initializers_of_the_sublayers_differ():
