@@ -1,5 +1,7 @@
 """The distances of attention transfer and distillation, one an example."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_attention.ops.gating import widen
@@ -8,7 +10,9 @@ REDUCTIONS = ("mean", "sum", "paper")
 EPSILON = 1e-12
 
 
-def attention_distance(student, teacher, reduction: str = "mean"):
+def attention_distance(
+    student: Any, teacher: Any, reduction: str = "mean"
+) -> Any:
     """The distance of unit maps: `(B, M, P)` twice to `(B,)`.
 
     `"mean"`: the mean over positions of the squared difference, as in the
@@ -27,7 +31,9 @@ def attention_distance(student, teacher, reduction: str = "mean"):
     return ops.mean(distance, axis=-1)
 
 
-def distillation_distance(student, teacher, temperature: float = 4.0):
+def distillation_distance(
+    student: Any, teacher: Any, temperature: float = 4.0
+) -> Any:
     """T² KL(teacher || student) of the softened outputs.
 
     Args:
@@ -47,14 +53,14 @@ def distillation_distance(student, teacher, temperature: float = 4.0):
     return temperature**2 * ops.sum(difference, axis=-1)
 
 
-def gradient_distance(student, teacher):
+def gradient_distance(student: Any, teacher: Any) -> Any:
     """Half the length of the difference: `(B, ...)` twice to `(B,)`."""
     difference = ops.subtract(widen(student), widen(teacher))
     flat = ops.reshape(difference, (ops.shape(difference)[0], -1))
     return half_length(ops.square(flat))
 
 
-def half_length(squares):
+def half_length(squares: Any) -> Any:
     """Half the root of the sum over the last axis.
 
     Epsilon inside the root makes the gradient at zero finite, and is taken
@@ -64,7 +70,7 @@ def half_length(squares):
     return 0.5 * (ops.sqrt(total + EPSILON) - EPSILON**0.5)
 
 
-def weighted_mean(values, weights=None, mask=None):
+def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
     """The mean of `values`, weighted and masked as Keras weights losses.
 
     Args:

@@ -5,6 +5,7 @@ for scores), `P` positions: height times width, time, or queries times keys.
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -14,7 +15,7 @@ MAP_FUNCTIONS = ("sum", "max")
 EPSILON = 1e-12
 
 
-def sum_map(activation, power: float = 2, channel_axis: int = -1):
+def sum_map(activation: Any, power: float = 2, channel_axis: int = -1) -> Any:
     """F_sum^p: the sum over channels of |A|^p.
 
     Half precision is widened to float32 first: an activation of 300 squared
@@ -31,24 +32,24 @@ def sum_map(activation, power: float = 2, channel_axis: int = -1):
     return ops.sum(_powered(widen(activation), power), axis=channel_axis)
 
 
-def max_map(activation, power: float = 2, channel_axis: int = -1):
+def max_map(activation: Any, power: float = 2, channel_axis: int = -1) -> Any:
     """F_max^p: the largest |A|^p of the channels; see `sum_map`."""
     largest = ops.max(ops.abs(widen(activation)), axis=channel_axis)
     return _powered(largest, power)
 
 
 def activation_maps(
-    activation,
+    activation: Any,
     map_function: str = "sum",
     power: float = 2,
     channel_axis: int = -1,
-):
+) -> Any:
     """The one map of an activation: `(B, ..., C)` to `(B, 1, ...)`."""
     function = sum_map if map_function == "sum" else max_map
     return ops.expand_dims(function(activation, power, channel_axis), 1)
 
 
-def score_maps(scores, mean_of_heads: bool = False):
+def score_maps(scores: Any, mean_of_heads: bool = False) -> Any:
     """The maps of attention scores: those of each head, or of their mean.
 
     Args:
@@ -63,7 +64,7 @@ def score_maps(scores, mean_of_heads: bool = False):
     return ops.mean(scores, axis=1, keepdims=True) if mean_of_heads else scores
 
 
-def resize_maps(maps, size):
+def resize_maps(maps: Any, size: Any) -> Any:
     """Average maps down to fewer positions, each axis by exact overlaps.
 
     A position of the result is the mean of what it covers, also where the
@@ -89,7 +90,7 @@ def resize_maps(maps, size):
     return maps
 
 
-def unit_maps(maps):
+def unit_maps(maps: Any) -> Any:
     """Flatten maps and scale each to length 1: `(B, M, ...)` to `(B, M, P)`.
 
     A map of zeros stays zero, with a finite gradient. The length is taken of

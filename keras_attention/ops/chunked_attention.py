@@ -13,6 +13,8 @@ which makes the work linear in the length.
 are looped over too, `H` is their number, else 1.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -29,18 +31,18 @@ CAUSAL_GROUPS = 8
 
 
 def chunked_attention(
-    query,
-    key,
-    value,
-    mask,
-    bias,
-    distance_bias,
-    causal,
-    window,
-    logit_soft_cap,
-    dropout,
-    seed,
-):
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    bias: Any,
+    distance_bias: Any,
+    causal: bool,
+    window: int | None,
+    logit_soft_cap: float | None,
+    dropout: float,
+    seed: Any,
+) -> Any:
     """Output `(B, N, T, E)`; arguments as in `attend`."""
     num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
     shift = num_keys - num_queries

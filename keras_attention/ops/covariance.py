@@ -3,7 +3,8 @@
 `B` batch, `H` height, `W` width, `M` = H·W positions, `C` channels. All
 results are at least float32, whatever the image is: products of
 half-precision features soon pass 65,504, and differences of them lose all of
-their digits.
+their digits. Products are written `@`: Keras' `matmul`, and its `maximum`,
+turn float64 into float32 on torch.
 """
 
 from typing import Any
@@ -77,17 +78,18 @@ def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:
     """
     matrix = widen(matrix)
     trace = ops.trace(matrix, axis1=-2, axis2=-1)[:, None, None]  # [B, 1, 1]
-    trace = ops.maximum(trace, SMALLEST_TRACE)
+    smallest = ops.full_like(trace, SMALLEST_TRACE)
+    trace = ops.where(trace > smallest, trace, smallest)
     identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
     y, z = matrix / trace, None
     for step in range(iterations):
         # In the first step Z is the identity; after the last one it has no
         # use.
-        product = y if z is None else ops.matmul(z, y)
+        product = y if z is None else z @ y
         p = 1.5 * identity - 0.5 * product
-        y = ops.matmul(y, p)
+        y = y @ p
         if step < iterations - 1:
-            z = p if z is None else ops.matmul(p, z)
+            z = p if z is None else p @ z
     return y * ops.sqrt(trace)
 
 

@@ -11,11 +11,20 @@ Rows may have different lengths. A token that is masked takes no slot, so
 prompts may be padded on either side.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
-def empty_cache(batch_size, max_length, num_heads, key_dim, value_dim, dtype):
+def empty_cache(
+    batch_size: int,
+    max_length: int,
+    num_heads: int,
+    key_dim: int,
+    value_dim: int,
+    dtype: Any,
+) -> Any:
     """A cache that holds no token yet."""
     shape = (batch_size, max_length, num_heads)
     return {
@@ -25,7 +34,7 @@ def empty_cache(batch_size, max_length, num_heads, key_dim, value_dim, dtype):
     }
 
 
-def token_positions(cache, num_tokens, mask=None):
+def token_positions(cache: Any, num_tokens: Any, mask: Any = None) -> Any:
     """Slot of each new token: `(B, T)`, counted over the tokens not masked."""
     length = ops.expand_dims(cache["length"], 1)
     if mask is None:
@@ -33,7 +42,7 @@ def token_positions(cache, num_tokens, mask=None):
     return length + ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1
 
 
-def append(cache, key, value, mask=None):
+def append(cache: Any, key: Any, value: Any, mask: Any = None) -> Any:
     """Return the cache with new tokens behind those of each row.
 
     Args:
@@ -65,7 +74,9 @@ def append(cache, key, value, mask=None):
     }
 
 
-def check_cache(layer, cache, expected, tokens_shape):
+def check_cache(
+    layer: Any, cache: Any, expected: Any, tokens_shape: Any
+) -> Any:
     """Check a cache against the layer it is given to and the new tokens.
 
     Args:
@@ -107,7 +118,7 @@ def check_cache(layer, cache, expected, tokens_shape):
             )
 
 
-def check_room(cache):
+def check_room(cache: Any) -> None:
     """Check that no row of a cache holds more than its slots.
 
     Only where the lengths are known numbers: not inside a traced graph, where

@@ -4,6 +4,8 @@
 width of queries and keys, `E` width of values.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -13,15 +15,15 @@ HIDDEN = -1e30
 
 
 def attend(
-    query,
-    key,
-    value,
-    mask=None,
-    bias=None,
-    logit_soft_cap=None,
-    kept=None,
-    dropout=0.0,
-):
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    bias: Any = None,
+    logit_soft_cap: float | None = None,
+    kept: Any = None,
+    dropout: float = 0.0,
+) -> Any:
     """Scores and the values' mean that they give.
 
     Args:
@@ -54,7 +56,7 @@ def attend(
     return _grouped_product(weights, value), scores
 
 
-def draw_kept(shape, dropout, seed, index):
+def draw_kept(shape: Any, dropout: float, seed: Any, index: Any) -> Any:
     """Draw which scores dropout keeps; the same at each call.
 
     Args:
@@ -84,7 +86,7 @@ def draw_kept(shape, dropout, seed, index):
     return drawn >= dropout
 
 
-def to_distances(bias, num_queries, num_keys):
+def to_distances(bias: Any, num_queries: Any, num_keys: Any) -> Any:
     """Lay a bias by distance out for every query and key.
 
     `(..., T + S - 1)` to `(..., T, S)`, where entry `[i, j]` is
@@ -108,7 +110,7 @@ def to_distances(bias, num_queries, num_keys):
     return rows[..., :num_keys]
 
 
-def matmul(x, y):
+def matmul(x: Any, y: Any) -> Any:
     """Matrix product of two tensors of one dtype, which it keeps.
 
     Keras' own narrows float64 to float32 on torch.

@@ -137,9 +137,10 @@ def _average_cells(x, rows, columns):
     rows = _averaging_matrix(height, *rows, x.dtype)  # [h, H]
     columns = _averaging_matrix(width, *columns, x.dtype)  # [w, W]
     x = ops.reshape(x, (-1, height, width * channels))
-    x = ops.matmul(rows, x)  # [B, h, W C]
+    # Not `ops.matmul`, which turns float64 into float32 on torch.
+    x = rows @ x  # [B, h, W C]
     x = ops.reshape(x, (-1, ops.shape(rows)[0], width, channels))
-    return ops.matmul(columns, x)  # [B, h, w, C]
+    return columns @ x  # [B, h, w, C]
 
 
 def _averaging_matrix(size, start, end, dtype):

@@ -10,6 +10,8 @@ block. Which one runs is decided in `_forward`, here and nowhere else; all of
 them are linear in T in time and memory.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -22,7 +24,7 @@ BLOCK = 32
 MOST_SHIFTS = 64
 
 
-def lightweight_convolution(x, filters, padding: str = "same"):
+def lightweight_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
     """Depthwise convolution with one filter for each head.
 
         y[b, t, c] = sum over j of filters[h(c), j] * x[b, t + j - P, c]
@@ -46,7 +48,7 @@ def lightweight_convolution(x, filters, padding: str = "same"):
     return _lightweight(x, filters, pads)
 
 
-def dynamic_convolution(x, filters, padding: str = "same"):
+def dynamic_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
     """Depthwise convolution with a filter for each head and position.
 
         y[b, t, c] = sum over j of filters[b, t, h(c), j] * x[b, t + j - P, c]
@@ -66,7 +68,7 @@ def dynamic_convolution(x, filters, padding: str = "same"):
     return _dynamic(x, filters, pads)
 
 
-def shifted_convolution(x, filters, padding: str = "same"):
+def shifted_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
     """Either convolution as a sum of K shifted products: the plain way.
 
     Args:

@@ -4,18 +4,20 @@
 broadcasts to `(B, N, T, S)`.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attention.validation import shapes_broadcast
 
 
-def padding_mask(mask):
+def padding_mask(mask: Any) -> Any:
     """Shape the mask of a sequence of keys, `(B, S)`, as `(B, 1, 1, S)`."""
     return ops.expand_dims(mask, (1, 2))
 
 
-def query_positions(query_length, key_length):
+def query_positions(query_length: int, key_length: int) -> Any:
     """Place of each query among the keys: the last one is at the last key.
 
     With as many queries as keys these are 0, 1, 2, …; with fewer, as in
@@ -25,7 +27,12 @@ def query_positions(query_length, key_length):
     return ops.arange(query_length, dtype="int32") + (key_length - query_length)
 
 
-def position_mask(query_positions, key_positions, causal=False, window=None):
+def position_mask(
+    query_positions: Any,
+    key_positions: Any,
+    causal: bool = False,
+    window: int | None = None,
+) -> Any:
     """Mask by position alone.
 
     Args:
@@ -48,7 +55,9 @@ def position_mask(query_positions, key_positions, causal=False, window=None):
     return seen
 
 
-def causal_mask(query_length, key_length, window=None):
+def causal_mask(
+    query_length: int, key_length: int, window: int | None = None
+) -> Any:
     """Mask of shape `(T, S)`: query `i` sees keys up to `S - T + i`.
 
     Args:
@@ -64,7 +73,7 @@ def causal_mask(query_length, key_length, window=None):
     )
 
 
-def combine_masks(*masks):
+def combine_masks(*masks: Any) -> Any:
     """Logical and of the masks that are not `None`; `None` if all are."""
     combined = None
     for mask in masks:
@@ -75,7 +84,7 @@ def combine_masks(*masks):
     return combined
 
 
-def expand_to_heads(name, tensor, scores_shape):
+def expand_to_heads(name: str, tensor: Any, scores_shape: Any) -> Any:
     """Give a mask or bias all four axes of the scores.
 
     Args:
@@ -108,7 +117,7 @@ def expand_to_heads(name, tensor, scores_shape):
     return ops.expand_dims(tensor, (0, 1) if len(shape) == 2 else 1)
 
 
-def check_boolean_mask(name, mask):
+def check_boolean_mask(name: Any, mask: Any) -> Any:
     """Return `mask`; refuse one that is not boolean.
 
     Raises:

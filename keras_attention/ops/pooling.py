@@ -5,6 +5,8 @@ results have the dtype of the image, and what float16 cannot hold becomes its
 largest number.
 """
 
+from typing import Any
+
 import numpy as np
 from keras import backend
 from keras import ops
@@ -16,12 +18,12 @@ from keras_attention.ops.gating import widen
 FLOAT16_MAX = float(np.finfo("float16").max)
 
 
-def global_max_pool(x, data_format: str = "channels_last"):
+def global_max_pool(x: Any, data_format: str = "channels_last") -> Any:
     """Maximum over height and width: `(B, H, W, C)` to `(B, C)`."""
     return ops.max(x, axis=spatial_axes(data_format))
 
 
-def global_lp_pool(x, data_format: str = "channels_last"):
+def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
     """Euclidean norm over height and width: `(B, H, W, C)` to `(B, C)`.
 
     It is a norm, not a mean: it grows with the number of positions. At an
@@ -35,7 +37,7 @@ def global_lp_pool(x, data_format: str = "channels_last"):
     return _narrow(ops.where(is_zero, ops.zeros_like(total), norm), x.dtype)
 
 
-def global_log_sum_exp_pool(x, data_format: str = "channels_last"):
+def global_log_sum_exp_pool(x: Any, data_format: str = "channels_last") -> Any:
     """`log(sum(exp(x)))` over height and width: `(B, H, W, C)` to `(B, C)`.
 
     The maximum is taken out of the exponentials, so that none overflows.
@@ -52,7 +54,7 @@ GLOBAL_POOLS = {
 }
 
 
-def channel_max_and_mean(x, data_format: str = "channels_last"):
+def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
     """Maximum and mean over channels: `(B, H, W, C)` to `(B, H, W, 2)`.
 
     Args:
@@ -67,13 +69,13 @@ def channel_max_and_mean(x, data_format: str = "channels_last"):
     return max_and_mean(x, -1 if data_format == "channels_last" else 1)
 
 
-def max_and_mean(x, axis: int):
+def max_and_mean(x: Any, axis: int) -> Any:
     """Maximum and mean over one axis, stacked on a new last one."""
     mean = ops.cast(ops.mean(widen(x), axis=axis), x.dtype)
     return ops.stack([ops.max(x, axis=axis), mean], axis=-1)
 
 
-def channel_windows(x, kernel_size: int, padding: str = "zeros"):
+def channel_windows(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
     """The neighbours of each channel: `(B, C)` to `(B, C, K)`.
 
     Entry `k` of channel `c` is `x[:, c + k - (K - 1) / 2]`.

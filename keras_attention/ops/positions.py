@@ -4,13 +4,16 @@
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
 from keras_attention.ops.gating import widen
 
 
-def rotary_embedding(x, positions, max_wavelength: float = 10_000.0):
+def rotary_embedding(
+    x: Any, positions: Any, max_wavelength: float = 10_000.0
+) -> Any:
     """Rotate pairs of features by angles that grow with the position.
 
     The pair (2i, 2i + 1) at position p turns by p · max_wavelength^(-2i/D),
@@ -56,7 +59,7 @@ def alibi_slopes(num_heads: int) -> list[float]:
     return slopes
 
 
-def alibi_bias(distances, num_heads: int, dtype="float32"):
+def alibi_bias(distances: Any, num_heads: int, dtype: Any = "float32") -> Any:
     """Bias -slope · |distance|: `(..., R)` to `(..., N, R)`.
 
     Args:
@@ -70,11 +73,11 @@ def alibi_bias(distances, num_heads: int, dtype="float32"):
 
 
 def relative_buckets(
-    distances,
+    distances: Any,
     num_buckets: int = 32,
     max_distance: int = 128,
     bidirectional: bool = True,
-):
+) -> Any:
     """Bucket of each distance: one per short distance, shared by longer ones.
 
     Half of the buckets hold one distance each. The other half grow
@@ -112,8 +115,8 @@ def relative_buckets(
 
 
 def sinusoidal_positions(
-    positions, width: int, max_wavelength: float = 10_000.0
-):
+    positions: Any, width: int, max_wavelength: float = 10_000.0
+) -> Any:
     """Sines and cosines of positions, to be added to embeddings.
 
     Features 2i and 2i + 1 of position p are the sine and the cosine of

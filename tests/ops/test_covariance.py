@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from conformance.harness import float64_mode
 from keras_attention.ops import covariance
 from layers.vision.vision_common import image
 from layers.vision.vision_common import numeric_gradient
@@ -209,6 +210,17 @@ def test_gradient_of_the_square_root(iterations):
     np.testing.assert_allclose(
         numpy(found), numeric_gradient(exact, matrix, dy), rtol=1e-3, atol=1e-4
     )
+
+
+def test_float64_stays():
+    x = image(SHAPE, dtype="float64")
+    expected = np.stack([reference(one.reshape(-1, 11).T) for one in x])
+    with float64_mode():
+        matrix = covariance.channel_covariance(keras.ops.convert_to_tensor(x))
+        found = covariance.newton_schulz_square_root(matrix, 25)
+        assert keras.backend.standardize_dtype(found.dtype) == "float64"
+        np.testing.assert_allclose(numpy(matrix), expected, atol=1e-13)
+        np.testing.assert_allclose(numpy(found), root(expected), atol=1e-11)
 
 
 def test_upper_triangle():

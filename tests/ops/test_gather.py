@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from conformance.harness import float64_mode
 from keras_attention.ops import gather
 from layers.vision.vision_common import first
 from layers.vision.vision_common import image
@@ -163,6 +164,18 @@ def test_half_precision_is_summed_in_float32(dtype):
         np.testing.assert_allclose(
             numpy(found), numpy(x)[0, 0, 0, 0], rtol=1e-5
         )
+
+
+def test_float64_stays():
+    x = image((2, 7, 5, 3), dtype="float64")
+    with float64_mode():
+        whole = keras.ops.convert_to_tensor(x)
+        for found, expected in [
+            (gather.adaptive_average_pool(whole, 3, 8), adaptive(x, 3, 8)),
+            (gather.local_average_pool(whole, 2), local(x, 2)),
+        ]:
+            assert keras.backend.standardize_dtype(found.dtype) == "float64"
+            np.testing.assert_allclose(numpy(found), expected, atol=1e-14)
 
 
 @pytest.mark.tensorflow

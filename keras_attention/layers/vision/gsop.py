@@ -152,7 +152,7 @@ class GSoP(WeightedLayer, BaseGate):
         position = self.position_gsop.compute_gate(inputs, training=training)
         positive = ops.cast(inputs > 0, position.dtype)  # [B, H, W, C]
         if self.fusion == "max":
-            return positive * ops.maximum(channel, position)
+            return positive * _maximum(channel, position)
         gate = channel + positive * position
         return gate / 2 if self.fusion == "average" else gate
 
@@ -162,7 +162,7 @@ class GSoP(WeightedLayer, BaseGate):
         channel = self.channel_gsop(inputs, training=training)
         position = self.position_gsop(inputs, training=training)
         if self.fusion == "max":
-            return ops.maximum(channel, position)
+            return _maximum(channel, position)
         if self.fusion == "concat":
             return self._concatenate(channel, position, training)
         total = channel + position
@@ -200,3 +200,8 @@ class GSoP(WeightedLayer, BaseGate):
                 padding="same", data_format="channels_last", name=name
             ),
         )
+
+
+def _maximum(x, y):
+    """Not `ops.maximum`, which turns float64 into float32 on torch."""
+    return ops.where(x > y, x, y)

@@ -236,7 +236,7 @@ class TransformerLanguageModel(keras.Model):
         return cls(**deserialize_mixers(config, "mixer"))
 
 
-def make_final_norm(model, norm_first, name):
+def make_final_norm(model: Any, norm_first: bool, name: str) -> Any:
     """The norm after the last block, where blocks do not end with one."""
     if not norm_first:
         return None
@@ -245,7 +245,14 @@ def make_final_norm(model, norm_first, name):
     )
 
 
-def run_blocks(blocks, x, mask, cache, training, **arguments):
+def run_blocks(
+    blocks: Any,
+    x: Any,
+    mask: Any,
+    cache: Any,
+    training: bool | None,
+    **arguments: Any,
+) -> Any:
     """Call blocks one after the other; return the output and their caches."""
     caches = [None] * len(blocks) if cache is None else cache["blocks"]
     following = []
@@ -257,7 +264,7 @@ def run_blocks(blocks, x, mask, cache, training, **arguments):
     return x, following
 
 
-def make_cache(blocks, batch_size, max_length):
+def make_cache(blocks: Any, batch_size: int, max_length: int) -> Any:
     """A model's cache: the position that comes next, the blocks' caches."""
     return {
         "position": ops.zeros((batch_size,), dtype="int32"),
@@ -267,17 +274,17 @@ def make_cache(blocks, batch_size, max_length):
     }
 
 
-def next_cache(tokens, cache, caches):
+def next_cache(tokens: Any, cache: Any, caches: Any) -> Any:
     """The cache after a step."""
     position = cache["position"] + ops.shape(tokens)[1]
     return {"position": position, "blocks": caches}
 
 
-def serialize_mixers(blocks):
+def serialize_mixers(blocks: Any) -> Any:
     return [serialize_layer(block.mixer) for block in blocks]
 
 
-def deserialize_mixers(config, *keys):
+def deserialize_mixers(config: Any, *keys: Any) -> Any:
     """Make layers of the mixers of a config."""
     return {
         name: [keras.saving.deserialize_keras_object(layer) for layer in value]

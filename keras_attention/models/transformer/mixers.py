@@ -85,7 +85,13 @@ def make_mixers(
     return layers
 
 
-def mix(layer, x, mask=None, cache=None, training=None):
+def mix(
+    layer: Any,
+    x: Any,
+    mask: Any = None,
+    cache: Any = None,
+    training: bool | None = None,
+) -> Any:
     """Call a mixer with what it takes of mask and training mode.
 
     A layer that knows no mask gets zeros in the padding.
