@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_attention.surgery.graph import graph_nodes
 from keras_attention.surgery.graph import is_graph
@@ -142,7 +143,7 @@ def _copy_state(old, new):
             "`get_config`."
         )
     for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(source)
+        target.assign(_copy(source))
     for source, target in zip(
         old._flatten_layers(), new._flatten_layers(), strict=True
     ):
@@ -151,4 +152,14 @@ def _copy_state(old, new):
         store: dict[str, Any] = {}
         source.save_own_variables(store)
         if store:
-            target.load_own_variables(store)
+            copies = {key: _copy(value) for key, value in store.items()}
+            target.load_own_variables(copies)
+
+
+def _copy(values):
+    """Values in memory of their own.
+
+    JAX hands the memory of weights over to its training step, and would take
+    an array that two models share from both.
+    """
+    return np.array(keras.ops.convert_to_numpy(values))
