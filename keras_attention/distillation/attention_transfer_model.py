@@ -8,6 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.distillation.arguments import check_logits
+from keras_attention.distillation.arguments import check_models
+from keras_attention.distillation.arguments import training_policy
+from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
@@ -155,8 +159,8 @@ class AttentionTransferModel(keras.Model):
         symmetry: float = 0.0,
         **kwargs: Any,
     ):
-        _check_models(student, teacher)
-        kwargs.setdefault("dtype", _training_policy(student))
+        check_models(student, teacher)
+        kwargs.setdefault("dtype", training_policy(student))
         super().__init__(autocast=False, **kwargs)
         self.student = student
         self.beta = check_weight("beta", beta)
@@ -169,7 +173,7 @@ class AttentionTransferModel(keras.Model):
         self.temperature = check_number(
             "temperature", temperature, 0, exclusive_minimum=True
         )
-        self.logits = _check_logits(logits)
+        self.logits = check_logits(logits)
         self.gradient_transfer = check_number(
             "gradient_transfer", gradient_transfer, 0
         )
@@ -186,7 +190,8 @@ class AttentionTransferModel(keras.Model):
     @property
     def teacher(self) -> keras.Model | None:
         """The teacher. It is no part of this model: nothing trains it."""
-        return self._teacher_reader and self._teacher_reader.model
+        reader = self._teacher_reader
+        return None if reader is None else reader.model
 
     @property
     def pairs(self) -> Pairs:
@@ -236,9 +241,11 @@ class AttentionTransferModel(keras.Model):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         with ExitStack() as stack:
             step = self._begin(state, x, y)
+            if is_precomputed(x):
+                x = x[INPUTS]
             if self.gradient_transfer or self.symmetry:
                 x, step.gradient = stack.enter_context(watched(x))
-                data = keras.utils.pack_x_y_sample_weight(x, y, weight)
+            data = keras.utils.pack_x_y_sample_weight(x, y, weight)
             step.values = stack.enter_context(
                 record_taps(self.student, self._student_reader.taps)
             )
@@ -377,12 +384,11 @@ class AttentionTransferModel(keras.Model):
         self._student_reader = Reader(
             self.student, [p.student for p in self.pairs], *settings, logits[0]
         )
-        self._teacher_reader = teacher and Reader(
-            teacher,
-            [p.teacher for p in self.pairs],
-            *settings,
-            logits[1],
-        )
+        self._teacher_reader = None
+        if teacher is not None:
+            self._teacher_reader = Reader(
+                teacher, [p.teacher for p in self.pairs], *settings, logits[1]
+            )
 
     def _part_names(self):
         names = ["label_loss"]
@@ -508,44 +514,3 @@ class AttentionTransferModel(keras.Model):
             self._part_trackers[name].update_state(
                 ops.stop_gradient(value), sample_weight=examples
             )
-
-
-def _check_models(student, teacher):
-    for name, model in (("student", student), ("teacher", teacher)):
-        if name == "teacher" and model is None:
-            continue
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"`{name}` must be a Keras model. "
-                f"Received: {name}={model!r} (of type {type(model).__name__})"
-            )
-    if student is teacher:
-        raise ValueError(
-            "`student` and `teacher` must be two models. Received: one model "
-            f"as both, '{student.name}'. `keras.models.clone_model` copies it."
-        )
-
-
-def _training_policy(student):
-    """The policy that `compile` looks at to decide on loss scaling."""
-    policies = [student.dtype_policy]
-    policies += [layer.dtype_policy for layer in student._flatten_layers()]
-    scaled = [policy for policy in policies if policy.name == "mixed_float16"]
-    return (scaled or policies)[0]
-
-
-def _check_logits(logits):
-    if logits is None:
-        return None
-    if isinstance(logits, str):
-        return (logits, logits)
-    if (
-        isinstance(logits, list | tuple)
-        and len(logits) == 2
-        and all(isinstance(name, str) for name in logits)
-    ):
-        return tuple(logits)
-    raise TypeError(
-        "`logits` must be None, the name of a layer that has the logits, or a "
-        f"(student, teacher) pair of names. Received: logits={logits!r}"
-    )

@@ -70,7 +70,19 @@ def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
         `(inputs, gradient)`: the tensor to call the model with, and the
         function that turns a scalar into its gradient at it. On JAX it is
         `None`: gradients belong to functions there.
+
+    Raises:
+        ValueError: if the input is not one tensor of floats.
     """
+    if keras.tree.is_nested(inputs) or not keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(inputs.dtype)
+    ):
+        raise ValueError(
+            "Gradients at the inputs are compared for models with one input "
+            "of floats. Received: "
+            f"{keras.tree.map_structure(lambda x: str(x.dtype), inputs)}. Set "
+            "gradient_transfer=0 and symmetry=0."
+        )
     backend = keras.backend.backend()
     if backend == "jax":
         yield inputs, None

@@ -284,7 +284,7 @@ class Images:
         return [
             (output.tap, part)
             for output, part, _ in self._found
-            if type(output.layer).__name__ == "Add"
+            if _adds_two(output.layer)
         ]
 
     def groups(self) -> dict[tuple[Fraction, ...], str]:
@@ -314,6 +314,14 @@ class Images:
         """Return the size of each group's end."""
         ends = self.groups().values()
         return [size for out, _, size in self._found if out.tap in ends]
+
+
+def _adds_two(layer):
+    """Whether a layer or operation is a sum of two tensors, as in a block."""
+    if type(layer).__name__ != "Add":
+        return False
+    # The operation that `x + 3` leaves in a graph has one input.
+    return isinstance(layer, keras.layers.Add) or isinstance(layer.input, list)
 
 
 def _attention_layers(model):

@@ -99,6 +99,12 @@ def test_gradients_need_labels_and_a_teacher(models):
     model.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="with labels"):
         model.fit(x, verbose=0)
+    inputs = keras.Input((8, 8, 2), dtype="int32")
+    whole = keras.Model(inputs, network(seed=4)(inputs))
+    model = AttentionTransferModel(whole, teacher, beta=0, symmetry=1.0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="one input of floats.*int32"):
+        model.fit(x.astype("int32"), examples()[1], verbose=0)
     with pytest.raises(ValueError, match="teacher=None"):
         AttentionTransferModel(
             student, None, pairs=["stage1"], gradient_transfer=1.0

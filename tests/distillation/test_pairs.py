@@ -44,6 +44,8 @@ def test_residual_networks_of_others():
             for block in range(blocks):
                 y = keras.layers.Conv2D(width, 3, padding="same")(x)
                 x = keras.layers.Add(name=f"{name}{stage}{block}")([x, y])
+                # No residual addition, as in the hard swish of MobileNetV3.
+                x = x + 3.0
         x = keras.layers.GlobalAveragePooling2D()(x)
         return keras.Model(inputs, keras.layers.Dense(3)(x))
 

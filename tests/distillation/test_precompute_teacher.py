@@ -125,7 +125,10 @@ def test_each_epoch_has_an_order_of_its_own():
         data.on_epoch_end()
     assert len({tuple(order) for order in orders}) == 3
     assert all(sorted(order) == sorted(y) for order in orders)
-    train(None, data, pairs=["stage1"], alpha=0.0, epochs=2)
+    _, history = train(
+        None, data, pairs=["stage1"], alpha=0.0, epochs=2, symmetry=0.1
+    )
+    assert history["symmetry_loss"][0] > 0
 
 
 def test_scores_are_kept_by_head():
