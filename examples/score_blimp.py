@@ -1,6 +1,6 @@
 """A small language model on BLiMP's subject-verb agreement.
 
-    python examples/score_blimp.py --blimp DIR --multi30k DIR   # HEADER_TIME
+    python examples/score_blimp.py --blimp DIR --multi30k DIR
 
 Trains a word-level language model on the English captions of Multi30k, or on
 `--text FILE`, one sentence a line, and scores BLiMP's sets in `--blimp DIR`,
@@ -13,7 +13,7 @@ two ways: all, the unknown words replaced by one token; and those whose words
 it knows. What comes out says something about the test, little about the
 mixer.
 
-HEADER_RESULT
+No result is recorded here yet: that needs a machine with more time.
 """
 
 import argparse

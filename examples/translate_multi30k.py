@@ -1,6 +1,6 @@
 """Five mixers translate Multi30k: BLEU, speed, and agreement on real text.
 
-    python examples/translate_multi30k.py --data DIR           # HEADER_TIME
+    python examples/translate_multi30k.py --data DIR
     KERAS_BACKEND=jax python examples/translate_multi30k.py --data DIR --whole
 
 Needs the extra `translation`: sacrebleu for BLEU, and for the contrastive
@@ -17,7 +17,7 @@ are: where the tagger finds a finite verb that is the third person singular or
 plural by the dictionary, its number is flipped. Sentences have no
 parse, so there is no distance; accuracy is by the number of the verb.
 
-HEADER_RESULT
+No result is recorded here yet: that needs a machine with more time.
 """
 
 import argparse

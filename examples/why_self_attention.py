@@ -1,7 +1,7 @@
 """Does attention carry agreement further, and tell word senses better?
 
-    python examples/why_self_attention.py --fast          # HEADER_FAST
-    python examples/why_self_attention.py                 # HEADER_FULL
+    python examples/why_self_attention.py --fast
+    python examples/why_self_attention.py
 
 Tang et al. 2018 (arXiv:1808.08946) trained a recurrent, a convolutional and a
 self-attention network on the same translations. Self-attention was no better
@@ -16,7 +16,7 @@ parameters to about a percent. Every seed draws other held-out nouns, other
 sentences and other weights. Convolutions see as far back as their kernels
 reach: 1 + the sum of the kernel sizes less one.
 
-HEADER_RESULT
+No result is recorded here yet: that needs a machine with more time.
 """
 
 import argparse

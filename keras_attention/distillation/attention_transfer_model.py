@@ -11,7 +11,6 @@ from keras import ops
 from keras_attention.distillation.arguments import check_logits
 from keras_attention.distillation.arguments import check_models
 from keras_attention.distillation.arguments import training_policy
-from keras_attention.distillation.attention_maps import MAP_FUNCTIONS
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
