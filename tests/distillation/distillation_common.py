@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+# The quicker way to train for a few steps: JAX compiles each operation too.
+EAGER = keras.backend.backend() != "jax"
+
 
 def network(
     name="student",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention
+from distillation.distillation_common import EAGER
 from distillation.distillation_common import assert_same
 from distillation.distillation_common import examples
 from distillation.distillation_common import moved
@@ -18,7 +19,7 @@ from keras_attention.taps import walk_layers
 CROSSENTROPY = "sparse_categorical_crossentropy"
 
 
-def compiled(student, teacher, optimizer="sgd", eager=True, **arguments):
+def compiled(student, teacher, optimizer="sgd", eager=EAGER, **arguments):
     compile_arguments = {
         name: arguments.pop(name)
         for name in ("metrics", "loss", "steps_per_execution", "jit_compile")

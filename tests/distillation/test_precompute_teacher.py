@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from distillation.distillation_common import EAGER
 from distillation.distillation_common import assert_same
 from distillation.distillation_common import examples
 from distillation.distillation_common import network
@@ -37,7 +38,7 @@ def train(teacher, data, *more, pairs=PAIRS, epochs=1, **arguments):
     arguments.setdefault("alpha", 0.5)
     student = network()
     model = AttentionTransferModel(student, teacher, pairs, **arguments)
-    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=EAGER)
     history = model.fit(data, *more, epochs=epochs, **FIT).history
     return weights(student), history
 

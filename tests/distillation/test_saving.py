@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from distillation.distillation_common import EAGER
 from distillation.distillation_common import assert_same
 from distillation.distillation_common import examples
 from distillation.distillation_common import moved
@@ -32,7 +33,7 @@ def transfer(**arguments):
         keras.optimizers.Adam(0.01),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        run_eagerly=True,
+        run_eagerly=EAGER,
     )
     return model
 
