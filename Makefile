@@ -18,14 +18,18 @@ EXTRAS_tensorflow = dev,tensorflow
 EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
 
-.PHONY: demo test lint format test-jax test-torch \
+.PHONY: demo test test-slow lint format test-jax test-torch \
 	test-backend test-parity benchmark clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+# What takes minutes by itself: whole families of networks, long trainings.
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -49,7 +53,7 @@ test-parity: $(VENV)/ready
 
 # The table of layers, the step of attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow" tests/conformance tests/distillation $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)

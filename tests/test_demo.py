@@ -8,7 +8,8 @@ from PIL import Image
 from keras_attention import demo
 from keras_attention.cli import cli
 
-pytestmark = pytest.mark.tensorflow
+# One process runs the demo, once.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("demo")]
 
 
 def run(*arguments):

@@ -49,6 +49,7 @@ def saved(tmp_path_factory):
     return folder, expected, result
 
 
+@pytest.mark.xdist_group("saved")
 @names
 def test_loaded_in_a_new_process_equals_saved(row, saved):
     folder, expected, result = saved

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_attention.distillation.backend import value_and_input_gradient
+
 # The quicker way to train for a few steps: JAX compiles each operation too.
 EAGER = keras.backend.backend() != "jax"
 
@@ -67,3 +69,11 @@ def assert_same(first, second, **tolerance):
 
 def moved(first, second):
     return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))
+
+
+def gradient(function, x):
+    x = keras.ops.convert_to_tensor(x)
+    found, _ = value_and_input_gradient(
+        lambda x: (keras.ops.sum(function(x)), None), x
+    )
+    return numpy(found)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from distillation.distillation_common import gradient
 from distillation.distillation_common import numpy
-from distillation.test_attention_maps import gradient
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import gradient_distance

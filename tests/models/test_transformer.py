@@ -382,6 +382,7 @@ def test_encoder_decoder_saves_and_loads(mixer, tmp_path):
     assert loaded.get_config() == model.get_config()
 
 
+@pytest.mark.slow
 @mixers
 def test_training_lowers_the_loss(mixer):
     model = language_model(mixer, dropout=0.0)
@@ -421,6 +422,7 @@ def test_precisions(mixer, dtype):
     assert model.generate(TOKENS[:, :2], 2)[0].tokens
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @mixers
 def test_exported_model_takes_any_length(mixer, tmp_path):

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from distillation.distillation_common import gradient
 from distillation.distillation_common import numpy
-from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.ops.attention_maps import activation_maps
 from keras_attention.ops.attention_maps import max_map
 from keras_attention.ops.attention_maps import resize_maps
@@ -14,14 +14,6 @@ from keras_attention.ops.attention_maps import unit_maps
 
 def activation(shape=(2, 3, 5, 7)):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
-
-
-def gradient(function, x):
-    x = keras.ops.convert_to_tensor(x)
-    found, _ = value_and_input_gradient(
-        lambda x: (keras.ops.sum(function(x)), None), x
-    )
-    return numpy(found)
 
 
 def test_worked_by_hand():

@@ -168,6 +168,7 @@ def test_worked_by_hand():
     np.testing.assert_allclose(numpy(output).ravel(), [5.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal, window", [(1, None), (0, 3)])
 def test_compiled_with_unknown_sizes(causal, window):
     query, key = draw(2, 11, 2, 4), draw(2, 13, 1, 4, seed=1)

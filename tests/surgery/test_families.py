@@ -7,7 +7,7 @@ import pytest
 
 import keras_attention as ka
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 SMALL = {"weights": None, "input_shape": (64, 64, 3), "classes": 3}
 # Where attention goes in the test, at how many sites, the first of them; and

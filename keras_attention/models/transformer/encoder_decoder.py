@@ -276,6 +276,8 @@ class TransformerEncoderDecoder(keras.Model):
             beam_size: number of beams; 1 is greedy.
             length_penalty: exponent of the length penalty.
         """
+        check_positive_integer("max_new_tokens", max_new_tokens)
+        check_positive_integer("beam_size", beam_size)
         source = ops.convert_to_tensor(source, "int32")
         if not self.built:
             self.build([(None, None), (None, None)])
