@@ -53,7 +53,7 @@ test-parity: $(VENV)/ready
 
 # The table of layers, the step of attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py $(PYTEST_ARGS)
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
