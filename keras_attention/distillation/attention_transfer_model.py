@@ -15,6 +15,7 @@ from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
 from keras_attention.distillation.finite_loss import FiniteLoss
+from keras_attention.distillation.kept_variables import KeptVariables
 from keras_attention.distillation.logits import output_masks
 from keras_attention.distillation.losses import REDUCTIONS
 from keras_attention.distillation.losses import gradient_distance
@@ -226,13 +227,20 @@ class AttentionTransferModel(keras.Model):
         callbacks=None,
         **kwargs,
     ):
+        kept = KeptVariables()
+        own = [kept, FiniteLoss()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(FiniteLoss())
+            for callback in own:
+                callbacks.append(callback)
         else:
-            callbacks = [FiniteLoss(), *keras.tree.flatten(callbacks or [])]
-        return super().fit(
-            x, y, batch_size, epochs, verbose, callbacks, **kwargs
-        )
+            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
+        try:
+            return super().fit(
+                x, y, batch_size, epochs, verbose, callbacks, **kwargs
+            )
+        except BaseException:
+            kept.restore()
+            raise
 
     def train_step(self, *arguments):
         """Take one step: `train_step(data)`, on JAX `(state, data)`."""
