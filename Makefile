@@ -17,6 +17,10 @@ EXTRAS_jax = test,jax
 EXTRAS_tensorflow = dev,tensorflow
 EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
+# Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
+ALONE_tensorflow = tensorflow-serving-api
+ALONE_tensorflow-cpu = tensorflow-serving-api
+ALONE = $(ALONE_$(BACKEND))
 
 .PHONY: demo test test-slow lint format test-jax test-torch \
 	test-backend test-parity benchmark clean
@@ -62,6 +66,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
 	touch $@
 
 clean:

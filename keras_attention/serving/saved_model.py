@@ -14,6 +14,7 @@ from keras_attention.serving.signatures import Signature
 from keras_attention.serving.verify import Arrays
 from keras_attention.serving.verify import compare
 from keras_attention.serving.verify import run_signatures
+from keras_attention.serving.warmup import warmup_requests
 from keras_attention.serving.warmup import write_warmup
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
@@ -62,8 +63,9 @@ def export_for_serving(
 
     Raises:
         TypeError, ValueError: for a model without defined inputs, a version
-            that is no positive integer, a backend that cannot export, or an
-            export that answers otherwise than the model.
+            that is no positive integer, a backend that cannot export,
+            requests that do not fit the model, or an export that answers
+            otherwise than the model.
         FileExistsError: if the version exists already and `overwrite` is
             false.
         ImportError: for `warmup` without tensorflow-serving-api.
@@ -85,8 +87,7 @@ def export_for_serving(
         check_positive_integer("version", version)
     check_boolean("verify", verify)
     check_boolean("overwrite", overwrite)
-    if isinstance(warmup, Mapping):
-        warmup = [(DEFAULT, warmup)]
+    requests = warmup_requests(warmup or [], DEFAULT, model, signatures)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and not overwrite:
@@ -95,10 +96,10 @@ def export_for_serving(
     beside = directory / f".writing-{uuid.uuid4().hex}"
     try:
         _write(model, signatures, beside)
-        if warmup is not None:
-            write_warmup(beside, warmup, model.name)
+        if requests:
+            write_warmup(beside, requests, model.name)
         if verify:
-            _verify(model, signatures, warmup or [], beside)
+            _verify(model, signatures, requests, beside)
         if overwrite and version is not None:
             return _replace(beside, directory / str(version))
         return _rename(beside, directory, version)
@@ -156,9 +157,9 @@ def _write(model, signatures, path):
     archive.write_out(str(path), verbose=False)
 
 
-def _verify(model, signatures, warmup, path):
+def _verify(model, signatures, requests, path):
     """Compare every signature's answers with what its function gives here."""
-    calls = list(warmup)
+    calls = list(requests)
     asked = {name for name, _ in calls}
     for name, signature in signatures.items():
         if name not in asked:

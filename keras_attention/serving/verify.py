@@ -211,9 +211,9 @@ def _call(known, name, inputs):
         )
     values = {}
     for key, info in expected.items():
-        value = np.asarray(inputs[key])
-        if info["dtype"] != "string":
-            value = value.astype(info["dtype"])
+        # NumPy's own bytes would lose zeros at their end.
+        dtype = object if info["dtype"] == "string" else info["dtype"]
+        value = np.asarray(inputs[key], dtype)
         values[info["tensor"]] = c_api.to_json(value)
     outputs = known[name]["outputs"]
     return {

@@ -2,9 +2,69 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 
+import keras
+import numpy as np
+
+from keras_attention.serving.signatures import Signature
 from keras_attention.serving.verify import Arrays
+from keras_attention.validation import nearest
+
+
+def warmup_requests(
+    warmup: Arrays | Sequence[tuple[str, Arrays]],
+    default: str,
+    model: keras.Model,
+    signatures: Mapping[str, Signature],
+) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Return `(signature, inputs)` with the dtypes that the server takes.
+
+    A server does not load a version whose requests fail.
+
+    Args:
+        warmup: a list of `(signature, inputs by name)`, or only the inputs.
+        default: the signature then meant.
+        model: the model that is exported.
+        signatures: its signatures by name.
+
+    Raises:
+        ValueError: for a signature or an input that does not exist, one that
+            is missing, and a shape that the model does not take.
+    """
+    if isinstance(warmup, Mapping):
+        warmup = [(default, warmup)]
+    requests = []
+    for name, inputs in warmup:
+        if name not in signatures:
+            raise ValueError(
+                "A warm-up request must be for one of the signatures "
+                f"{', '.join(signatures)}. Received: {name!r}."
+                f"{nearest(name, signatures)}"
+            )
+        specs = {spec.name: spec for spec in signatures[name].inputs(model)}
+        if set(inputs) != set(specs):
+            raise ValueError(
+                f"A warm-up request for '{name}' must have the inputs "
+                f"{', '.join(specs)}. Received: {', '.join(inputs)}"
+            )
+        requests.append(
+            (name, {k: _fit(k, inputs[k], s) for k, s in specs.items()})
+        )
+    return requests
+
+
+def _fit(name, value, spec):
+    # As an array of objects: NumPy's own bytes lose zeros at their end.
+    string = spec.dtype.name == "string"
+    value = np.asarray(value, object if string else None)
+    if not spec.shape.is_compatible_with(value.shape):
+        raise ValueError(
+            f"The input '{name}' of a warm-up request must have the shape "
+            f"{spec.shape}. Received: {value.shape}"
+        )
+    return value if string else value.astype(spec.dtype.as_numpy_dtype)
 
 
 def write_warmup(
@@ -19,8 +79,8 @@ def write_warmup(
 
     Args:
         directory: the folder of one version, `.../model/1`.
-        requests: `(signature, inputs by name)`, a few of the usual kind. At
-            most 1,000 are replayed.
+        requests: `(signature, inputs by name)` of `warmup_requests`, a few of
+            the usual kind. At most 1,000 are replayed.
         model_name: name of the model at the server; it is not checked there.
 
     Returns:
@@ -34,9 +94,10 @@ def write_warmup(
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:
         raise ImportError(
-            "Warm-up requests need the package tensorflow-serving-api. It "
-            "asks for `tensorflow`; beside tensorflow-cpu install it alone: "
-            "pip install --no-deps tensorflow-serving-api"
+            "Warm-up requests need the package tensorflow-serving-api, and "
+            "what it builds on: pip install 'keras-attention-layers[serving]' "
+            "&& pip install --no-deps tensorflow-serving-api. (By itself it "
+            "would install `tensorflow` over tensorflow-cpu.)"
         ) from error
     import tensorflow as tf
 
