@@ -55,9 +55,9 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers, the step of attention transfer, on another backend.
+# The table of layers and attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
