@@ -23,7 +23,7 @@ ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
 
 .PHONY: demo test test-slow lint format test-jax test-torch \
-	test-backend test-parity benchmark clean
+	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
@@ -59,7 +59,20 @@ test-parity: $(VENV)/ready
 test-backend: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
-benchmark: $(VENV)/ready
+# Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
+# The peers have an environment of their own. keras-cv-attention-models runs
+# on tf-keras alone; both ask for `tensorflow`, over tensorflow-cpu, and pip
+# can leave that out only by --no-deps.
+benchmark:
+	$(MAKE) run-benchmarks BACKEND=tensorflow-cpu VENV=.venv-benchmark \
+	  EXTRAS=benchmark,tensorflow-cpu \
+	  ALONE="tf-keras keras-cv-attention-models"
+
+# Small sizes and few rounds, on the terminal: under five minutes.
+benchmark-quick:
+	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
+
+run-benchmarks: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
 
 $(VENV)/ready: pyproject.toml
