@@ -3,7 +3,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from examples.examples_common import load_example
+from examples_common import load_example
 from keras_attention.cli import cli
 
 TEXT = "\n".join(
