@@ -137,10 +137,7 @@ class RestTransport:
             yield
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            late = urllib3.exceptions.ReadTimeoutError
-            if isinstance(
-                reason, late | urllib3.exceptions.ConnectTimeoutError
-            ):
+            if isinstance(reason, urllib3.exceptions.TimeoutError):
                 raise TimeoutError(
                     f"The server at {self._where} gave no answer within "
                     f"{self._timeout} s."
@@ -154,12 +151,10 @@ class RestTransport:
 class _Retry(urllib3.Retry):
     """Does not repeat what the server was too slow for."""
 
-    def increment(
-        self, method=None, url=None, response=None, error=None, *rest
-    ):
+    def increment(self, *arguments, error=None, **others):
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
             raise error
-        return super().increment(method, url, response, error, *rest)
+        return super().increment(*arguments, error=error, **others)
 
 
 def _url(model, version):
