@@ -14,8 +14,8 @@ BIN = $(VENV)/bin
 # Torch's operators are compared with TensorFlow's results too.
 EXTRAS_torch = test,test-torch,tensorflow-cpu
 EXTRAS_jax = test,jax
-EXTRAS_tensorflow = dev,tensorflow
-EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
+EXTRAS_tensorflow = dev,test-formats,tensorflow
+EXTRAS_tensorflow-cpu = dev,test-formats,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
 # Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
 ALONE_tensorflow = tensorflow-serving-api
@@ -72,7 +72,7 @@ test-backend: $(VENV)/ready
 benchmark:
 	$(MAKE) run-benchmarks BACKEND=tensorflow-cpu VENV=.venv-benchmark \
 	  EXTRAS=benchmark,tensorflow-cpu \
-	  ALONE="tf-keras keras-cv-attention-models"
+	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
 
 # Small sizes and few rounds, on the terminal: under five minutes.
 benchmark-quick:

@@ -44,8 +44,10 @@ class RestTransport:
         self._pool = urllib3.PoolManager(
             maxsize=16,
             timeout=urllib3.Timeout(total=timeout),
-            retries=_Retry(
+            retries=urllib3.Retry(
                 retries,
+                # What the server was too slow for is not repeated.
+                read=False,
                 # Asking for a prediction twice does no harm.
                 allowed_methods=("GET", "POST"),
                 status_forcelist=(502, 503),
@@ -137,10 +139,10 @@ class RestTransport:
             yield
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            late = urllib3.exceptions.ReadTimeoutError
-            if isinstance(
-                reason, late | urllib3.exceptions.ConnectTimeoutError
-            ):
+            # A refused connection is a timeout too in urllib3's tree.
+            refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+            timeout = isinstance(reason, urllib3.exceptions.TimeoutError)
+            if timeout and not refused:
                 raise TimeoutError(
                     f"The server at {self._where} gave no answer within "
                     f"{self._timeout} s."
@@ -149,17 +151,6 @@ class RestTransport:
                 f"The server at {self._where} could not be reached, with up "
                 f"to {self._attempts} attempts: {reason}"
             ) from error
-
-
-class _Retry(urllib3.Retry):
-    """Does not repeat what the server was too slow for."""
-
-    def increment(
-        self, method=None, url=None, response=None, error=None, *rest
-    ):
-        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, *rest)
 
 
 def _url(model, version):
