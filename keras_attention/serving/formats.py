@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.ops.scaled_dot_product import plain_attention
 from keras_attention.serving.signatures import name_outputs
 from keras_attention.serving.verify import Arrays
 
@@ -60,6 +61,7 @@ def write_format(
     path = pathlib.Path(folder) / FILES[format]
     path.parent.mkdir(exist_ok=True)
     named = keras.Model(model.inputs, name_outputs(model, model.outputs))
+    named(named.inputs)  # Keras exports what has been called.
     options: dict[str, Any] = {}
     if format == "litert":
         import tensorflow as tf
@@ -68,7 +70,9 @@ def write_format(
         builtins = [tf.lite.OpsSet.TFLITE_BUILTINS]
         options = {"target_spec": {"supported_ops": builtins}}
     try:
-        named.export(str(path), format=format, verbose=False, **options)
+        # Loops do not convert, or run slowly where they do.
+        with plain_attention():
+            named.export(str(path), format=format, verbose=False, **options)
     except OSError:
         raise
     except Exception as error:
