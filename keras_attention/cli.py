@@ -17,8 +17,10 @@ except ImportError:
 
 from keras_attention import __version__
 from keras_attention.commands.evaluate import evaluate
+from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
 from keras_attention.commands.list_mechanisms import list_mechanisms
+from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
 from keras_attention.validation import nearest
 
@@ -101,7 +103,7 @@ def demo(**options: Any) -> None:
     run_demo(**options, echo=click.echo)
 
 
-for command in (evaluate, insert, list_mechanisms, sites):
+for command in (evaluate, export, insert, list_mechanisms, predict, sites):
     cli.add_command(command)
 
 

@@ -4,6 +4,9 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.load import IMPORTED
+from keras_attention.commands.load import load_model
+
 # Of each suite: its reader, the keys that accuracy is shown by, whether it
 # translates. Named by text, so that `--help` imports none of it.
 SUITES = {
@@ -68,6 +71,7 @@ BINS = {
 @click.option(
     "--length-normalized", is_flag=True, help="Mean score of the tokens."
 )
+@IMPORTED
 def evaluate(
     suite: str, data: str, by: tuple[str, ...], **options: Any
 ) -> None:
@@ -119,11 +123,9 @@ def _score(suite, items, options):
                 f"--suite {suite} with --model needs "
                 f"--{name.replace('_', '-')}."
             )
-    import keras
-
     tokenizers = [evaluation.load_tokenizer(options[name]) for name in needed]
     scorer = evaluation.ContrastiveScorer(
-        keras.saving.load_model(options["model"]),
+        load_model(options["model"], options["imported"]),
         *tokenizers,
         batch_size=options["batch_size"],
         length_normalized=options["length_normalized"],

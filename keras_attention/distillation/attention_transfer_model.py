@@ -7,6 +7,7 @@ import keras
 from keras_attention.distillation.arguments import check_logits
 from keras_attention.distillation.arguments import check_models
 from keras_attention.distillation.arguments import training_policy
+from keras_attention.distillation.backend import check_replicas
 from keras_attention.distillation.finite_loss import FiniteLoss
 from keras_attention.distillation.kept_variables import KeptVariables
 from keras_attention.distillation.losses import REDUCTIONS
@@ -195,6 +196,10 @@ class AttentionTransferModel(TransferTrainer):
             inputs = inputs[INPUTS]
         return self.student(inputs, training=training)
 
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        check_replicas(self)
+
     def fit(
         self,
         x=None,
@@ -205,6 +210,7 @@ class AttentionTransferModel(TransferTrainer):
         callbacks=None,
         **kwargs,
     ):
+        check_replicas(self, fit=True)
         kept = KeptVariables()
         own = [kept, FiniteLoss()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
