@@ -265,7 +265,7 @@ def pair(text):
     return student, teacher
 
 
-def main():
+def parse(arguments=None):
     parser = argparse.ArgumentParser(
         description="Attention transfer on CIFAR-10."
     )
@@ -295,7 +295,11 @@ def main():
         "--plain", action="store_true", help="no XLA: short runs start sooner"
     )
     parser.add_argument("--folder", default="attention_transfer_cifar10")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
     experiment = Experiment(options)
     rows = transfer_rows(experiment, options.pairs, options.seeds)
     tables = ["Errors in percent.\n\n" + table(rows)]

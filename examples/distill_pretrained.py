@@ -106,11 +106,11 @@ def judge(found, expected):
     )
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description="A pretrained teacher.")
     parser.add_argument("--crops", type=int, default=800)
     parser.add_argument("--epochs", type=int, default=30)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     teacher = efficientnet_lite0()
     crops = random_crops(options.crops, seed=1)
     start = time.perf_counter()
