@@ -61,9 +61,10 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers, the step of attention transfer, on another backend.
+# The table of layers, the step of attention transfer, several devices and
+# machines, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py tests/distillation/test_several_devices.py tests/distillation/test_several_machines.py $(PYTEST_ARGS)
 
 benchmark: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
