@@ -38,7 +38,7 @@ MODES = {
 
 
 def run(quick: bool = False) -> list[Table]:
-    size = (128 if quick else 1024) * 2**20
+    size = (384 if quick else 1024) * 2**20
     images = size // (4 * int(np.prod(SHAPE)))
     table = Table(
         ["what", "ended", "s", "images/s"],
@@ -107,7 +107,7 @@ def measure(mode: str, folder: str, allowed: int) -> float | None:
         env={**os.environ, "MALLOC_ARENA_MAX": "2"},
     )
     if result.returncode:
-        words = ("MemoryError", "bad_alloc", "OOM", "allocate")
+        words = ("MemoryError", "bad_alloc", "OOM", "mmap error")
         if any(word in result.stderr for word in words):
             return None
         raise RuntimeError(f"'{mode}' failed:\n{result.stderr[-2000:]}")
@@ -140,9 +140,9 @@ def _main(mode: str, folder: str, allowed: str) -> None:
     dataset, shards = read_records(folder), folder / "shards"
     with tempfile.TemporaryDirectory() as beside:
         first = precompute(dataset.take(2), pathlib.Path(beside) / "first")
-        model.fit(first, verbose=0)
         save(first, f"{beside}/shards")
-        model.fit(load(f"{beside}/shards").take(2), verbose=0)
+        for batches in (first, load(f"{beside}/shards")):
+            model.fit(batches, verbose=0)
     limit = _status("VmData") + int(allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.perf_counter()
