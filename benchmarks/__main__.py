@@ -16,6 +16,8 @@ SUBJECTS = (
     "inserted",
     "attention",
     "transfer",
+    "shards",
+    "soak",
 )
 
 

@@ -128,12 +128,13 @@ def _time(title, subject, shape, jit, backward, workers, rounds):
             theirs.assign(_arranged(mine, theirs))
         cases[name] = case(call, variables)
         found = tf.nest.flatten(cases[name]())
-        images = len(expected) - len(variables) if backward else 1
-        like = [None] * images + variables
-        for one, other, variable in zip(expected, found, like, strict=False):
-            if variable is not None:
-                one = _arranged(one, variable)
-            check_equal(one, other, name)
+        like = [
+            _arranged(gradient, variable)
+            for gradient, variable in zip(
+                expected[2:], variables if backward else (), strict=True
+            )
+        ]
+        _check(f"{title}, {name}", [*expected[:2], *like], found)
     for name in () if jit else subject.workers:
         cases[name] = workers[name]
         found = workers[name].load(
@@ -143,9 +144,18 @@ def _time(title, subject, shape, jit, backward, workers, rounds):
             weights=[weight.numpy() for weight in weights],
             upstream=upstream if upstream is None else upstream.numpy(),
         )
-        for one, other in zip(expected, found, strict=True):
-            check_equal(one, tf.reshape(other, one.shape), name)
+        _check(f"{title}, {name}", expected, found)
     return interleave(cases, rounds), floor, count
+
+
+def _check(name, expected, found):
+    """Compare output and gradients: of the image, and of the weights."""
+    found = [
+        tf.reshape(other, one.shape)
+        for one, other in zip(expected, found, strict=True)
+    ]
+    for part in (slice(0, 1), slice(1, 2), slice(2, None)):
+        check_equal(expected[part], found[part], name)
 
 
 def _arranged(value, variable):
