@@ -79,3 +79,61 @@ def csp_darknet(models):
         block_type="dark_block",
         image_shape=SHAPE,
     )
+
+
+@pytest.fixture(scope="module")
+def models():
+    return pytest.importorskip(
+        "keras_hub",
+        reason="needs the extra 'keras-hub': `make test-keras-hub`",
+    ).models
+
+
+@pytest.mark.parametrize(
+    "make, at",
+    [
+        (resnet, "residual"),
+        (resnet, "stage"),
+        (efficientnet, "residual"),
+        (efficientnet, "stage"),
+        (mobilenet, "stage"),
+        (densenet, "stage"),
+        (csp_darknet, "residual"),
+    ],
+)
+def test_backbone(models, tmp_path, make, at):
+    model = make(models)
+    sites = [site for site in ka.attention_sites(model) if site.kind == at]
+    attended = ka.insert_attention(
+        model, lambda: ka.SqueezeExcite(hidden_units=2), at, True
+    )
+    report = ka.insertion_report(model, attended)
+    assert len(report.layers) == len(sites) > 0
+    x = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("float32")
+    assert_same_outputs(attended, model, x)
+
+    attended.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same_outputs(loaded, model, x)
+    removed = ka.remove_attention(loaded)
+    assert [layer.name for layer in removed.layers] == [
+        layer.name for layer in model.layers
+    ]
+    assert_same_outputs(removed, model, x)
+
+
+def assert_same_outputs(one, other, x):
+    """Equal to the bit: called, in a graph, and by `predict`."""
+    import tensorflow as tf
+
+    for run in (
+        lambda model: model(x),
+        lambda model: tf.function(model)(x),
+        lambda model: model.predict(x, verbose=0),
+    ):
+        for found, expected in zip(
+            keras.tree.flatten(run(one)),
+            keras.tree.flatten(run(other)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found, expected)
