@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.ops.compilation import inside_xla
+
 HALF = ("float16", "bfloat16")
 # Bytes of one image from which its part of a gate's gradient is computed by
 # itself: below that, starting the loop costs more than memory traffic.
@@ -145,6 +147,9 @@ def _apply_gate_tensorflow(x, gate):
     @tf.custom_gradient
     def scale(x, gate):
         def gradient(upstream):
+            if inside_xla() and axes == list(range(1, len(x.shape) - 1)):
+                return upstream * gate, _sum_of_products(x, upstream, gate)
+
             def of_one_image(index):
                 product = widen(x[index] * upstream[index])
                 found = tf.reduce_sum(
@@ -162,3 +167,23 @@ def _apply_gate_tensorflow(x, gate):
         return x * gate, gradient
 
     return scale(x, gate)
+
+
+def _sum_of_products(x, upstream, gate):
+    """Sum over all but the batch and the channels, of the shape of the gate.
+
+    XLA's own sum over rows of channels takes three times as long, on the CPU,
+    as a matrix product with ones. A GPU would round its factors.
+    """
+    import tensorflow as tf
+
+    product = widen(x * upstream)
+    if tf.config.list_physical_devices("GPU"):
+        axes = list(range(1, len(x.shape) - 1))
+        found = tf.reduce_sum(product, axes, keepdims=True)
+    else:
+        batch, channels = tf.shape(x)[0], x.shape[-1]
+        rows = tf.reshape(product, (batch, -1, channels))
+        ones = tf.ones((batch, 1, tf.shape(rows)[1]), rows.dtype)
+        found = tf.reshape(ones @ rows, tf.shape(gate))
+    return tf.cast(found, gate.dtype)

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.gating import widen
 
 PADDINGS = ("same", "causal", "valid")
@@ -140,26 +141,6 @@ def _forward(filters):
     if inside_xla():
         return _shifted if filters.shape[-1] <= MOST_SHIFTS else _blocks
     return _depthwise if len(filters.shape) == 2 else _blocks
-
-
-def inside_xla() -> bool:
-    """Whether what is now being computed or traced is compiled by XLA.
-
-    TensorFlow has no public way to ask. Where its own way is missing the
-    answer is no, which costs time under XLA and nothing else.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return keras.backend.backend() == "jax"
-    import tensorflow as tf
-
-    if tf.executing_eagerly():
-        return False
-    try:
-        from tensorflow.python.ops import control_flow_util
-    except ImportError:
-        return False
-    graph = tf.compat.v1.get_default_graph()
-    return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def _shifted(x, filters, pads):
