@@ -22,7 +22,7 @@ ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
 
-.PHONY: demo test test-slow lint format test-jax test-torch \
+.PHONY: demo test test-slow lint format docs test-jax test-torch \
 	test-backend test-parity benchmark clean
 
 demo: $(VENV)/ready
@@ -42,6 +42,11 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Strict: a link that leads nowhere, or a docstring that is not understood,
+# fails. The pages are in docs/_build/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 test-jax:
 	$(MAKE) test-backend BACKEND=jax
@@ -70,4 +75,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv-* build dist *.egg-info
+	rm -rf .venv-* build dist docs/_build *.egg-info
