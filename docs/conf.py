@@ -57,6 +57,9 @@ def _escape(line):
     """Escape what is markup in reStructuredText, outside of code."""
     parts = re.split(r"(``.*?``|`[^`]*`)", line)
     parts[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in parts[::2]]
+    for number in range(2, len(parts), 2):
+        if re.match(r"\w", parts[number]):  # The plural of a name.
+            parts[number] = "\\ " + parts[number]
     return "".join(parts)
 
 
