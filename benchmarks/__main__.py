@@ -9,7 +9,11 @@ from benchmarks.report import write_section
 
 SUBJECTS = (
     "faults",
+    "imports",
     "gates",
+    "pooling_gates",
+    "image_layers",
+    "inserted",
     "attention",
     "transfer",
     "shards",
