@@ -18,8 +18,10 @@ except ImportError:
 from keras_attention import __version__
 from keras_attention.commands.benchmark import benchmark
 from keras_attention.commands.evaluate import evaluate
+from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
 from keras_attention.commands.list_mechanisms import list_mechanisms
+from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
 from keras_attention.commands.transfer import transfer
 from keras_attention.validation import nearest
@@ -146,8 +148,10 @@ def demo(**options: Any) -> None:
 for command in (
     benchmark,
     evaluate,
+    export,
     insert,
     list_mechanisms,
+    predict,
     sites,
     transfer,
 ):

@@ -6,6 +6,8 @@ import click
 
 from keras_attention.commands.json_output import JSON
 from keras_attention.commands.json_output import echo_json
+from keras_attention.commands.load import IMPORTED
+from keras_attention.commands.load import load_model
 
 # Of each suite: its reader, the keys that accuracy is shown by, whether it
 # translates. Named by text, so that `--help` imports none of it.
@@ -71,6 +73,7 @@ BINS = {
 @click.option(
     "--length-normalized", is_flag=True, help="Mean score of the tokens."
 )
+@IMPORTED
 @JSON
 def evaluate(
     suite: str, data: str, by: tuple[str, ...], as_json: bool, **options: Any
@@ -147,11 +150,9 @@ def _score(suite, items, options):
                 f"--suite {suite} with --model needs "
                 f"--{name.replace('_', '-')}."
             )
-    import keras
-
     tokenizers = [evaluation.load_tokenizer(options[name]) for name in needed]
     scorer = evaluation.ContrastiveScorer(
-        keras.saving.load_model(options["model"]),
+        load_model(options["model"], options["imported"]),
         *tokenizers,
         batch_size=options["batch_size"],
         length_normalized=options["length_normalized"],
