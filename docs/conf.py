@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+import inspect
 import os
 import re
 
@@ -13,6 +14,7 @@ copyright = "the authors of keras_attention"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+highlight_language = "text"
 html_theme = "furo"
 html_title = f"keras_attention {release}"
 html_copy_source = False
@@ -63,6 +65,19 @@ def _escape(line):
     return "".join(parts)
 
 
+def own_signature(app, what, name, obj, options, signature, returned):
+    """Give a layer's arguments, which Keras' metaclass hides."""
+    if what != "class":
+        return None
+    found = inspect.signature(obj)
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in found.parameters.values()
+    ]
+    return str(found.replace(parameters=parameters)), None
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", own_signature)
     # Before napoleon, which has 500.
     app.connect("autodoc-process-docstring", to_restructured_text, priority=400)
