@@ -14,8 +14,8 @@ BIN = $(VENV)/bin
 # Torch's operators are compared with TensorFlow's results too.
 EXTRAS_torch = test,test-torch,tensorflow-cpu
 EXTRAS_jax = test,jax
-EXTRAS_tensorflow = dev,tensorflow
-EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
+EXTRAS_tensorflow = dev,test-formats,tensorflow
+EXTRAS_tensorflow-cpu = dev,test-formats,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
 # Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
 ALONE_tensorflow = tensorflow-serving-api
@@ -25,7 +25,7 @@ ALONE = $(ALONE_$(BACKEND))
 OLDEST ?=
 
 .PHONY: demo test test-slow test-oldest lint format test-jax test-torch \
-	test-backend test-parity benchmark clean
+	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
@@ -61,12 +61,24 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers, the step of attention transfer, several devices and
-# machines, on another backend.
+# The table of layers and attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py tests/distillation/test_several_devices.py tests/distillation/test_several_machines.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
-benchmark: $(VENV)/ready
+# Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
+# The peers have an environment of their own. keras-cv-attention-models runs
+# on tf-keras alone; both ask for `tensorflow`, over tensorflow-cpu, and pip
+# can leave that out only by --no-deps.
+benchmark:
+	$(MAKE) run-benchmarks BACKEND=tensorflow-cpu VENV=.venv-benchmark \
+	  EXTRAS=benchmark,tensorflow-cpu \
+	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
+
+# Small sizes and few rounds, on the terminal: under five minutes.
+benchmark-quick:
+	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
+
+run-benchmarks: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
 
 $(VENV)/ready: pyproject.toml

@@ -78,8 +78,8 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
         values: `(B, ...)`.
         weights: `None`, or weights of the leading axes of `values`; the sum
             is divided by the number of values, not by that of the weights.
-        mask: `None`, or booleans of the leading axes: what is false neither
-            adds to the sum nor to the number.
+        mask: `None`, or zeros and ones, or booleans, of the leading axes:
+            what is 0 neither adds to the sum nor to the number.
     """
     values, count = ops.convert_to_tensor(values), None
     if mask is not None:
