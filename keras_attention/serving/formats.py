@@ -7,6 +7,7 @@ read them where the model is served.
 import importlib
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import keras
@@ -71,7 +72,9 @@ def write_format(
         options = {"target_spec": {"supported_ops": builtins}}
     try:
         # Loops do not convert, or run slowly where they do.
-        with plain_attention():
+        with plain_attention(), warnings.catch_warnings():
+            # The converters' own, about what NumPy will leave off.
+            warnings.simplefilter("ignore")
             named.export(str(path), format=format, verbose=False, **options)
     except OSError:
         raise
