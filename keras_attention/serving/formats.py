@@ -83,7 +83,23 @@ def write_format(
             f"The model '{model.name}' cannot be written as {format}: "
             f"{str(error).strip()[-1500:]}"
         ) from error
+    if format == "openvino":
+        _name_outputs(path, named.output.keys())
     return path
+
+
+def _name_outputs(path, names):
+    """Leave each output the model's name for it, of several that it has."""
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    for output in model.outputs:
+        output.tensor.set_names(output.names & set(names))
+    beside = path.with_name("named.xml")
+    openvino.serialize(model, str(beside))
+    del model  # It still reads the first file.
+    for suffix in (".xml", ".bin"):
+        os.replace(beside.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def find_format(folder: str | os.PathLike) -> str:
