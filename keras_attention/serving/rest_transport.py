@@ -137,7 +137,10 @@ class RestTransport:
             yield
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            if isinstance(reason, urllib3.exceptions.TimeoutError):
+            # A refused connection is one of urllib3's timeouts too.
+            refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+            late = isinstance(reason, urllib3.exceptions.TimeoutError)
+            if late and not refused:
                 raise TimeoutError(
                     f"The server at {self._where} gave no answer within "
                     f"{self._timeout} s."
