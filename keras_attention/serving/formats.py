@@ -81,7 +81,7 @@ def write_format(
     except Exception as error:
         raise ValueError(
             f"The model '{model.name}' cannot be written as {format}: "
-            f"{str(error).strip()[-1500:]}"
+            f"{str(error).strip()[:700]}"
         ) from error
     if format == "openvino":
         _name_outputs(path, named.output.keys())
