@@ -9,6 +9,7 @@ import numpy as np
 import urllib3
 
 from keras_attention.serving.serving_error import ServingError
+from keras_attention.serving.verify import Arrays
 
 # TensorFlow Serving's HTTP statuses, in gRPC's words.
 CODES = {
@@ -56,7 +57,13 @@ class RestTransport:
             ),
         )
 
-    def predict(self, model, inputs, signature, version):
+    def predict(
+        self,
+        model: str,
+        inputs: Arrays,
+        signature: str,
+        version: int | str | None,
+    ) -> dict[str, np.ndarray]:
         body = {
             "signature_name": signature,
             "inputs": {k: _to_json(v) for k, v in inputs.items()},
@@ -78,7 +85,9 @@ class RestTransport:
             "INTERNAL",
         )
 
-    def metadata(self, model, version):
+    def metadata(
+        self, model: str, version: int | str | None
+    ) -> dict[str, dict]:
         answer = self._ask("GET", f"{_url(model, version)}/metadata")
         known = answer["metadata"]["signature_def"]["signature_def"]
         return {
@@ -90,7 +99,7 @@ class RestTransport:
             if not name.startswith("__")
         }
 
-    def status(self, model):
+    def status(self, model: str) -> dict[int, dict[str, str]]:
         answer = self._ask("GET", _url(model, None))
         found = {
             int(status["version"]): {
@@ -101,7 +110,7 @@ class RestTransport:
         }
         return dict(sorted(found.items()))
 
-    def close(self):
+    def close(self) -> None:
         self._pool.clear()
 
     def _signatures(self, model, version):
