@@ -171,8 +171,9 @@ def test_what_the_formats_do_not_have(tmp_path, format):
     vectorizer = keras.layers.TextVectorization(vocabulary=["a", "b"])
     refused(keras.Model(text, vectorizer(text)), "operations on text")
     x = keras.Input((4,))
-    half = keras.layers.Dense(2, dtype="mixed_float16")(x)
-    refused(keras.Model(x, half), "takes a model of float32.*float16")
+    half = keras.layers.Dense(2, dtype="mixed_float16")
+    nested = keras.Sequential([keras.Input((4,)), half])
+    refused(keras.Model(x, nested(x)), "takes a model of float32.*float16")
 
 
 def test_an_operation_that_litert_has_not(tmp_path):
