@@ -7,7 +7,18 @@ from tqdm import tqdm
 
 from benchmarks.report import write_section
 
-SUBJECTS = ("faults", "gates", "attention", "transfer", "soak")
+SUBJECTS = (
+    "faults",
+    "imports",
+    "gates",
+    "pooling_gates",
+    "image_layers",
+    "inserted",
+    "attention",
+    "transfer",
+    "shards",
+    "soak",
+)
 
 
 def main():

@@ -30,7 +30,7 @@ from keras_attention.evaluation import read_blimp
 from keras_attention.models import TransformerLanguageModel
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blimp", required=True, help="folder of .jsonl files")
     parser.add_argument("--multi30k", help="folder; None downloads")
@@ -40,7 +40,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--out", default="blimp-output")
-    settings = parser.parse_args()
+    parser.add_argument("--verbose", type=int, default=2)
+    settings = parser.parse_args(arguments)
     started = time.time()
     keras.utils.set_random_seed(0)
     if settings.text:
@@ -61,21 +62,28 @@ def main():
         num_heads=4,
         feed_forward_dim=4 * settings.width,
         dropout=0.1,
+        norm_first=True,
+    )
+    steps = settings.epochs * -(-len(x) // 64)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - steps // 10, warmup_target=2e-3, warmup_steps=steps // 10
     )
     model.compile(
-        keras.optimizers.Adam(2e-3),
+        keras.optimizers.Adam(schedule),
         keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=0
         ),
         jit_compile=False,
     )
     history = model.fit(
-        x, y, batch_size=64, epochs=settings.epochs, verbose=2
+        x, y, batch_size=64, epochs=settings.epochs, verbose=settings.verbose
     ).history
     out = pathlib.Path(settings.out)
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     model.save(out / "model.keras")
     vocabulary.save(out / "vocabulary.txt")
+    scores = out / "blimp.scores"
+    scores.unlink(missing_ok=True)  # of a model before this one
 
     items = read_blimp(settings.blimp)
     print(
@@ -88,7 +96,7 @@ def main():
             model, vocabulary, batch_size=64, unknown=unknown
         )
         # The second time all scores are taken from the file.
-        results = scorer.evaluate(items, out / "blimp.scores")
+        results = scorer.evaluate(items, scores, settings.verbose)
         print(f"\nitems with unknown words: {unknown}")
         print(results.table("paradigm"))
         print(f"left out: {results.left_out}")

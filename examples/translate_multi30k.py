@@ -35,6 +35,7 @@ from keras_attention.models import TransformerEncoderDecoder
 from keras_attention.models import transformer_configuration
 
 MIXERS = ("attention", "lightweight", "dynamic", "convolution", "lstm")
+BATCH = 64
 SINGULAR, PLURAL = 2, 5  # the third persons of six forms
 
 
@@ -135,6 +136,8 @@ def train(mixer, vocabularies, pairs, settings):
             "num_encoder_blocks": 2,
             "num_decoder_blocks": 2,
             "dropout": 0.1,
+            # Few steps are enough where norms come first.
+            "norm_first": True,
         }
         if "encoder_kernel_sizes" in arguments:
             for side in ("encoder", "decoder"):
@@ -148,14 +151,23 @@ def train(mixer, vocabularies, pairs, settings):
     )
     # A source has no begin token, as the scorer and `translate` give it.
     x, y = [source[:, 1:], target[:, :-1]], target[:, 1:]
+    steps = settings.epochs * -(-len(target) // BATCH)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        steps - steps // 10,
+        warmup_target=5e-4 if settings.whole else 2e-3,
+        warmup_steps=steps // 10,
+    )
     model.compile(
-        keras.optimizers.Adam(5e-4 if settings.whole else 2e-3),
+        keras.optimizers.Adam(schedule),
         keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=0
         ),
         jit_compile=settings.whole,
     )
-    history = model.fit(x, y, batch_size=64, epochs=settings.epochs, verbose=2)
+    history = model.fit(
+        x, y, batch_size=BATCH, epochs=settings.epochs, verbose=2
+    )
     return model, history.history["loss"]
 
 
@@ -164,11 +176,10 @@ def translate(model, vocabularies, sources, settings):
     source_vocabulary, target_vocabulary = vocabularies
     texts = []
     started, words = None, 0
+    array = source_vocabulary.to_array(sources)[:, 1:]
     for first in range(0, len(sources), settings.decode_batch):
-        batch = sources[first : first + settings.decode_batch]
-        array = source_vocabulary.to_array(batch)[:, 1:]
         found = model.translate(
-            array,
+            array[first : first + settings.decode_batch],
             target_vocabulary.begin,
             target_vocabulary.end,
             max_new_tokens=40,
@@ -183,7 +194,7 @@ def translate(model, vocabularies, sources, settings):
     return texts, words / seconds if words else float("nan")
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="folder of the files; None downloads")
     parser.add_argument("--source", choices=("en", "de"), default="en")
@@ -196,7 +207,7 @@ def main():
     parser.add_argument("--beam-size", type=int, default=1)
     parser.add_argument("--decode-batch", type=int, default=50)
     parser.add_argument("--suite", help="write the pairs here, as Lingeval97")
-    settings = parser.parse_args()
+    settings = parser.parse_args(arguments)
     settings.epochs = settings.epochs or (30 if settings.whole else 3)
     import sacrebleu
 

@@ -10,26 +10,37 @@ distances, and much better at word senses. This asks both questions of small
 language models on generated sentences: it is synthetic and small, and no
 reproduction.
 
-Five mixers stand in the same network. The width of a block's feed-forward
+Five mixers stand in the same network, with norms before each part and a
+learning rate that warms up and decays. The width of a block's feed-forward
 layer makes up for the mixer's size, so that all have the same number of
-parameters to about a percent. Every seed draws other held-out nouns, other
-sentences and other weights. Convolutions see as far back as their kernels
-reach: 1 + the sum of the kernel sizes less one.
+parameters to about a percent. Kernels are long enough that convolutions reach
+every distance that is tested. For each mixer and suite the learning rate is
+the one, of the same few, with the lowest loss on other sentences of the
+training distribution, of a seed that is used for nothing else; the items are
+not looked at. Every seed draws other held-out nouns, other sentences and
+other weights.
+
+What is trained is kept in `--out`; an interrupted run goes on from there.
 
 No result is recorded here yet: that needs a machine with more time.
 """
 
 import argparse
+import json
 import logging
+import math
 import pathlib
 import statistics
 import time
 from collections import defaultdict
 
 import keras
+import numpy as np
 
 from keras_attention.evaluation import AgreementGrammar
+from keras_attention.evaluation import ContrastiveResults
 from keras_attention.evaluation import ContrastiveScorer
+from keras_attention.evaluation import Decision
 from keras_attention.evaluation import WordSenseGrammar
 from keras_attention.models import TransformerLanguageModel
 from keras_attention.visualization import plot_accuracy_by_distance
@@ -39,15 +50,16 @@ MIXERS = ("attention", "lightweight", "dynamic", "convolution", "lstm")
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 DISTANCES = (0, 3, 6, 8, 10, 12, 16, 20)
 TRAINED = 8
+SEARCH_SEED = 1000  # of the sentences that learning rates are chosen on
 
 
 def network(mixer, vocabulary_size, settings, feed_forward_dim):
-    """A language model; kernels of heads grow, those of full ones do not."""
-    arguments, kernels = None, (3, 7, 15, 31)[: settings.blocks]
+    """A language model whose convolutions reach back over all distances."""
+    arguments, kernels = None, (7, 31, 31)[: settings.blocks]
     if mixer == "convolution":
-        # Few filters with long kernels: in depth they reach all distances.
+        # Full kernels are large: few filters make up for it.
         arguments = {"filters": settings.width // 4}
-        kernels = (9,) * settings.blocks
+        kernels = {2: (15, 15), 3: (11, 11, 11)}[settings.blocks]
     return TransformerLanguageModel(
         vocabulary_size,
         mixer,
@@ -58,6 +70,7 @@ def network(mixer, vocabulary_size, settings, feed_forward_dim):
         kernel_sizes=kernels,
         mixer_arguments=arguments,
         dropout=0.0,
+        norm_first=True,
     )
 
 
@@ -72,40 +85,169 @@ def matched(mixer, vocabulary_size, settings):
     spare = (sizes["attention"] - sizes[mixer]) / settings.blocks
     # A hidden unit more costs 2 * width + 1 parameters in each block.
     hidden += round(spare / (2 * settings.width + 1))
-    return network(mixer, vocabulary_size, settings, hidden)
+    model = network(mixer, vocabulary_size, settings, hidden)
+    model.build((None, None))
+    return model
 
 
-def train(mixer, grammar, settings):
-    """Train on the grammar's sentences; return the model and its loss."""
-    model = matched(mixer, len(grammar.vocabulary), settings)
-    x, y = grammar.training_data(settings.sentences)
-    epochs = max(1, round(settings.steps * settings.batch / len(x)))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        settings.rate, epochs * len(x) // settings.batch
-    )
-    model.compile(
-        keras.optimizers.Adam(schedule),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, ignore_class=0
-        ),
-        jit_compile=False,
-    )
-    history = model.fit(
-        x, y, batch_size=settings.batch, epochs=epochs, verbose=0
-    )
-    return model, history.history["loss"][-1]
+class Rate(keras.callbacks.Callback):
+    """A learning rate that rises for a tenth of the steps, and then decays."""
+
+    def __init__(self, peak, steps):
+        super().__init__()
+        self.peak = peak
+        self.steps = steps
+        self.step = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        warmup = max(1, self.steps // 10)
+        self.step += 1
+        rate = self.peak * self.step / warmup
+        if self.step > warmup:
+            done = (self.step - warmup) / max(1, self.steps - warmup)
+            rate = self.peak * (1 + math.cos(math.pi * done)) / 2
+        self.model.optimizer.learning_rate.assign(rate)
 
 
-def suites(seed, count):
-    """Each suite's grammar and items, of nouns and pairs held out."""
-    agreement, senses = (
-        grammar(trained_distance=TRAINED, seed=seed)
-        for grammar in (AgreementGrammar, WordSenseGrammar)
+class Trainer:
+    """Trains a mixer's network again and again, and compiles it once."""
+
+    def __init__(self, suite, mixer, settings):
+        self.suite = suite
+        self.mixer = mixer
+        self.settings = settings
+        self.model = None
+
+    def train(self, grammar, rate, seed):
+        """Train on the grammar's sentences; return the last losses."""
+        settings = self.settings
+        keras.utils.set_random_seed(seed)
+        fresh = matched(self.mixer, len(grammar.vocabulary), settings)
+        if self.model is None:
+            self.model = fresh
+            fresh.compile(
+                keras.optimizers.Adam(0.0),
+                keras.losses.SparseCategoricalCrossentropy(
+                    from_logits=True, ignore_class=0
+                ),
+                jit_compile=True,
+            )
+        else:
+            self.model.set_weights(fresh.get_weights())
+            for variable in self.model.optimizer.variables:
+                variable.assign(keras.ops.zeros_like(variable))
+        x, y = grammar.training_data(settings.sentences)
+        whole = len(x) // settings.batch * settings.batch  # one shape
+        epochs = max(1, round(settings.steps * settings.batch / whole))
+        history = self.model.fit(
+            x[:whole],
+            y[:whole],
+            batch_size=settings.batch,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[Rate(rate, epochs * whole // settings.batch)],
+        )
+        # Other sentences of the same distribution.
+        other = grammar.training_data(8 * settings.batch, seed=1)
+        validation = self.model.evaluate(
+            *other, batch_size=settings.batch, verbose=0
+        )
+        return history.history["loss"][-1], validation
+
+
+def grammar_of(suite, seed):
+    """The grammar of a suite; other nouns and pairs are held out by seed."""
+    made = {"agreement": AgreementGrammar, "senses": WordSenseGrammar}[suite]
+    return made(trained_distance=TRAINED, seed=seed)
+
+
+def items_of(suite, grammar, count, held_out=True):
+    """Items at all distances, of which few have room for two attractors."""
+    count *= 1 if suite == "agreement" else 2
+    return grammar.items(DISTANCES, count=count, held_out=held_out)
+
+
+class Log:
+    """Keeps what was measured in a file, one JSON object a line."""
+
+    def __init__(self, path, setting):
+        self.path = path
+        self.setting = setting
+        self.found = {}
+        if path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                entry = json.loads(line)
+                if entry["setting"] == setting:
+                    self.found[self._key(entry["what"])] = entry
+
+    def measure(self, what, function):
+        """Return what `function` does, or did in a run before."""
+        key = self._key(what)
+        if key not in self.found:
+            started = time.time()
+            entry = {"setting": self.setting, "what": what, **function()}
+            entry["seconds"] = round(time.time() - started, 1)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+            self.found[key] = entry
+        return self.found[key]
+
+    def _key(self, what):
+        return json.dumps(what, sort_keys=True)
+
+
+def choose_rate(trainer, log):
+    """The learning rate of the lowest loss on other sentences."""
+    suite, mixer = trainer.suite, trainer.mixer
+    losses = {}
+    for rate in trainer.settings.rates:
+
+        def run(rate=rate):
+            grammar = grammar_of(suite, SEARCH_SEED)
+            _, loss = trainer.train(grammar, rate, SEARCH_SEED)
+            return {"validation": loss}
+
+        what = {"search": suite, "mixer": mixer, "rate": rate}
+        losses[rate] = log.measure(what, run)["validation"]
+    shown = "  ".join(f"{rate:g}: {loss:.3f}" for rate, loss in losses.items())
+    print(f"rates   {suite:9}  {mixer:11}  {shown}", flush=True)
+    # A training that broke down has no loss.
+    return min(losses, key=lambda rate: np.nan_to_num(losses[rate], nan=9e9))
+
+
+def measure(trainer, seed, rate, log):
+    """Train and score one network."""
+    suite, mixer, settings = trainer.suite, trainer.mixer, trainer.settings
+
+    def run():
+        grammar = grammar_of(suite, seed)
+        loss, validation = trainer.train(grammar, rate, seed)
+        scorer = ContrastiveScorer(
+            trainer.model, grammar.vocabulary, batch_size=256
+        )
+        right = {}
+        for held_out in (True, False):
+            items = items_of(suite, grammar, settings.count, held_out)
+            results = scorer.evaluate(items, verbose=0)
+            name = "held out" if held_out else "known"
+            right[name] = [int(d.correct) for d in results.decisions]
+        return {
+            "loss": loss,
+            "validation": validation,
+            "parameters": trainer.model.count_params(),
+            "right": right,
+        }
+
+    what = {"suite": suite, "mixer": mixer, "seed": seed, "rate": rate}
+    return log.measure(what, run)
+
+
+def results_of(items, right):
+    """The decisions of a log, with what is known of their items."""
+    return ContrastiveResults(
+        Decision(item.metadata, bool(correct))
+        for item, correct in zip(items, right, strict=True)
     )
-    return {
-        "agreement": (agreement, agreement.items(DISTANCES, count=count)),
-        "senses": (senses, senses.items(DISTANCES, count=2 * count)),
-    }
 
 
 def interval(values):
@@ -128,13 +270,14 @@ def inside(results, trained):
     return sum(found) / len(found)
 
 
-def report(suite, rows, losses, sizes):
-    """Print a suite's tables: in total, and by what makes it hard."""
+def report(suite, rows, entries):
+    """Print a suite's table: in total, and by what makes it hard."""
     key = "attractors" if suite == "agreement" else "frequency"
     groups = list(next(iter(rows.values()))[0].by(key))
     print(f"\n## {suite}: accuracy in %, mean and 95% interval over seeds\n")
     head = ["", "all", f"distance <= {TRAINED}", f"> {TRAINED}"]
-    head += [f"{key} {group}" for group in groups] + ["loss", "parameters"]
+    head += [f"{key} {group}" for group in groups]
+    head += ["not held out", "validation loss", "rate", "parameters"]
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
     for name, results in rows.items():
@@ -147,9 +290,20 @@ def report(suite, rows, losses, sizes):
             interval([r.by(key)[group].value for r in results])
             for group in groups
         ]
-        loss = f"{statistics.mean(losses[name]):.3f}" if name in losses else ""
-        cells += [loss, f"{sizes[name]:,}" if name in sizes else ""]
+        cells += describe(entries[name]) if name in entries else [""] * 4
         print("| " + " | ".join([name, *cells]) + " |")
+
+
+def describe(entries):
+    """What else the table says of a mixer."""
+    known = [statistics.mean(e["right"]["known"]) for e in entries]
+    loss = statistics.mean(e["validation"] for e in entries)
+    return [
+        interval(known),
+        f"{loss:.3f}",
+        f"{entries[0]['what']['rate']:g}",
+        f"{entries[0]['parameters']:,}",
+    ]
 
 
 def by_distance(results):
@@ -161,57 +315,65 @@ def by_distance(results):
     return dict(lines)
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="a small setting")
     parser.add_argument("--seeds", type=int, help="runs of everything")
     parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--rates", nargs="+", type=float, help="to choose from")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--mixers", nargs="+", default=MIXERS, choices=MIXERS)
-    parser.add_argument("--out", default="why_self_attention.png")
-    settings = parser.parse_args()
+    parser.add_argument("--out", default="why-self-attention")
+    settings = parser.parse_args(arguments)
     small = settings.fast
-    settings.seeds = settings.seeds or (2 if small else 5)
-    settings.steps = settings.steps or (600 if small else 2000)
+    settings.seeds = settings.seeds or (3 if small else 5)
+    settings.steps = settings.steps or (500 if small else 2000)
+    settings.rates = settings.rates or [1e-2, 2e-2, 4e-2]
     settings.width, settings.blocks = (32, 2) if small else (64, 3)
     settings.batch = 256
     settings.sentences = 16_000 if small else 64_000
-    settings.rate = 4e-3 if small else 2e-3
-    count = 20 if small else 50
+    settings.count = 20 if small else 50
 
     # TensorFlow counts the graphs of all models as if they were of one.
     logging.getLogger("tensorflow").setLevel("ERROR")
     started = time.time()
-    losses = {"agreement": defaultdict(list), "senses": defaultdict(list)}
-    rows = {"agreement": defaultdict(list), "senses": defaultdict(list)}
-    rules, sizes = {"agreement": {}, "senses": {}}, {}
-    for seed in range(settings.seeds):
-        for suite, (grammar, items) in suites(seed, count).items():
-            for name, results in grammar.baselines(items).items():
-                rules[suite].setdefault(name, []).append(results)
-            for mixer in settings.mixers:
-                keras.utils.set_random_seed(seed)
-                begun = time.time()
-                model, loss = train(mixer, grammar, settings)
-                scorer = ContrastiveScorer(
-                    model, grammar.vocabulary, batch_size=256
-                )
-                results = scorer.evaluate(items, verbose=0)
-                rows[suite][mixer].append(results)
-                losses[suite][mixer].append(loss)
-                sizes[mixer] = model.count_params()
-                print(
-                    f"seed {seed}  {suite:9}  {mixer:11}  loss {loss:.3f}  "
-                    f"{results}  {time.time() - begun:.0f} s",
-                    flush=True,
-                )
-    for suite in rows:
-        report(suite, {**rows[suite], **rules[suite]}, losses[suite], sizes)
-    minutes = (time.time() - started) / 60
-    print(
-        f"\n{settings.seeds} seeds, {settings.steps} steps, {minutes:.0f} min"
+    out = pathlib.Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    setting = {"fast": small, "steps": settings.steps, "heads": settings.heads}
+    log = Log(out / "trained.jsonl", setting)
+    rows, rules, entries = (
+        {suite: defaultdict(list) for suite in ("agreement", "senses")}
+        for _ in range(3)
     )
-    draw(rows, rules, settings.out)
+    for suite, mixer in (
+        (suite, mixer) for suite in rows for mixer in settings.mixers
+    ):
+        trainer = Trainer(suite, mixer, settings)
+        rate = choose_rate(trainer, log)
+        for seed in range(settings.seeds):
+            entry = measure(trainer, seed, rate, log)
+            items = items_of(suite, grammar_of(suite, seed), settings.count)
+            results = results_of(items, entry["right"]["held out"])
+            rows[suite][mixer].append(results)
+            entries[suite][mixer].append(entry)
+            print(
+                f"seed {seed}  {suite:9}  {mixer:11}  loss {entry['loss']:.3f}"
+                f"  {results}  {entry['seconds']:.0f} s",
+                flush=True,
+            )
+    for suite in rows:
+        for seed in range(settings.seeds):
+            grammar = grammar_of(suite, seed)
+            items = items_of(suite, grammar, settings.count)
+            for name, results in grammar.baselines(items).items():
+                rules[suite][name].append(results)
+        report(suite, {**rows[suite], **rules[suite]}, entries[suite])
+    minutes = sum(entry["seconds"] for entry in log.found.values()) / 60
+    print(
+        f"\n{settings.seeds} seeds, {settings.steps} steps, {minutes:.0f} min "
+        f"of training, {(time.time() - started) / 60:.0f} of them in this run"
+    )
+    draw(rows, rules, out / "accuracy_by_distance.png")
 
 
 def draw(rows, rules, path):
@@ -237,7 +399,7 @@ def draw(rows, rules, path):
             axes=axes,
         )
     figure.savefig(path)
-    print(f"drawn: {pathlib.Path(path).resolve()}")
+    print(f"drawn: {path.resolve()}")
 
 
 if __name__ == "__main__":

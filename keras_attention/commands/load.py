@@ -20,7 +20,8 @@ def load_model(path: str, imported: tuple[str, ...]) -> Any:
     """Load a model; say in one line what is wrong with its file."""
     import keras
 
-    for name in imported:
+    # The networks of this package register themselves when they are imported.
+    for name in ("keras_attention.models", *imported):
         importlib.import_module(name)
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(f"There is no such model: {path}")

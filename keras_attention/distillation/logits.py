@@ -58,7 +58,7 @@ def output_masks(outputs: Any) -> dict[str, Any]:
     Layers put masks on tensors; a `Loss` is what may read them, whatever the
     backend keeps them in.
     """
-    mask = _Mask(reduction=None)
+    mask = _Mask("mask", reduction=None)
     return {
         f"logits {n}": mask(value, value)
         for n, value in enumerate(keras.tree.flatten(outputs))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_attention.ops.gating import widen
@@ -92,6 +93,22 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
     if count is None:
         return ops.mean(values)
     return ops.sum(values) / ops.maximum(count, 1)
+
+
+def example_weights(sample_weight: Any) -> Any:
+    """Return the weights of the examples, if the sample weights are such.
+
+    Weights for each output or for each position are not: they belong to the
+    labels.
+    """
+    if sample_weight is None or keras.tree.is_nested(sample_weight):
+        return None
+    shape = sample_weight.shape
+    if len(shape) == 1:
+        return sample_weight
+    if len(shape) == 2 and shape[1] == 1:
+        return ops.squeeze(sample_weight, axis=1)
+    return None
 
 
 def _aligned(weights, values):

@@ -21,6 +21,12 @@ from keras_attention.validation import check_positive_integer
 # Lengths are padded to multiples of this: a compiled model then meets few
 # shapes, of each of which it makes a graph.
 LENGTH_STEP = 8
+# How far scores of a file may be from the model's own: other batches and
+# other machines change digits, in half precision visibly.
+TOLERANCE = 0.02
+# How far scores that are taken over from a file may be from the model's, of
+# which other batches and other machines change some digits.
+TOLERANCE = 0.02
 
 
 class ContrastiveScorer:
@@ -148,17 +154,20 @@ class ContrastiveScorer:
             items: the suite.
             scores_path: file that the scores are written to as they come,
                 one a line. Where it exists, its lines are taken over and the
-                run continues after them.
+                run continues after them; the last batch of them is scored
+                anew, to see that they are of this model and this suite.
             verbose: 1 shows Keras' progress bar.
 
         Raises:
             ValueError: naming the item, if its score is NaN or it lacks what
-                the model needs; or if the file belongs to another suite.
+                the model needs; or naming file and line, if the file belongs
+                to another suite or model.
         """
         rows = [(item, text) for item in items for text in item.texts]
         scores = []
         if scores_path is not None:
             scores = read_finished_scores(scores_path, len(rows))
+            self._check_finished(scores, rows, scores_path)
         bar = keras.utils.Progbar(len(rows), verbose=verbose, unit_name="text")
         bar.update(len(scores))
         for start in range(len(scores), len(rows), self.batch_size):
@@ -185,6 +194,22 @@ class ContrastiveScorer:
         if self.source_tokenizer is not None and item.source is not None:
             words += self.source_tokenizer.unknown_words(item.source)
         return words
+
+    def _check_finished(self, scores, rows, path):
+        start = max(0, len(scores) - self.batch_size)
+        batch = rows[start : len(scores)]
+        found = self._score_batch(batch) if batch else []
+        for number, (score, own) in enumerate(
+            zip(scores[start:], found, strict=True), start + 1
+        ):
+            if not np.isclose(score, own, rtol=TOLERANCE, atol=TOLERANCE):
+                _, text = rows[number - 1]
+                raise ValueError(
+                    f"{path}:{number}: The scores to go on from are of "
+                    f"another model or suite: {score} for {text!r}, to which "
+                    f"this model gives {own}. Received: {path}. Name another "
+                    "file, or delete it."
+                )
 
     def _score_batch(self, batch):
         encoded = [self._encode(item, text) for item, text in batch]

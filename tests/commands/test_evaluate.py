@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -7,6 +10,7 @@ from click.testing import CliRunner
 
 from keras_attention.cli import cli
 from keras_attention.evaluation import Vocabulary
+from keras_attention.models import TransformerLanguageModel
 
 PAIRS = [("dog barks", "dog bark"), ("dogs bark", "dogs barks")]
 
@@ -53,6 +57,58 @@ def test_a_model_is_scored(files):
     assert "'paradigm'" in judged.output
     limited = run(files, *arguments, "--limit", 1)
     assert "1 items" in limited.output and "(1 of 1)" in limited.output
+
+
+MIXER = """import keras
+
+
+@keras.saving.register_keras_serializable(package="mine")
+class Before(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+"""
+
+
+@pytest.mark.tensorflow
+def test_a_language_model_with_a_mixer_of_the_users(files):
+    """As typed, in a process that knows nothing of the model."""
+    (files / "mine.py").write_text(MIXER)
+    scope = {}
+    exec(MIXER, scope)
+    model = TransformerLanguageModel(8, scope["Before"], 16, 1, 4)
+    model.build((None, None))
+    model.save(files / "own.keras")
+    command = (
+        f"{sys.executable} -m keras_attention evaluate --suite blimp --data "
+        "toy.jsonl --model own.keras --tokenizer v.txt --import mine"
+    ).split()
+    path = os.pathsep.join([str(files), *filter(None, sys.path)])
+    done = subprocess.run(
+        command,
+        cwd=files,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "paradigm toy" in done.stdout and " of 2)" in done.stdout
+
+
+@pytest.mark.tensorflow
+def test_scores_of_another_model_are_refused(files):
+    (files / "s").write_text("-3.0\n-3.0\n")
+    result = run(
+        files,
+        *("--model", files / "m.keras", "--tokenizer", files / "v.txt"),
+        *("--scores", files / "s"),
+    )
+    assert result.exit_code == 1
+    assert "s:1: " in result.output and "another model" in result.output
+
+
+def test_a_model_that_is_not_there(files):
+    result = run(files, "--model", files / "x", "--tokenizer", files / "v.txt")
+    assert result.exit_code == 1 and "no such model" in result.output
 
 
 @pytest.mark.tensorflow

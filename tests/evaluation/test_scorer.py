@@ -161,11 +161,11 @@ def test_an_interrupted_run_continues(tmp_path):
     # The run ended while a line was written.
     with path.open("a") as stream:
         stream.write("-0.1")
-    again = ContrastiveScorer(interrupted_after(1), VOCABULARY, batch_size=3)
+    # Two batches: one to see that the scores are its own, one that is left.
+    again = ContrastiveScorer(interrupted_after(2), VOCABULARY, batch_size=3)
     assert again.score(ITEMS, path, verbose=0) == whole
     assert read_scores(path, ITEMS) == whole
-    # All is there: the model is not asked again.
-    done = ContrastiveScorer(interrupted_after(0), VOCABULARY)
+    done = ContrastiveScorer(interrupted_after(1), VOCABULARY, batch_size=1)
     assert done.score(ITEMS, path, verbose=0) == whole
 
 
@@ -178,6 +178,28 @@ def test_a_file_of_another_suite_is_refused(tmp_path):
     path.write_text("-1.0\nnan\n")
     with pytest.raises(ValueError, match="scores.txt:2: .*'nan'"):
         scorer.score(ITEMS, path, verbose=0)
+
+
+def test_scores_of_another_model_or_suite_are_not_gone_on_from(tmp_path):
+    path = tmp_path / "scores.txt"
+    scorer = ContrastiveScorer(bigram_model, VOCABULARY, batch_size=3)
+    scorer.score(ITEMS, path, verbose=0)
+    other = ContrastiveScorer(lambda x: 2 * bigram_model(x), VOCABULARY)
+    with pytest.raises(ValueError, match="scores.txt:1: .*'dog barks'"):
+        other.score(ITEMS, path, verbose=0)
+    with pytest.raises(ValueError, match="scores.txt:4: .*'dogs dogs'"):
+        changed = [ITEMS[0], ContrastiveItem("dogs bark", ["dogs dogs"])]
+        scorer.score(changed, path, verbose=0)
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_progress_is_shown(capsys):
+    scorer = ContrastiveScorer(bigram_model, VOCABULARY, batch_size=3)
+    scorer.score(ITEMS)
+    shown = capsys.readouterr().out
+    assert "0/4" in shown and "4/4" in shown and "/text" in shown
+    scorer.score(ITEMS, verbose=0)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

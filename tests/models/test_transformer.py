@@ -124,6 +124,41 @@ def test_every_configuration_is_valid(size, mixer):
         transformer_configuration("bigg")
 
 
+def published_parameters(mixer, width, heads, kernel, glu):
+    """Of Wu et al.'s sublayer: dense d to d or 2d, convolution, dense."""
+    if mixer == "attention":
+        return 4 * (width * width + width)
+    filters = heads * kernel * (width if mixer == "dynamic" else 1)
+    dense = (3 if glu else 2) * (width * width + width)
+    return dense + filters
+
+
+@pytest.mark.parametrize("mixer", ["attention", "lightweight", "dynamic"])
+@pytest.mark.parametrize(
+    "size, width, heads, glu",
+    [
+        ("base", 512, 8, True),
+        ("big", 1024, 16, True),
+        ("iwslt", 512, 4, False),
+    ],
+)
+def test_sublayers_of_the_configurations(size, width, heads, glu, mixer):
+    model = TransformerEncoderDecoder(
+        50, 60, **transformer_configuration(size, mixer)
+    )
+    for blocks in (model.encoder_blocks, model.decoder_blocks):
+        for block, kernel in zip(blocks, (3, 7, 15, *[31] * 4), strict=False):
+            # The first and the last suffice: a network of each size is big.
+            if kernel not in (3, 31) or block.mixer.built:
+                continue
+            block.mixer.build((None, None, width))
+            assert block.mixer.count_params() == published_parameters(
+                mixer, width, heads, kernel, glu
+            )
+    assert published_parameters("dynamic", 1024, 16, 31, True) == 3_656_704
+    assert published_parameters("lightweight", 1024, 16, 31, False) == 2_099_696
+
+
 # Positions and embeddings
 
 
@@ -329,20 +364,41 @@ def test_wide_beam_search_is_exhaustive(length_penalty):
     np.testing.assert_allclose(found.score, scores[best])
 
 
-@pytest.mark.parametrize("mixer", ["attention", "lstm", "convolution"])
-def test_beams_with_caches_equal_beams_without(mixer, monkeypatch):
-    model = translator(mixer)
-    arguments = {"begin": 2, "end": 3, "max_new_tokens": 6, "beam_size": 3}
-    cached = model.translate(SOURCE, **arguments)
+def without_caches(monkeypatch, module):
     monkeypatch.setattr(
-        "keras_attention.models.transformer.encoder_decoder.has_cache",
+        f"keras_attention.models.transformer.{module}.has_cache",
         lambda layer: False,
     )
-    whole = model.translate(SOURCE, **arguments)
-    assert [h.tokens for h in cached] == [h.tokens for h in whole]
+
+
+def assert_same_hypotheses(found, expected):
+    assert [h.tokens for h in found] == [h.tokens for h in expected]
     np.testing.assert_allclose(
-        [h.score for h in cached], [h.score for h in whole], rtol=1e-4
+        [h.score for h in found], [h.score for h in expected], rtol=1e-4
     )
+
+
+@mixers
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_translations_with_caches_equal_those_without(
+    mixer, beam_size, monkeypatch
+):
+    model = translator(mixer)
+    arguments = {"begin": 2, "end": 3, "max_new_tokens": 6}
+    cached = model.translate(SOURCE, beam_size=beam_size, **arguments)
+    without_caches(monkeypatch, "encoder_decoder")
+    whole = model.translate(SOURCE, beam_size=beam_size, **arguments)
+    assert_same_hypotheses(cached, whole)
+
+
+@mixers
+def test_continuations_with_caches_equal_those_without(mixer, monkeypatch):
+    model = language_model(mixer)
+    arguments = {"max_new_tokens": 5, "end": 3, "beam_size": 3}
+    cached = model.generate(TOKENS[:, :3], **arguments)
+    without_caches(monkeypatch, "language_model")
+    whole = model.generate(TOKENS[:, :3], **arguments)
+    assert_same_hypotheses(cached, whole)
 
 
 def test_decoding_follows_the_weights():
