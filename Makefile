@@ -14,16 +14,18 @@ BIN = $(VENV)/bin
 # Torch's operators are compared with TensorFlow's results too.
 EXTRAS_torch = test,test-torch,tensorflow-cpu
 EXTRAS_jax = test,jax
-EXTRAS_tensorflow = dev,tensorflow
-EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
+EXTRAS_tensorflow = dev,test-formats,tensorflow
+EXTRAS_tensorflow-cpu = dev,test-formats,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
 # Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
 ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
+# With it, the lowest versions that pyproject.toml declares are installed.
+OLDEST ?=
 
-.PHONY: demo test test-slow lint format test-jax test-torch \
-	test-backend test-parity benchmark clean
+.PHONY: demo test test-slow test-oldest lint format test-jax test-torch \
+	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
@@ -34,6 +36,10 @@ test: $(VENV)/ready
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
+
+# The same on the lowest versions that pyproject.toml declares.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -55,17 +61,32 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers, the step of attention transfer, on another backend.
+# The table of layers and attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation/test_numpy_step.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
-benchmark: $(VENV)/ready
+# Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
+# The peers have an environment of their own. keras-cv-attention-models runs
+# on tf-keras alone; both ask for `tensorflow`, over tensorflow-cpu, and pip
+# can leave that out only by --no-deps.
+benchmark:
+	$(MAKE) run-benchmarks BACKEND=tensorflow-cpu VENV=.venv-benchmark \
+	  EXTRAS=benchmark,tensorflow-cpu \
+	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
+
+# Small sizes and few rounds, on the terminal: under five minutes.
+benchmark-quick:
+	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
+
+run-benchmarks: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	$(if $(OLDEST),$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt)
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" \
+		$(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
 	touch $@
 

@@ -16,7 +16,16 @@ Ratios of medians' rounds: every case runs once a round, in changing order;
 the median of the rounds' ratios is given with its quartiles. Absolute times
 are of one machine on one day and only say what a ratio is a ratio of.
 """
-VERSIONS = ("tensorflow-cpu", "tensorflow", "keras", "keras-cv", "numpy")
+VERSIONS = (
+    "tensorflow-cpu",
+    "tensorflow",
+    "keras",
+    "keras-cv",
+    "keras-cv-attention-models",
+    "tf-keras",
+    "torch",
+    "numpy",
+)
 
 
 @dataclass

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.worker import Worker
+
 MIN_SECONDS = 0.05
 
 
@@ -43,20 +45,24 @@ class Timings:
     def milliseconds(self, case: str) -> Spread:
         return Spread.of(1e3 * self.seconds[case])
 
-    def ratio(self, case: str, to: str) -> Spread:
-        """How many times as long `case` takes as `to`, round by round."""
-        return Spread.of(self.seconds[case] / self.seconds[to])
+    def ratio(self, case: str, to: str, times: float = 1) -> Spread:
+        """How many times as long `case` takes as `times` runs of `to`.
+
+        It is taken round by round.
+        """
+        return Spread.of(self.seconds[case] / self.seconds[to] / times)
 
 
 def interleave(
-    cases: Mapping[str, Callable[[], Any]],
+    cases: Mapping[str, Callable[[], Any] | Worker],
     rounds: int = 15,
     progress: str | None = None,
 ) -> Timings:
     """Time all cases side by side.
 
     Args:
-        cases: name to function; a function returns when its work is done.
+        cases: name to function, or to a worker that has loaded its case; a
+            function returns when its work is done.
         rounds: how often each case is measured.
         progress: what the progress bar is called; `None` shows none.
     """
@@ -71,8 +77,10 @@ def interleave(
     return Timings(seconds)
 
 
-def measure(run: Callable[[], Any], repeats: int = 1) -> float:
+def measure(run: Callable[[], Any] | Worker, repeats: int = 1) -> float:
     """Seconds of one call, as the mean of `repeats` calls."""
+    if isinstance(run, Worker):
+        return run.measure(repeats)
     start = time.perf_counter()
     for _ in range(repeats):
         run()
@@ -81,6 +89,5 @@ def measure(run: Callable[[], Any], repeats: int = 1) -> float:
 
 def _repeats(run):
     """Warm up; then as many calls as one measurement needs to be seen."""
-    run()
-    run()
+    measure(run, 2)
     return max(1, min(1000, round(MIN_SECONDS / measure(run))))

@@ -1,5 +1,7 @@
 """Attention mechanisms for Keras models."""
 
+import importlib
+
 from keras_attention.distillation import (
     AttentionTransferModel as AttentionTransferModel,
 )
@@ -19,6 +21,9 @@ from keras_attention.layers import (
 )
 from keras_attention.layers import (
     EfficientChannelAttention as EfficientChannelAttention,
+)
+from keras_attention.layers import (
+    GatedChannelTransformation as GatedChannelTransformation,
 )
 from keras_attention.layers import (
     GatedConvolutionBlock as GatedConvolutionBlock,
@@ -43,5 +48,16 @@ from keras_attention.surgery import attention_sites as attention_sites
 from keras_attention.surgery import insert_attention as insert_attention
 from keras_attention.surgery import insertion_report as insertion_report
 from keras_attention.surgery import remove_attention as remove_attention
+from keras_attention.weights import load_weights_from as load_weights_from
 
 __version__ = "0.1.0"
+
+# What is not imported above, to be had by `keras_attention.models` all the
+# same: each is imported when it is first asked for.
+_ROOMS = ("evaluation", "models", "serving", "visualization")
+
+
+def __getattr__(name):
+    if name in _ROOMS:
+        return importlib.import_module(f"keras_attention.{name}")
+    raise AttributeError(f"module 'keras_attention' has no attribute {name!r}")

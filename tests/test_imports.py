@@ -21,6 +21,7 @@ LEVELS = [
         "visualization",
         "serving",
         "datasets",
+        "weights",
     },
     {"catalogue", "demo"},
     {"commands"},
@@ -71,3 +72,14 @@ def test_import_needs_no_extra():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_rooms_are_imported_when_asked_for():
+    code = (
+        "import sys, keras_attention as ka\n"
+        "assert 'keras_attention.models' not in sys.modules\n"
+        "for room in ('models', 'evaluation', 'serving', 'visualization'):\n"
+        "    assert getattr(ka, room).__name__ == 'keras_attention.' + room\n"
+        "assert not hasattr(ka, 'other')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

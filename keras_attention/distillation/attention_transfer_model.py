@@ -1,50 +1,32 @@
 import copy
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_attention.distillation.arguments import check_logits
 from keras_attention.distillation.arguments import check_models
 from keras_attention.distillation.arguments import training_policy
-from keras_attention.distillation.backend import replica_count
-from keras_attention.distillation.backend import value_and_input_gradient
-from keras_attention.distillation.backend import watched
+from keras_attention.distillation.backend import check_replicas
 from keras_attention.distillation.finite_loss import FiniteLoss
 from keras_attention.distillation.kept_variables import KeptVariables
-from keras_attention.distillation.logits import output_masks
 from keras_attention.distillation.losses import REDUCTIONS
-from keras_attention.distillation.losses import gradient_distance
-from keras_attention.distillation.losses import weighted_mean
 from keras_attention.distillation.pairs import Pairs
-from keras_attention.distillation.pairs import channel_axis
 from keras_attention.distillation.pairs import choose_pairs
 from keras_attention.distillation.precomputed import INPUTS
-from keras_attention.distillation.precomputed import TARGETS
 from keras_attention.distillation.precomputed import is_precomputed
 from keras_attention.distillation.reader import Reader
 from keras_attention.distillation.reader import check_inputs
 from keras_attention.distillation.schedules import check_weight
 from keras_attention.distillation.schedules import serialize_weight
-from keras_attention.distillation.schedules import weight_at
-from keras_attention.distillation.step import Step
-from keras_attention.distillation.transfer import distillation_part
-from keras_attention.distillation.transfer import example_weights
-from keras_attention.distillation.transfer import maps_distance
-from keras_attention.distillation.transfer import sum_of_losses
-from keras_attention.distillation.transfer import target
+from keras_attention.distillation.transfer_trainer import TransferTrainer
 from keras_attention.ops.attention_maps import MAP_FUNCTIONS
-from keras_attention.taps import record_taps
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class AttentionTransferModel(keras.Model):
+class AttentionTransferModel(TransferTrainer):
     """Trains a student to have its teacher's attention maps.
 
     `compile`, `fit`, `evaluate` and `predict` are those of the student; `fit`
@@ -161,7 +143,7 @@ class AttentionTransferModel(keras.Model):
     ):
         check_models(student, teacher)
         kwargs.setdefault("dtype", training_policy(student))
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.student = student
         self.beta = check_weight("beta", beta)
         self.power = check_number("power", power, 1)
@@ -179,10 +161,7 @@ class AttentionTransferModel(keras.Model):
         )
         self.symmetry = check_number("symmetry", symmetry, 0)
         self._read_both(teacher, pairs, pair_weights)
-        self._part_trackers = {
-            name: keras.metrics.Mean(name=name) for name in self._part_names()
-        }
-        self._steps = threading.local()
+        self.make_part_trackers()
         # Built by the caller: without this, a loaded model would lose its
         # optimizer's state.
         self.built = True
@@ -217,6 +196,10 @@ class AttentionTransferModel(keras.Model):
             inputs = inputs[INPUTS]
         return self.student(inputs, training=training)
 
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        check_replicas(self)
+
     def fit(
         self,
         x=None,
@@ -227,6 +210,7 @@ class AttentionTransferModel(keras.Model):
         callbacks=None,
         **kwargs,
     ):
+        check_replicas(self, fit=True)
         kept = KeptVariables()
         own = [kept, FiniteLoss()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -241,83 +225,6 @@ class AttentionTransferModel(keras.Model):
         except BaseException:
             kept.restore()
             raise
-
-    def train_step(self, *arguments):
-        """Take one step: `train_step(data)`, on JAX `(state, data)`."""
-        *state, data = arguments
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        with ExitStack() as stack:
-            step = self._begin(state, x, y)
-            if is_precomputed(x):
-                x = x[INPUTS]
-            if self.gradient_transfer or self.symmetry:
-                x, step.gradient = stack.enter_context(watched(x))
-            data = keras.utils.pack_x_y_sample_weight(x, y, weight)
-            step.values = stack.enter_context(
-                record_taps(self.student, self._student_reader.taps)
-            )
-            # Each replica of a strategy runs this in a thread of its own.
-            self._steps.now = step
-            stack.callback(setattr, self._steps, "now", None)
-            return super().train_step(*state, data)
-
-    def stateless_call(self, trainable, non_trainable, x, *args, **kwargs):
-        """Call on JAX; note how gradients at the inputs are had from it."""
-        step = self._step()
-        call = super().stateless_call
-        if step is None or not (self.gradient_transfer or self.symmetry):
-            return call(trainable, non_trainable, x, *args, **kwargs)
-        import jax
-
-        def forward(x):
-            outputs, *others = call(
-                trainable, non_trainable, x, *args, **kwargs
-            )
-            return outputs, (others, dict(step.values))
-
-        outputs, pull_back, (others, values) = jax.vjp(forward, x, has_aux=True)
-        step.pull_back = lambda gradient: pull_back(gradient)[0]
-        step.values = values
-        return outputs, *others
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        step = self._step()
-        labelled = y is not None and self._compile_loss is not None
-        total = [self._aggregate_additional_loss(loss) for loss in self.losses]
-        if labelled:
-            labels = self._compile_loss(y, y_pred, sample_weight)
-            total.append(labels if step is None else (1 - step.alpha) * labels)
-        if step is not None:
-            replicas = replica_count()
-            if labelled:
-                # Keras has divided it among the replicas.
-                step.parts["label_loss"] = labels * replicas
-            own = self._transfer(step, x, y, y_pred, sample_weight)
-            total.append(own / replicas)
-            self._track(step.parts, x)
-        return sum(total) if total else ops.zeros(())
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        step = self._step()
-        if y is None:
-            results = self.get_metrics_result()
-        else:
-            results = super().compute_metrics(x, y, y_pred, sample_weight)
-        shown = {} if step is None else step.parts
-        return {
-            name: value
-            for name, value in results.items()
-            if name in shown or name not in self._part_trackers
-        }
-
-    def get_metrics_result(self):
-        metrics = self._compile_metrics
-        if metrics is None or metrics.built:
-            return super().get_metrics_result()
-        # Without labels, the metrics of `compile` are never built.
-        return {m.name: m.result() for m in self.metrics if m is not metrics}
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -395,129 +302,4 @@ class AttentionTransferModel(keras.Model):
         if teacher is not None:
             self._teacher_reader = Reader(
                 teacher, [p.teacher for p in self.pairs], *settings, logits[1]
-            )
-
-    def _part_names(self):
-        names = ["label_loss"]
-        if self.alpha != 0.0:
-            names.append("distillation_loss")
-        if self.pairs:
-            names += ["attention_loss", *map(self._pair_name, self.pairs)]
-        if self.gradient_transfer:
-            names.append("gradient_loss")
-        if self.symmetry:
-            names.append("symmetry_loss")
-        return names
-
-    def _pair_name(self, pair):
-        alone = [p.student for p in self.pairs].count(pair.student) == 1
-        return f"attention/{pair.student}" + (
-            "" if alone else f"<{pair.teacher}"
-        )
-
-    def _step(self):
-        return getattr(self._steps, "now", None)
-
-    def _begin(self, state, x, y):
-        """Weigh the parts and run the teacher, before the student runs."""
-        mapping = []
-        if state:  # On JAX, variables have no values of their own in a step.
-            (trainable, non_trainable, optimizer, _), *_ = state
-            mapping += zip(self.trainable_variables, trainable, strict=True)
-            mapping += zip(
-                self.non_trainable_variables, non_trainable, strict=True
-            )
-            mapping += zip(self.optimizer.variables, optimizer, strict=True)
-        with keras.StatelessScope(state_mapping=mapping):
-            iterations = self.optimizer.iterations
-            return Step(
-                alpha=weight_at(self.alpha, iterations),
-                beta=weight_at(self.beta, iterations),
-                targets=self._targets(x, y),
-            )
-
-    def _targets(self, x, y):
-        if is_precomputed(x):
-            return x[TARGETS]
-        reader = self._teacher_reader
-        if reader is not None:
-            loss = None
-            if self.gradient_transfer:
-                loss = partial(sum_of_losses, self.loss, y)
-            return reader.read(x, loss)
-        if self.pairs or self.alpha != 0.0:
-            raise ValueError(
-                "Without a teacher, training needs data that carry what the "
-                "teacher said about them. Received: teacher=None and data "
-                "that do not. Take those of `precompute_teacher`."
-            )
-        return {}
-
-    def _transfer(self, step, x, y, y_pred, sample_weight):
-        """Sum up what the teacher adds to the loss; note each part."""
-        weights = example_weights(sample_weight)
-        reader, parts, total = self._student_reader, step.parts, 0.0
-        if self.alpha != 0.0:
-            logits = reader.logits(y_pred, step.values)
-            masks = None
-            if self.logits is None:
-                masks = output_masks(y_pred)
-            parts["distillation_loss"] = distillation_part(
-                logits, step.targets, self.temperature, weights, masks
-            )
-            total += step.alpha * parts["distillation_loss"]
-        if self.pairs:
-            maps, attention = reader.maps(step.values), 0.0
-            for pair in self.pairs:
-                distance = maps_distance(
-                    maps[reader.map_name(pair.student)],
-                    target(step.targets, reader.map_name(pair.teacher)),
-                    self.reduction,
-                )
-                part = weighted_mean(distance, weights)
-                parts[self._pair_name(pair)] = part
-                attention += pair.weight * part
-            parts["attention_loss"] = attention
-            total += step.beta * attention
-        if self.gradient_transfer or self.symmetry:
-            total += self._gradients(step, x, y, y_pred, weights)
-        return total
-
-    def _gradients(self, step, x, y, y_pred, weights):
-        """Compare gradients of the labels' loss at the inputs."""
-        loss = partial(sum_of_losses, self.loss, y)
-        if step.pull_back is None:
-            here = step.gradient(loss(y_pred))
-        else:
-            at_output, _ = value_and_input_gradient(
-                lambda outputs: (loss(outputs), None), y_pred
-            )
-            here = step.pull_back(at_output)
-        total = 0.0
-        if self.gradient_transfer:
-            there = target(step.targets, "input gradient")
-            part = weighted_mean(gradient_distance(here, there), weights)
-            step.parts["gradient_loss"] = part
-            total += self.gradient_transfer * part
-        if self.symmetry:
-            width = -1 if channel_axis(self.student) == 1 else -2
-            # A second pass, whose batch statistics and random state are
-            # dropped.
-            mapping = [(v, v.value) for v in self.student.variables]
-            with keras.StatelessScope(state_mapping=mapping):
-                there, _ = value_and_input_gradient(
-                    lambda x: (loss(self.student(x, training=True)), None),
-                    ops.flip(x, width),
-                )
-            distance = gradient_distance(here, ops.flip(there, width))
-            step.parts["symmetry_loss"] = weighted_mean(distance, weights)
-            total += self.symmetry * step.parts["symmetry_loss"]
-        return total
-
-    def _track(self, parts, x):
-        """Note the parts as Keras notes the whole loss."""
-        examples = ops.shape(keras.tree.flatten(x)[0])[0]
-        for name, value in parts.items():
-            self._part_trackers[name].update_state(
-                ops.stop_gradient(value), sample_weight=examples
             )

@@ -17,6 +17,52 @@ def replica_count() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def check_replicas(model: keras.Model, fit: bool = False) -> None:
+    """Check that Keras can train a model on the replicas of its strategy.
+
+    Args:
+        model: compiled.
+        fit: whether it is `fit` that will train it.
+
+    Raises:
+        ValueError: for what would end in an error out of TensorFlow's graph,
+            after which the process is of no use.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return
+    known = strategy.extended.variable_created_in_scope
+    if not all(known(v.value) for v in model.student.variables):
+        raise ValueError(
+            "Under a strategy of several replicas the student is made in its "
+            "`scope()`, as the model is. Received: student "
+            f"'{model.student.name}' made outside of it"
+        )
+    refused = None
+    if model.steps_per_execution > 1:
+        refused = f"steps_per_execution={model.steps_per_execution}", "1"
+    elif model.jit_compile:
+        refused = "jit_compile=True", 'False or "auto"'
+    if refused is not None:
+        raise ValueError(
+            f"Keras has no such step for the {replicas} replicas of a "
+            f"{type(strategy).__name__}. Received: {refused[0]}. Compile the "
+            f"model with {refused[0].split('=')[0]}={refused[1]}."
+        )
+    if fit and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "Keras' `fit` does not work on several machines with TensorFlow. "
+            f"Received: a {type(strategy).__name__} of {replicas} replicas. "
+            "Take the loop of `examples/several_machines_tensorflow.py`, or "
+            "the JAX backend with keras.distribution.DataParallel."
+        )
+
+
 @contextmanager
 def no_gradient() -> Iterator[None]:
     """Keep what is computed inside out of gradients, where that saves work."""
@@ -102,3 +148,36 @@ def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             yield inputs, lambda value: tape.gradient(value, inputs)
+
+
+def update_if(
+    condition: Any, update: Callable[..., None], *arguments: Any
+) -> None:
+    """Update variables where a condition holds on all replicas of a step.
+
+    Args:
+        condition: a scalar boolean.
+        update: assigns to variables.
+        *arguments: what it is called with: tensors in lists.
+    """
+
+    def nothing():
+        pass
+
+    if replica_count() == 1:
+        keras.ops.cond(condition, lambda: update(*arguments), nothing)
+        return
+    import tensorflow as tf
+
+    def across(strategy, condition, *arguments):
+        # Variables are assigned across replicas, so no replica may decide.
+        conditions = strategy.experimental_local_results(condition)
+        tf.cond(
+            tf.reduce_all(tf.stack(conditions)),
+            lambda: strategy.extended.call_for_each_replica(update, arguments),
+            nothing,
+        )
+
+    tf.distribute.get_replica_context().merge_call(
+        across, (condition, *arguments)
+    )

@@ -53,11 +53,23 @@ def as_logits(values: list[Any], activations: dict[int, str]) -> list[Any]:
 
 
 def output_masks(outputs: Any) -> dict[str, Any]:
-    """Return the masks that layers have put on a model's outputs, by name."""
+    """Return the masks of a model's outputs by name, ones where it has none.
+
+    Layers put masks on tensors; a `Loss` is what may read them, whatever the
+    backend keeps them in.
+    """
+    mask = _Mask("mask", reduction=None)
     return {
-        f"logits {n}": getattr(value, "_keras_mask", None)
+        f"logits {n}": mask(value, value)
         for n, value in enumerate(keras.tree.flatten(outputs))
     }
+
+
+class _Mask(keras.losses.Loss):
+    """Its value is the weight of each position: 0 where it is masked."""
+
+    def call(self, y_true, y_pred):
+        return ops.ones_like(y_pred[..., 0])
 
 
 def _activation(layer):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_attention.ops.gating import widen
@@ -77,8 +78,8 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
         values: `(B, ...)`.
         weights: `None`, or weights of the leading axes of `values`; the sum
             is divided by the number of values, not by that of the weights.
-        mask: `None`, or booleans of the leading axes: what is false neither
-            adds to the sum nor to the number.
+        mask: `None`, or zeros and ones, or booleans, of the leading axes:
+            what is 0 neither adds to the sum nor to the number.
     """
     values, count = ops.convert_to_tensor(values), None
     if mask is not None:
@@ -92,6 +93,22 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
     if count is None:
         return ops.mean(values)
     return ops.sum(values) / ops.maximum(count, 1)
+
+
+def example_weights(sample_weight: Any) -> Any:
+    """Return the weights of the examples, if the sample weights are such.
+
+    Weights for each output or for each position are not: they belong to the
+    labels.
+    """
+    if sample_weight is None or keras.tree.is_nested(sample_weight):
+        return None
+    shape = sample_weight.shape
+    if len(shape) == 1:
+        return sample_weight
+    if len(shape) == 2 and shape[1] == 1:
+        return ops.squeeze(sample_weight, axis=1)
+    return None
 
 
 def _aligned(weights, values):

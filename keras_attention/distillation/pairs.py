@@ -65,6 +65,17 @@ class Pairs(Sequence):
     def __hash__(self) -> int:
         return hash(self._pairs)
 
+    @property
+    def part_names(self) -> list[str]:
+        """The name of each pair's part of the loss."""
+        students = [pair.student for pair in self]
+        return [
+            f"attention/{pair.student}"
+            if students.count(pair.student) == 1
+            else f"attention/{pair.student}<{pair.teacher}"
+            for pair in self
+        ]
+
     def __repr__(self) -> str:
         rows = [("student", "map", "teacher", "map", "weight")]
         rows += [

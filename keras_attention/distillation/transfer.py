@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.pairs import Pairs
+from keras_attention.distillation.reader import Reader
 from keras_attention.ops.attention_maps import resize_maps
 from keras_attention.ops.attention_maps import unit_maps
 
@@ -37,6 +38,40 @@ def maps_distance(student: Any, teacher: Any, reduction: str = "mean") -> Any:
             resize_maps(teacher, size),
         )
     return attention_distance(unit_maps(student), unit_maps(teacher), reduction)
+
+
+def attention_parts(
+    pairs: Pairs,
+    reader: Reader,
+    maps: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    reduction: str = "mean",
+    weights: Any = None,
+) -> dict[str, Any]:
+    """The mean distance of each pair's maps, by the pair's part name.
+
+    Args:
+        pairs: what is compared.
+        reader: knows the names of maps.
+        maps: of the student.
+        targets: of the teacher.
+        reduction: see `attention_distance`.
+        weights: of the examples.
+
+    Returns:
+        A part for each pair, and their sum by the pairs' weights,
+        `"attention_loss"`.
+    """
+    parts, total = {}, 0.0
+    for pair, name in zip(pairs, pairs.part_names, strict=True):
+        distance = maps_distance(
+            maps[reader.map_name(pair.student)],
+            target(targets, reader.map_name(pair.teacher)),
+            reduction,
+        )
+        parts[name] = weighted_mean(distance, weights)
+        total = total + pair.weight * parts[name]
+    return {**parts, "attention_loss": total}
 
 
 def distillation_part(
@@ -82,47 +117,3 @@ def target(targets: Mapping[str, Any], name: str) -> Any:
             "this model."
         )
     return targets[name]
-
-
-def example_weights(sample_weight: Any) -> Any:
-    """Return the weights of the examples, if the sample weights are such.
-
-    Weights for each output or for each position are not: they belong to the
-    labels.
-    """
-    if sample_weight is None or keras.tree.is_nested(sample_weight):
-        return None
-    shape = sample_weight.shape
-    if len(shape) == 1:
-        return sample_weight
-    if len(shape) == 2 and shape[1] == 1:
-        return ops.squeeze(sample_weight, axis=1)
-    return None
-
-
-def sum_of_losses(loss: Any, y: Any, y_pred: Any) -> Any:
-    """The sum over examples of a loss, unweighted.
-
-    Args:
-        loss: what was given to `compile`: a name, a function or a `Loss`.
-        y: labels.
-        y_pred: the one output of a model.
-
-    Raises:
-        ValueError: without labels, or if there are several outputs or losses.
-    """
-    if (
-        y is None
-        or loss is None
-        or any(keras.tree.is_nested(each) for each in (y, y_pred, loss))
-    ):
-        raise ValueError(
-            "The gradients of the loss at the inputs are compared for models "
-            "with labels, one output and one loss. Received: "
-            f"loss={loss!r}, y={type(y).__name__}. Set gradient_transfer=0 "
-            "and symmetry=0."
-        )
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        loss = loss.call
-    return ops.sum(loss(y, y_pred))

@@ -119,9 +119,9 @@ def _powered(x, power):
 
 def _overlaps(source, target, dtype):
     """What part of each of `source` cells lies in which of `target` cells."""
-    source, target = ops.cast(source, dtype), ops.cast(target, dtype)
-    ratio = source / target
-    start = ops.expand_dims(ops.arange(source, dtype=dtype), 1)  # [source, 1]
-    left = ops.expand_dims(ops.arange(target, dtype=dtype), 0) * ratio
+    cells = ops.cast(ops.arange(source), dtype)
+    start = ops.expand_dims(cells, 1)  # [source, 1]
+    ratio = ops.cast(source, dtype) / ops.cast(target, dtype)
+    left = ops.expand_dims(ops.cast(ops.arange(target), dtype), 0) * ratio
     overlap = ops.minimum(start + 1, left + ratio) - ops.maximum(start, left)
     return ops.maximum(overlap, 0) / ratio

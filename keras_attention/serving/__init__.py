@@ -1,8 +1,10 @@
-"""Exports for TensorFlow Serving, and what checks them."""
+"""Exports for TensorFlow Serving, what checks them, and its client."""
 
+from keras_attention.serving.client import ServingClient as ServingClient
 from keras_attention.serving.saved_model import (
     export_for_serving as export_for_serving,
 )
+from keras_attention.serving.serving_error import ServingError as ServingError
 from keras_attention.serving.signatures import (
     AttentionSignature as AttentionSignature,
 )

@@ -7,8 +7,10 @@ beside it; `verify` makes the one and reads the other.
 """
 
 import base64
+import contextlib
 import ctypes
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -42,6 +44,9 @@ class _Output(ctypes.Structure):
 class SavedModelSession:
     """A SavedModel that the C API has loaded with the tag `serve`.
 
+    `run` may be called from several threads at one time. What the model
+    takes is given back by `close`, or at the end of a `with`.
+
     Args:
         library: path of `libtensorflow_cc`.
         directory: the SavedModel's folder.
@@ -52,20 +57,27 @@ class SavedModelSession:
 
     def __init__(self, library: str, directory: str):
         self._c = _declare(ctypes.CDLL(library))
-        self._status = self._c.TF_NewStatus()
+        self._session = None
         self._graph = self._c.TF_NewGraph()
+        options = self._c.TF_NewSessionOptions()
         tags = (ctypes.c_char_p * 1)(b"serve")
-        self._session = self._c.TF_LoadSessionFromSavedModel(
-            self._c.TF_NewSessionOptions(),
-            None,
-            str(directory).encode(),
-            tags,
-            1,
-            self._graph,
-            None,
-            self._status,
-        )
-        self._check()
+        try:
+            with self._status() as status:
+                self._session = self._c.TF_LoadSessionFromSavedModel(
+                    options,
+                    None,
+                    str(directory).encode(),
+                    tags,
+                    1,
+                    self._graph,
+                    None,
+                    status,
+                )
+        except RuntimeError:
+            self.close()
+            raise
+        finally:
+            self._c.TF_DeleteSessionOptions(options)
 
     def run(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
@@ -77,38 +89,66 @@ class SavedModelSession:
             outputs: names of tensors.
 
         Raises:
-            RuntimeError: with TensorFlow's own message.
+            RuntimeError: with TensorFlow's own message, or for a dtype that
+                NumPy does not have.
         """
         count, total = len(inputs), len(outputs)
-        given = (ctypes.c_void_p * count)(
-            *[self._to_tensor(value) for value in inputs.values()]
-        )
+        sources = (_Output * count)(*map(self._output, inputs))
+        targets = (_Output * total)(*map(self._output, outputs))
+        given = (ctypes.c_void_p * count)()
         found = (ctypes.c_void_p * total)()
-        self._c.TF_SessionRun(
-            self._session,
-            None,
-            (_Output * count)(*map(self._output, inputs)),
-            given,
-            count,
-            (_Output * total)(*map(self._output, outputs)),
-            found,
-            total,
-            None,
-            0,
-            None,
-            self._status,
-        )
-        for tensor in given:
-            self._c.TF_DeleteTensor(tensor)
-        self._check()
-        arrays = [self._to_array(tensor) for tensor in found]
-        for tensor in found:
-            self._c.TF_DeleteTensor(tensor)
-        return arrays
+        try:
+            for number, value in enumerate(inputs.values()):
+                given[number] = self._to_tensor(value)
+            with self._status() as status:
+                self._c.TF_SessionRun(
+                    self._session,
+                    None,
+                    sources,
+                    given,
+                    count,
+                    targets,
+                    found,
+                    total,
+                    None,
+                    0,
+                    None,
+                    status,
+                )
+            return [self._to_array(tensor) for tensor in found]
+        finally:
+            # An output may be an input's own memory: the strings go last.
+            for tensor in filter(None, found):
+                self._c.TF_DeleteTensor(tensor)
+            for tensor in filter(None, given):
+                self._delete_given(tensor)
 
-    def _check(self):
-        if self._c.TF_GetCode(self._status):
-            raise RuntimeError(self._c.TF_Message(self._status).decode())
+    def close(self) -> None:
+        """Give back what the model takes; no `run` may be under way."""
+        if self._session:
+            with self._status() as status:
+                self._c.TF_DeleteSession(self._session, status)
+        if self._graph:
+            self._c.TF_DeleteGraph(self._graph)
+        self._session = self._graph = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    @contextlib.contextmanager
+    def _status(self):
+        """A status of this call alone; its message becomes the error."""
+        status = self._c.TF_NewStatus()
+        try:
+            yield status
+            if self._c.TF_GetCode(status):
+                message = self._c.TF_Message(status)
+                raise RuntimeError(message.decode(errors="replace"))
+        finally:
+            self._c.TF_DeleteStatus(status)
 
     def _output(self, name):
         operation, _, index = name.partition(":")
@@ -125,9 +165,14 @@ class SavedModelSession:
         if value.dtype.kind in "OS":
             return self._to_strings(value, shape)
         value = np.ascontiguousarray(value)
-        dtype = {name: code for code, name in DTYPES.items()}[value.dtype.name]
+        codes = {name: code for code, name in DTYPES.items()}
+        if value.dtype.name not in codes:
+            raise RuntimeError(
+                f"An input must be one of {', '.join(codes)}. "
+                f"Received: an array of {value.dtype.name}"
+            )
         tensor = self._c.TF_AllocateTensor(
-            dtype, shape, value.ndim, value.nbytes
+            codes[value.dtype.name], shape, value.ndim, value.nbytes
         )
         ctypes.memmove(
             self._c.TF_TensorData(tensor), value.ctypes.data, value.nbytes
@@ -135,35 +180,54 @@ class SavedModelSession:
         return tensor
 
     def _to_strings(self, value, shape):
+        texts = [bytes(text) for text in value.flat]
         tensor = self._c.TF_AllocateTensor(
             STRING, shape, value.ndim, value.size * STRING_SIZE
         )
-        start = self._c.TF_TensorData(tensor)
-        for number, text in enumerate(value.ravel()):
-            place = start + number * STRING_SIZE
+        for place, text in zip(self._places(tensor), texts, strict=True):
             self._c.TF_StringInit(place)
-            self._c.TF_StringCopy(place, bytes(text), len(text))
+            self._c.TF_StringCopy(place, text, len(text))
         return tensor
+
+    def _places(self, tensor):
+        """Addresses of the strings of a tensor."""
+        start = self._c.TF_TensorData(tensor) or 0
+        size = self._c.TF_TensorByteSize(tensor)
+        return range(start, start + size, STRING_SIZE)
+
+    def _delete_given(self, tensor):
+        """Delete a tensor made here, whose strings no one else frees."""
+        if self._c.TF_TensorType(tensor) == STRING:
+            for place in self._places(tensor):
+                self._c.TF_StringDealloc(place)
+        self._c.TF_DeleteTensor(tensor)
 
     def _to_array(self, tensor):
         shape = [
             self._c.TF_Dim(tensor, axis)
             for axis in range(self._c.TF_NumDims(tensor))
         ]
-        start = self._c.TF_TensorData(tensor)
         dtype = self._c.TF_TensorType(tensor)
-        if dtype != STRING:
-            size = self._c.TF_TensorByteSize(tensor)
-            data = ctypes.string_at(start, size) if size else b""
-            return np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy()
-        strings = np.empty(int(np.prod(shape)), object)
-        for number in range(strings.size):
-            place = start + number * STRING_SIZE
-            strings[number] = ctypes.string_at(
-                self._c.TF_StringGetDataPointer(place),
-                self._c.TF_StringGetSize(place),
+        if dtype == STRING:
+            strings = np.empty(math.prod(shape), object)
+            strings[:] = [
+                ctypes.string_at(
+                    self._c.TF_StringGetDataPointer(place),
+                    self._c.TF_StringGetSize(place),
+                )
+                for place in self._places(tensor)
+            ]
+            return strings.reshape(shape)
+        if dtype not in DTYPES:
+            raise RuntimeError(
+                f"An output must be one of {', '.join(DTYPES.values())}. "
+                f"Received: TensorFlow's dtype number {dtype}. Cast it in "
+                "the model."
             )
-        return strings.reshape(shape)
+        size = self._c.TF_TensorByteSize(tensor)
+        start = self._c.TF_TensorData(tensor)
+        data = ctypes.string_at(start, size) if size else b""
+        return np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy()
 
 
 def _declare(library):
@@ -172,10 +236,14 @@ def _declare(library):
     size, text = ctypes.c_size_t, ctypes.c_char_p
     signatures = {
         "TF_NewStatus": (pointer, []),
+        "TF_DeleteStatus": (None, [pointer]),
         "TF_GetCode": (integer, [pointer]),
         "TF_Message": (text, [pointer]),
         "TF_NewGraph": (pointer, []),
+        "TF_DeleteGraph": (None, [pointer]),
         "TF_NewSessionOptions": (pointer, []),
+        "TF_DeleteSessionOptions": (None, [pointer]),
+        "TF_DeleteSession": (None, [pointer, pointer]),
         "TF_LoadSessionFromSavedModel": (
             pointer,
             [pointer, pointer, text, pointer, integer]
@@ -196,6 +264,7 @@ def _declare(library):
         "TF_TensorData": (pointer, [pointer]),
         "TF_StringInit": (None, [pointer]),
         "TF_StringCopy": (None, [pointer, text, size]),
+        "TF_StringDealloc": (None, [pointer]),
         "TF_StringGetDataPointer": (pointer, [pointer]),
         "TF_StringGetSize": (size, [pointer]),
     }
@@ -228,13 +297,13 @@ def from_json(value: Mapping) -> np.ndarray:
 
 def _main(path):
     request = json.loads(pathlib.Path(path).read_text())
-    session = SavedModelSession(request["library"], request["directory"])
     answers = []
-    for call in request["calls"]:
-        inputs = {name: from_json(v) for name, v in call["inputs"].items()}
-        names = list(call["outputs"])
-        found = session.run(inputs, [call["outputs"][name] for name in names])
-        answers.append(dict(zip(names, map(to_json, found), strict=True)))
+    with SavedModelSession(request["library"], request["directory"]) as session:
+        for call in request["calls"]:
+            inputs = {name: from_json(v) for name, v in call["inputs"].items()}
+            names = list(call["outputs"])
+            found = session.run(inputs, list(call["outputs"].values()))
+            answers.append(dict(zip(names, map(to_json, found), strict=True)))
     forbidden = {"keras", "keras_attention", "tensorflow"} & set(sys.modules)
     if forbidden:
         sys.exit(f"The process has imported {', '.join(sorted(forbidden))}.")

@@ -3,12 +3,18 @@
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 
+from keras_attention.serving.formats import FORMATS
+from keras_attention.serving.formats import SAVED_MODEL
+from keras_attention.serving.formats import check_format
+from keras_attention.serving.formats import run_format
+from keras_attention.serving.formats import write_format
 from keras_attention.serving.signatures import PredictionSignature
 from keras_attention.serving.signatures import Signature
 from keras_attention.serving.verify import Arrays
@@ -17,9 +23,12 @@ from keras_attention.serving.verify import run_signatures
 from keras_attention.serving.warmup import warmup_requests
 from keras_attention.serving.warmup import write_warmup
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
 DEFAULT = "serving_default"
+# Seconds after which what an export has not finished is taken for left over.
+STALE = 24 * 3600
 
 
 def export_for_serving(
@@ -30,6 +39,7 @@ def export_for_serving(
     warmup: Arrays | Sequence[tuple[str, Arrays]] | None = None,
     verify: bool = True,
     overwrite: bool = False,
+    format: str = SAVED_MODEL,
 ) -> pathlib.Path:
     """Write `directory/version/`, the layout that TensorFlow Serving watches.
 
@@ -37,11 +47,21 @@ def export_for_serving(
     the model's input and output tensors. Sizes that are `None` in the model
     stay open. The files are written beside and then renamed, so that a server
     that watches the directory never sees half a model, and a version that is
-    there already is not overwritten unless that is asked for.
+    there already is not overwritten unless that is asked for. An export that
+    is killed leaves a folder `.writing-…`, which servers pass over and which
+    an export on another day removes.
 
     Before the rename the export is loaded in a new process by TensorFlow's C
     API, which is how TensorFlow Serving loads it; every signature is asked
     there and must answer what the model answers here.
+
+    Other runtimes take the same layout with another file in it, and are asked
+    in the same way before the rename: `model.onnx` (ONNX Runtime, Triton),
+    `model.tflite` (LiteRT) and `model.xml` with `model.bin` (OpenVINO and its
+    model server). They have `serving_default` alone and no warm-up. Inputs
+    must be numbers, weights float32; the converters refuse what their format
+    lacks, such as text. LiteRT is written without TensorFlow's own
+    operations, which its runtime has not.
 
     Args:
         model: a functional or Sequential model that has been built.
@@ -57,6 +77,8 @@ def export_for_serving(
             tensorflow-serving-api.
         verify: whether the answers are compared before the rename.
         overwrite: whether a version that is there already is replaced.
+        format: `"saved-model"`, `"onnx"`, `"litert"` or `"openvino"`; each of
+            the last three needs the extra of its name.
 
     Returns:
         The path of the new version.
@@ -68,7 +90,8 @@ def export_for_serving(
             otherwise than the model.
         FileExistsError: if the version exists already and `overwrite` is
             false.
-        ImportError: for `warmup` without tensorflow-serving-api.
+        ImportError: for `warmup` without tensorflow-serving-api, or a
+            `format` without its extra.
         OSError: if the directory cannot be written.
 
     Example:
@@ -87,19 +110,27 @@ def export_for_serving(
         check_positive_integer("version", version)
     check_boolean("verify", verify)
     check_boolean("overwrite", overwrite)
+    check_choice("format", format, FORMATS)
+    if format != SAVED_MODEL:
+        _check_format(format, model, signatures, warmup, verify)
     requests = warmup_requests(warmup or [], DEFAULT, model, signatures)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and not overwrite:
         _check_free(directory, version)
+    _clean(directory)
     # Not a number: TensorFlow Serving passes over it.
     beside = directory / f".writing-{uuid.uuid4().hex}"
     try:
-        _write(model, signatures, beside)
+        beside.mkdir()
+        if format != SAVED_MODEL:
+            write_format(model, beside, format)
+        else:
+            _write(model, signatures, beside)
         if requests:
             write_warmup(beside, requests, model.name)
         if verify:
-            _verify(model, signatures, requests, beside)
+            _verify(model, signatures, requests, beside, format)
         if overwrite and version is not None:
             return _replace(beside, directory / str(version))
         return _rename(beside, directory, version)
@@ -130,6 +161,33 @@ def _check_model(model):
         )
 
 
+def _check_format(format, model, signatures, warmup, verify):
+    """Refuse early what another format than TensorFlow's does not have."""
+    if len(signatures) > 1 or warmup:
+        raise ValueError(
+            "`signatures` and `warmup` are for format='saved-model': other "
+            "formats have one signature, that of the model. For a model that "
+            "gives attention beside its prediction, export "
+            "`keras.Model(inputs, outputs)` with those outputs. "
+            f"Received: format={format!r}"
+        )
+    for tensor in model.inputs:
+        if tensor.dtype == "string":
+            raise ValueError(
+                f"format={format!r} has no operations on text: export the "
+                "model that takes tokens. Received: input "
+                f"'{tensor.name}' of dtype string"
+            )
+    policies = {layer.compute_dtype for layer in model.layers}
+    if policies & {"float16", "bfloat16"}:
+        raise ValueError(
+            f"format={format!r} takes a model of float32: load it with the "
+            "dtype policy 'float32', and let the runtime choose a precision. "
+            f"Received: layers that compute in {', '.join(sorted(policies))}"
+        )
+    check_format(format, verify)
+
+
 def _check_signatures(signatures):
     """Return the signatures, the usual one among them."""
     signatures = {DEFAULT: PredictionSignature(), **(signatures or {})}
@@ -144,6 +202,8 @@ def _check_signatures(signatures):
 
 
 def _write(model, signatures, path):
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     archive.track(model)
     for name, signature in signatures.items():
@@ -154,10 +214,16 @@ def _write(model, signatures, path):
             signature.function(model),
             input_signature=signature.inputs(model),
         )
-    archive.write_out(str(path), verbose=False)
+    try:
+        archive.write_out(str(path), verbose=False)
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"The export could not be written to '{path.parent}': "
+            f"{error.message}"
+        ) from error
 
 
-def _verify(model, signatures, requests, path):
+def _verify(model, signatures, requests, path, format):
     """Compare every signature's answers with what its function gives here."""
     calls = list(requests)
     asked = {name for name, _ in calls}
@@ -177,7 +243,10 @@ def _verify(model, signatures, requests, path):
                 "inputs as `warmup`, or `verify=False`."
             ) from error
         expected.append(answer)
-    answers = run_signatures(path, calls)
+    if format == SAVED_MODEL:
+        answers = run_signatures(path, calls)
+    else:
+        answers = [run_format(path, format, inputs) for _, inputs in calls]
     for (name, _), answer, value in zip(calls, answers, expected, strict=True):
         compare(answer, value, f"signature '{name}'")
 
@@ -212,7 +281,7 @@ def _rename(beside, directory, version):
 
 def _replace(beside, target):
     """Put a new version where an old one may be; keep the old on failure."""
-    old = beside.with_name(f"{beside.name}-replaced")
+    old = target.with_name(f".replaced-{target.name}-{uuid.uuid4().hex}")
     replaced = target.exists()
     if replaced:
         os.rename(target, old)
@@ -224,6 +293,25 @@ def _replace(beside, target):
         raise
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _clean(directory):
+    """Tidy up after exports that were killed, a day ago or more.
+
+    One that was killed while it replaced a version may have left none in its
+    place; the old one is then put back.
+    """
+    for path in directory.glob(".replaced-*"):
+        target = directory / path.name.split("-")[1]
+        if _is_stale(path) and not target.exists():
+            os.rename(path, target)
+    for path in [*directory.glob(".writing-*"), *directory.glob(".replaced-*")]:
+        if _is_stale(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_stale(path):
+    return time.time() - path.stat().st_ctime > STALE
 
 
 def _next_version(directory):

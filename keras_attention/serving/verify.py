@@ -171,14 +171,20 @@ def read_signatures(directory: str | os.PathLike) -> dict[str, dict]:
         ) from error
     signatures = {}
     for graph in saved.meta_graphs:
-        for name, signature in graph.signature_def.items():
-            if name.startswith("__"):
-                continue
-            signatures[name] = {
-                "inputs": _tensors(signature.inputs),
-                "outputs": _tensors(signature.outputs),
-            }
+        signatures.update(signature_tensors(graph.signature_def))
     return signatures
+
+
+def signature_tensors(definitions: Mapping[str, Any]) -> dict[str, dict]:
+    """Return TensorFlow's `SignatureDef`s as `read_signatures` gives them."""
+    return {
+        name: {
+            "inputs": _tensors(signature.inputs),
+            "outputs": _tensors(signature.outputs),
+        }
+        for name, signature in sorted(definitions.items())
+        if not name.startswith("__")
+    }
 
 
 def _tensors(infos):
