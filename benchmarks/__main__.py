@@ -14,6 +14,9 @@ SUBJECTS = (
     "transfer",
     "shards",
     "soak",
+    "why_self_attention",
+    "translation",
+    "blimp",
 )
 
 

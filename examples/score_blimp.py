@@ -91,16 +91,19 @@ def main(arguments=None):
         f"{model.count_params():,} parameters, "
         f"loss {history['loss'][-1]:.2f} a token"
     )
+    found = {}
     for unknown in ("keep", "skip"):
         scorer = ContrastiveScorer(
             model, vocabulary, batch_size=64, unknown=unknown
         )
         # The second time all scores are taken from the file.
         results = scorer.evaluate(items, scores, settings.verbose)
+        found[unknown] = results
         print(f"\nitems with unknown words: {unknown}")
         print(results.table("paradigm"))
         print(f"left out: {results.left_out}")
     print(f"{(time.time() - started) / 60:.1f} min")
+    return found
 
 
 if __name__ == "__main__":
