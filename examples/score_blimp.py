@@ -26,7 +26,8 @@ a loss of 4.15 a token.
     regular_plural_subject_verb_agreement_2   36.2 %      38 of 59
     all                                       27.6 %      112 of 191: 58.6 %
 
-The interval of the last is [51.6, 65.4] %: little better than a coin.
+2,826 of the 6,000 pairs are ties; of the others 52.1 % are right. The interval
+of the last row's 58.6 % is [51.6, 65.4] %: little better than a coin.
 """
 
 import argparse
