@@ -18,6 +18,9 @@ SUBJECTS = (
     "transfer",
     "shards",
     "soak",
+    "why_self_attention",
+    "translation",
+    "blimp",
 )
 
 
