@@ -24,7 +24,7 @@ ALONE = $(ALONE_$(BACKEND))
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
 
-.PHONY: demo test test-slow test-oldest lint format test-jax test-torch \
+.PHONY: demo test test-slow test-oldest lint format docs test-jax test-torch \
 	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
 
 demo: $(VENV)/ready
@@ -48,6 +48,11 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Strict: a link that leads nowhere, or a docstring that is not understood,
+# fails. The pages are in docs/_build/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 test-jax:
 	$(MAKE) test-backend BACKEND=jax
@@ -91,4 +96,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv-* build dist *.egg-info
+	rm -rf .venv-* build dist docs/_build *.egg-info
