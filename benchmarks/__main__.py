@@ -7,7 +7,14 @@ from tqdm import tqdm
 
 from benchmarks.report import write_section
 
-SUBJECTS = ("faults", "gates", "attention", "transfer")
+SUBJECTS = (
+    "faults",
+    "gates",
+    "attention",
+    "attention_memory",
+    "convolutions",
+    "transfer",
+)
 
 
 def main():

@@ -23,16 +23,18 @@ def compiled(
     inputs: list[tf.Tensor],
     backward: bool,
     jit: bool,
+    upstream: tf.Tensor | None = None,
 ) -> Callable[[], Any]:
     """A function of no arguments that runs the graph of one pass.
 
     The backward pass gives the gradients to the inputs and the weights of
-    the sum of the output times a fixed random tensor.
+    the sum of the output times `upstream`, or a random tensor.
     """
     if not backward:
         graph = tf.function(function, jit_compile=jit)
         return lambda: graph(*inputs)
-    upstream = draw(*function(*inputs).shape)
+    if upstream is None:
+        upstream = draw(*function(*inputs).shape)
     values = [weight.value for weight in weights]
 
     @tf.function(jit_compile=jit)
