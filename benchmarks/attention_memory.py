@@ -13,6 +13,7 @@ from benchmarks.attention import GROUPS
 from benchmarks.attention import HEADS
 from benchmarks.attention import KINDS
 from benchmarks.attention import WIDTH
+from benchmarks.attention import in_our_form
 from benchmarks.attention import keras_layer
 from benchmarks.attention import our_layer
 from benchmarks.cases import check_equal
@@ -112,20 +113,20 @@ def _peak(name, arguments):
 
 
 def _check_window():
-    """The window gives what a mask of all queries and keys gives."""
-    length = 3 * WINDOW
+    """The window gives what a mask gives Keras' layer."""
+    length = 5 * WINDOW
     x, upstream = draw(1, length, WIDTH), draw(1, length, WIDTH)
-    windowed, masked = our_layer(True, None, WINDOW), our_layer(False)
-    for layer in (windowed, masked):
-        layer.build(x.shape)
-    masked.set_weights(windowed.get_weights())
+    ours, (theirs, _) = our_layer(True, None, WINDOW), keras_layer(False)
+    ours.build(x.shape)
+    theirs.build(x.shape, x.shape)
+    ours.set_weights(in_our_form(theirs.weights))
     band = tf.linalg.band_part(tf.ones((length, length)), WINDOW - 1, 0) > 0
 
-    def reference(x):
-        return masked(x, attention_mask=band)
+    def masked(x):
+        return theirs(x, x, attention_mask=band)
 
-    expected, found = (
-        compiled(call, layer.weights, [x], True, False, upstream)()
-        for call, layer in ((reference, masked), (windowed, windowed))
-    )
-    check_equal(expected, found, "sliding window")
+    found = compiled(ours, ours.weights, [x], True, False, upstream)()
+    y, dx, *others = compiled(
+        masked, theirs.weights, [x], True, False, upstream
+    )()
+    check_equal([y, dx, *in_our_form(others)], list(found), "sliding window")
