@@ -20,8 +20,10 @@ from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
 from keras_attention.commands.list_mechanisms import list_mechanisms
+from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
+from keras_attention.commands.view import view
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -103,7 +105,17 @@ def demo(**options: Any) -> None:
     run_demo(**options, echo=click.echo)
 
 
-for command in (evaluate, export, insert, list_mechanisms, predict, sites):
+COMMANDS = (
+    evaluate,
+    export,
+    insert,
+    list_mechanisms,
+    maps,
+    predict,
+    sites,
+    view,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

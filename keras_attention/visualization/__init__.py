@@ -12,6 +12,9 @@ from keras_attention.visualization.attention_map_logger import (
 from keras_attention.visualization.attention_maps import (
     plot_attention_maps as plot_attention_maps,
 )
+from keras_attention.visualization.attention_page import (
+    write_attention_page as write_attention_page,
+)
 from keras_attention.visualization.channel_gates import (
     plot_channel_gates as plot_channel_gates,
 )

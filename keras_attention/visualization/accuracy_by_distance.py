@@ -55,7 +55,8 @@ def plot_accuracy_by_distance(
     _, (ax,) = axes_grid(ax, 1, 6, 4)
     if trained is not None:
         ax.axvspan(*trained, color="0.92", zorder=0, label="trained range")
-    # Lines are set off sideways so that bars at one distance do not hide each other.
+    # Lines are set off sideways so that bars at one distance do not hide each
+    # other.
     distances = sorted({d for line in accuracies.values() for d in line})
     gaps = [b - a for a, b in zip(distances, distances[1:], strict=False)]
     step = 0.06 * min(gaps, default=0)

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from keras_attention.visualization import readings
-from keras_attention.visualization.figures import figure_class
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import set_token_labels
 from keras_attention.visualization.figures import wrapped
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNSEEN = "0.82"
+_HATCH = {"hatch": "////", "edgecolor": "0.55"}
 
 Labels = Sequence[Any] | Mapping[str, tuple[Sequence[Any], Sequence[Any]]]
 
@@ -28,6 +28,7 @@ def plot_attention_heads(
     labels: Labels | None = None,
     layers: Sequence[str] | None = None,
     heads: Sequence[int] | None = None,
+    mask: Any = None,
     ax: Any = None,
 ) -> "Figure":
     """Draw who attends to whom: one row a layer, one column a head.
@@ -50,6 +51,8 @@ def plot_attention_heads(
         layers: names of attention layers, with or without `:scores`. `None`
             for all.
         heads: numbers of the heads, from 0. `None` for all.
+        mask: for self-attention, booleans `(length,)`, False for padding
+            that the model does not mask itself.
         ax: matplotlib axes to draw on, if there is one layer and one head.
 
     Returns:
@@ -67,7 +70,8 @@ def plot_attention_heads(
     >>> from keras_attention.visualization import plot_attention_heads
     >>> model = TransformerLanguageModel(
     ...     9, width=8, num_blocks=2, num_heads=3, feed_forward_dim=8)
-    >>> figure = plot_attention_heads(model, [2, 7, 3, 0], "the dog barks _".split())
+    >>> words = ["the", "dog", "barks", "[PAD]"]
+    >>> figure = plot_attention_heads(model, [2, 7, 3, 0], words)
     >>> len(figure.axes)
     7
     """
@@ -79,6 +83,9 @@ def plot_attention_heads(
     texts = {
         layer: token_labels(labels, layer, *value.shape[2:])
         for layer, value in scores.items()
+    }
+    paddings = {
+        layer: find_padding(value[0], mask) for layer, value in scores.items()
     }
     columns = max(map(len, squares.values()))
     if ax is not None:
@@ -100,7 +107,7 @@ def plot_attention_heads(
             empty.set_axis_off()
         for n, (plot, head) in enumerate(zip(row, found, strict=False)):
             queries, keys = texts[layer]
-            drawn = _show_scores(plot, found[head])
+            drawn = _show_scores(plot, found[head], paddings[layer])
             is_lowest = layer == list(squares)[-1]
             shared = all(text == texts[layer] for text in texts.values())
             set_token_labels(
@@ -111,7 +118,7 @@ def plot_attention_heads(
             plot.set_title(f"head {head}", fontsize=7)
             if n == 0:
                 plot.set_ylabel(wrapped(layer), fontsize=7)
-    _add_legend(figure, grid, drawn, scores)
+    _add_legend(figure, grid, drawn, scores, paddings)
     return figure
 
 
@@ -119,7 +126,7 @@ def read_scores(
     model: keras.Model, tokens: Any, layers: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Return scores `(1, heads, queries, keys)` by layer; one run."""
-    inputs = keras.tree.map_structure(_one_sequence, _as_inputs(tokens))
+    inputs = keras.tree.map_structure(_one_sequence, as_inputs(tokens))
     return all_scores(model, inputs, layers)
 
 
@@ -157,11 +164,14 @@ def to_heads(tap: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
-def find_padding(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_padding(
+    scores: np.ndarray, mask: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Which queries and which keys are padding, by scores that are 0.
 
     Args:
         scores: `(heads, queries, keys)`.
+        mask: for self-attention, booleans `(length,)`, False for more padding.
 
     Returns:
         Booleans `(queries,)` and `(keys,)`. A key is padding if no query sees
@@ -170,7 +180,17 @@ def find_padding(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     unseen = scores == 0
     keys = unseen.all(axis=(0, 1))
     queries = unseen.all(axis=(0, 2))
-    return (queries | keys if len(queries) == len(keys) else queries), keys
+    if len(queries) == len(keys):
+        queries = queries | keys
+    if mask is not None:
+        extra = ~np.asarray(mask, bool)
+        if extra.shape != queries.shape or extra.shape != keys.shape:
+            raise ValueError(
+                "`mask` must have one boolean for each token. Received: shape "
+                f"{extra.shape} for {len(queries)} queries and {len(keys)} keys"
+            )
+        queries, keys = queries | extra, keys | extra
+    return queries, keys
 
 
 def token_labels(
@@ -198,10 +218,10 @@ def token_labels(
     return [str(text) for text in pair[0]], [str(text) for text in pair[1]]
 
 
-def _as_inputs(tokens):
+def as_inputs(tokens: Any) -> Any:
     """A list of numbers is one input; a list of arrays is several."""
     if isinstance(tokens, dict):
-        return tokens
+        return {name: np.asarray(each) for name, each in tokens.items()}
     if isinstance(tokens, list | tuple) and any(
         hasattr(each, "shape") for each in tokens
     ):
@@ -231,7 +251,7 @@ def _heads(layer, scores, heads):
     return range(count) if heads is None else heads
 
 
-def _show_scores(ax, scores):
+def _show_scores(ax, scores, padding):
     """Draw one head; what is not seen is grey, padding is hatched."""
     from matplotlib.patches import Rectangle
 
@@ -244,7 +264,7 @@ def _show_scores(ax, scores):
     )
     ax.set_facecolor(UNSEEN)
     num_queries, num_keys = scores.shape
-    queries, keys = find_padding(scores[None])
+    queries, keys = padding
     strips = [(-0.5, n - 0.5, num_keys, 1) for n in np.flatnonzero(queries)]
     strips += [(n - 0.5, -0.5, 1, num_queries) for n in np.flatnonzero(keys)]
     for x, y, width, height in strips:
@@ -254,23 +274,18 @@ def _show_scores(ax, scores):
     return drawn
 
 
-_HATCH = {"hatch": "////", "edgecolor": "0.55"}
-
-
-def _add_legend(figure, grid, drawn, scores):
+def _add_legend(figure, grid, drawn, scores, paddings):
     from matplotlib.patches import Patch
 
     bar = figure.colorbar(drawn, ax=list(grid.ravel()), fraction=0.05)
     bar.set_label("score", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     handles = []
-    paddings = [find_padding(value[0]) for value in scores.values()]
     if any((value == 0).any() for value in scores.values()):
         handles.append(Patch(facecolor=UNSEEN, label="not seen"))
-    if any(part.any() for pair in paddings for part in pair):
+    if any(part.any() for pair in paddings.values() for part in pair):
         handles.append(Patch(facecolor=UNSEEN, label="padding", **_HATCH))
     if handles:
-        figure_class()  # Said in words if matplotlib is missing.
         figure.legend(
             handles=handles,
             loc="outside lower left",

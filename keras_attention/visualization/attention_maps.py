@@ -30,9 +30,9 @@ def plot_attention_maps(
 
     The map of an activation is the sum over its channels of the squared
     values, F_sum² of attention transfer, scaled to its largest value. That of
-    a gate, `"layer:gate"`, is its mean over the channels, from 0 to 1, or to
-    its largest value if that is more. Maps lie over the image. Each model
-    runs once, with all images.
+    a gate, `"layer:gate"`, is its mean over the channels; its colours span
+    the values of its column, which the title tells. Maps lie over the image.
+    Each model runs once, with all images.
 
     Args:
         model: a model, or a mapping from names to models, drawn side by side.
@@ -66,7 +66,7 @@ def plot_attention_maps(
     ... ])
     >>> images = np.random.normal(size=(2, 8, 8, 1))
     >>> figure = plot_attention_maps(model, images, labels=["cat", "dog"])
-    >>> [ax.get_title() for ax in figure.axes[:3]]
+    >>> [ax.get_title().split("\\n")[0] for ax in figure.axes[:3]]
     ['image', 'where:gate', 'where']
     """
     models = model if isinstance(model, Mapping) else {"": model}
@@ -76,6 +76,8 @@ def plot_attention_maps(
         chosen = layers[name] if isinstance(layers, Mapping) else layers
         for tap, maps in read_maps(each, images, chosen).items():
             title = f"{literal(name)}\n{wrapped(tap)}".strip()
+            if split_tap(tap)[1] == "gate":
+                title += f"\n{maps.min():.2g} to {maps.max():.2g}"
             columns[title] = (tap, maps)
     first = next(iter(models.values()))
     shown = readings.input_images(first, images)
@@ -89,8 +91,8 @@ def plot_attention_maps(
             grid[row, 1:], columns.values(), strict=True
         ):
             is_gate = split_tap(tap)[1] == "gate"
-            highest = max(1.0, maps.max()) if is_gate else 1.0
-            show_over(ax, image, maps[row], highest)
+            limits = (maps.min(), maps.max()) if is_gate else (0, 1)
+            show_over(ax, image, maps[row], *limits)
     for ax, title in zip(grid[0], ["image", *columns], strict=True):
         ax.set_title(title, fontsize=7)
     return figure
@@ -114,10 +116,11 @@ def read_maps(
         if value.ndim == 4:
             shape = readings.image_shape(model, tap, value)
             sizes[split_tap(tap)[1]][tap] = shape
+    preferred = readings.block_ends(model)
     chosen = {
         tap
         for kind in sizes.values()
-        for tap in readings.ends_of_resolutions(kind)
+        for tap in readings.ends_of_resolutions(kind, preferred)
     }
     if not chosen:
         raise ValueError(

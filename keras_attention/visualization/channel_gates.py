@@ -56,7 +56,9 @@ def plot_channel_gates(
 
     >>> from keras_attention.visualization import plot_channel_gates
     >>> model = keras.Sequential([
-    ...     keras.Input((8, 8, 6)), keras_attention.SqueezeExcite(2, name="se")])
+    ...     keras.Input((8, 8, 6)),
+    ...     keras_attention.SqueezeExcite(2, name="se"),
+    ... ])
     >>> images = np.random.normal(size=(4, 8, 8, 6))
     >>> figure = plot_channel_gates(model, images, ["cat", "dog"] * 2)
     >>> [line.get_label() for line in figure.axes[0].lines]

@@ -80,25 +80,27 @@ def show_image(ax: Any, image: np.ndarray) -> None:
 
 
 def show_over(
-    ax: Any, image: np.ndarray, values: np.ndarray, highest: float
-) -> Any:
-    """Draw a map over a pale grey copy of the image, of the image's size."""
+    ax: Any, image: np.ndarray, values: np.ndarray, low: float, high: float
+) -> None:
+    """Draw a map over a pale grey copy of the image, of the image's size.
+
+    Its colours span the values from `low` to `high`.
+    """
     below = displayable(image)
     below = below if below.ndim == 2 else below.mean(-1)
     height, width = below.shape
     ax.imshow(below, cmap="gray", vmin=-0.3, vmax=1, interpolation="nearest")
-    drawn = ax.imshow(
+    ax.imshow(
         values,
         cmap="viridis",
-        vmin=0,
-        vmax=highest,
+        vmin=low,
+        vmax=high,
         alpha=0.65,
         interpolation="nearest",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
     ax.set_xticks([])
     ax.set_yticks([])
-    return drawn
 
 
 def set_token_labels(

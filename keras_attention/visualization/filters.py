@@ -58,7 +58,8 @@ def plot_filters(
     >>> from keras_attention.models import TransformerLanguageModel
     >>> from keras_attention.visualization import plot_filters
     >>> model = TransformerLanguageModel(
-    ...     9, "dynamic", width=8, num_blocks=1, num_heads=2, feed_forward_dim=8)
+    ...     9, "dynamic", width=8, num_blocks=1, num_heads=2,
+    ...     feed_forward_dim=8)
     >>> figure = plot_filters(model, [2, 7, 3, 5])
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['head 0', 'head 1']
@@ -84,7 +85,6 @@ def plot_filters(
     }
     highest = max(values.max() for _, _, values in plots)
     lowest = min(0, *(values.min() for _, _, values in plots))
-    drawn = None
     for (layer, found), row in zip(filters.items(), rows, strict=True):
         for plot, (head, values) in zip(row, _plots(found), strict=True):
             drawn = plot.imshow(
@@ -100,9 +100,9 @@ def plot_filters(
             f"{wrapped(layer)}\n" + ("head" if found.ndim == 2 else "time"),
             fontsize=7,
         )
-    bar = figure.colorbar(drawn, ax=[plot for row in rows for plot in row])
-    bar.set_label("weight", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
+        bar = figure.colorbar(drawn, ax=row)
+        bar.set_label("weight", fontsize=7)
+        bar.ax.tick_params(labelsize=7)
     return figure
 
 
@@ -196,22 +196,19 @@ def _label(ax, offsets, head, values, labels):
     step = max(1, -(-len(offsets) // 8))
     # Zero, the position itself, has a tick.
     shown = [n for n, offset in enumerate(offsets) if offset % step == 0]
+    if head is not None:
+        texts = range(len(values)) if labels is None else labels
+        if len(texts) != len(values):
+            raise ValueError(
+                "`labels` must have one text for each token. Received: "
+                f"{len(texts)} for {len(values)} tokens"
+            )
+        set_token_labels(ax, texts if head == 0 else None, None)
+        ax.set_title(f"head {head}", fontsize=7)
+    elif len(values) > 16:
+        ax.set_yticks([])
     ax.set_xticks(
         shown, [f"{offsets[n]:+d}" if offsets[n] else "0" for n in shown]
     )
     ax.tick_params(labelsize=6)
     ax.set_xlabel("offset", fontsize=6, labelpad=1)
-    if head is None:
-        ax.set_yticks(range(len(values)) if len(values) <= 16 else [])
-        return
-    ax.set_title(f"head {head}", fontsize=7)
-    texts = range(len(values)) if labels is None else labels
-    if len(texts) != len(values):
-        raise ValueError(
-            "`labels` must have one text for each token. Received: "
-            f"{len(texts)} for {len(values)} tokens"
-        )
-    set_token_labels(ax, texts, None) if head == 0 else ax.set_yticks([])
-    ax.set_xticks(
-        shown, [f"{offsets[n]:+d}" if offsets[n] else "0" for n in shown]
-    )

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_attention.validation import check_choices
 from keras_attention.visualization.attention_heads import all_scores
+from keras_attention.visualization.attention_heads import as_inputs
 from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.figures import axes_grid
 from keras_attention.visualization.figures import wrapped
@@ -24,6 +25,7 @@ def plot_head_summary(
     tokens: Any,
     layers: Sequence[str] | None = None,
     measures: Sequence[str] = MEASURES,
+    mask: Any = None,
     ax: Any = None,
 ) -> "Figure":
     """Draw entropy and mean distance of each head, layers by heads.
@@ -41,6 +43,8 @@ def plot_head_summary(
         layers: names of attention layers, with or without `:scores`. `None`
             for all.
         measures: `"entropy"`, `"distance"` or both.
+        mask: booleans `(count, queries)`, False for padding. `None` for what
+            the scores show: padding that the model itself masks.
         ax: matplotlib axes to draw on, if there is one measure.
 
     Returns:
@@ -66,9 +70,7 @@ def plot_head_summary(
     ['entropy (bits)', 'mean distance (tokens)']
     """
     measures = check_choices("measures", measures, MEASURES)
-    scores = all_scores(
-        model, keras.tree.map_structure(np.asarray, tokens), layers
-    )
+    scores = all_scores(model, as_inputs(tokens), layers)
     figure, plots = axes_grid(
         ax,
         len(measures),
@@ -80,7 +82,7 @@ def plot_head_summary(
             (len(scores), max(v.shape[1] for v in scores.values())), np.nan
         )
         for row, value in enumerate(scores.values()):
-            table[row, : value.shape[1]] = summarize(value)[measure]
+            table[row, : value.shape[1]] = summarize(value, mask)[measure]
         _show_table(plot, table, list(scores))
         plot.set_title(
             {"entropy": "entropy (bits)", "distance": "mean distance (tokens)"}[
@@ -91,15 +93,18 @@ def plot_head_summary(
     return figure
 
 
-def summarize(scores: np.ndarray) -> dict[str, np.ndarray]:
+def summarize(scores: np.ndarray, mask: Any = None) -> dict[str, np.ndarray]:
     """Entropy and distance of each head, `(heads,)` each.
 
     Args:
         scores: `(count, heads, queries, keys)`.
+        mask: booleans `(count, queries)`, or `None`.
     """
     scores = np.asarray(scores, "float64")
     count, _, num_queries, num_keys = scores.shape
     real = np.stack([~find_padding(each)[0] for each in scores])  # [B, T]
+    if mask is not None:
+        real &= np.asarray(mask, bool)
     logs = np.log2(np.where(scores > 0, scores, 1))
     entropy = -(scores * logs).sum(-1)  # [B, N, T]
     away = np.abs(np.arange(num_queries)[:, None] - np.arange(num_keys))

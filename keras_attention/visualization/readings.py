@@ -96,15 +96,27 @@ def image_taps(model: keras.Model) -> list[str]:
     through, so that the inside of a residual block is left out; in another
     model the layers that stand directly in it.
     """
-    return list(_image_taps(model, ""))
+    return [path for path, _ in _image_taps(model, "")]
 
 
-def ends_of_resolutions(shapes: dict[str, tuple[int, int]]) -> list[str]:
+def block_ends(model: keras.Model) -> set[str]:
+    """Of `image_taps`, those where branches end, and their activations."""
+    return {path for path, is_end in _image_taps(model, "") if is_end}
+
+
+def ends_of_resolutions(
+    shapes: dict[str, tuple[int, int]], preferred: Iterable[str] = ()
+) -> list[str]:
     """Of the layers in their order, the last of each height and width.
 
-    A single position is no map, and left out.
+    A single position is no map, and left out. Of a size that has some of the
+    `preferred`, it is the last of them.
     """
-    last = {size: tap for tap, size in shapes.items() if max(size) > 1}
+    last: dict[tuple[int, int], str] = {}
+    for tap, size in shapes.items():
+        there = last.get(size)
+        if max(size) > 1 and (tap in preferred or there not in preferred):
+            last[size] = tap
     return [tap for tap in shapes if tap in last.values()]
 
 
@@ -140,34 +152,45 @@ def input_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return channels_last(model, paths[0], images)
 
 
-def _image_taps(model: Any, prefix: str) -> Iterator[str]:
+def _image_taps(model: Any, prefix: str) -> Iterator[tuple[str, bool]]:
+    """Yield `(path, whether branches end there)`."""
     operations = children(model)
-    chosen = _bottlenecks(operations)
+    chosen, ends = _bottlenecks(operations)
     for n, operation in enumerate(operations):
         path = prefix + operation.name
         if isinstance(operation, keras.Model):
             yield from _image_taps(operation, path + "/")
         elif n in chosen and not isinstance(operation, keras.layers.InputLayer):
-            yield path
+            yield path, n in ends
 
 
-def _bottlenecks(operations: list[Any]) -> set[int]:
-    """Which operations have no way past them; all, if there is no graph."""
+def _bottlenecks(operations: list[Any]) -> tuple[set[int], set[int]]:
+    """Which operations have no way past them, and which of them end branches.
+
+    All and none, if there is no graph.
+    """
     makers: dict[int, int] = {}
     last_use = list(range(len(operations)))
+    ends = set()
     for n, operation in enumerate(operations):
         try:
             inputs = keras.tree.flatten(operation.input)
             outputs = keras.tree.flatten(operation.output)
         except (AttributeError, ValueError):
-            return set(range(len(operations)))
-        for tensor in inputs:
-            if id(tensor) in makers:
-                last_use[makers[id(tensor)]] = n
+            return set(range(len(operations))), set()
+        sources = {makers[id(x)] for x in inputs if id(x) in makers}
+        for source in sources:
+            last_use[source] = n
         makers.update((id(tensor), n) for tensor in outputs)
+        if len(sources) > 1 or _is_activation(operation) and sources <= ends:
+            ends.add(n)
     chosen, open_until = set(), 0
-    for n in range(len(operations)):
+    for n, use in enumerate(last_use):
         if open_until <= n:
             chosen.add(n)
-        open_until = max(open_until, last_use[n])
-    return chosen
+        open_until = max(open_until, use)
+    return chosen, ends & chosen
+
+
+def _is_activation(operation):
+    return isinstance(operation, keras.layers.Activation | keras.layers.ReLU)
