@@ -14,8 +14,8 @@ BIN = $(VENV)/bin
 # Torch's operators are compared with TensorFlow's results too.
 EXTRAS_torch = test,test-torch,tensorflow-cpu
 EXTRAS_jax = test,jax
-EXTRAS_tensorflow = dev,tensorflow
-EXTRAS_tensorflow-cpu = dev,tensorflow-cpu
+EXTRAS_tensorflow = dev,test-formats,tensorflow
+EXTRAS_tensorflow-cpu = dev,test-formats,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
 # Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
 ALONE_tensorflow = tensorflow-serving-api
@@ -35,7 +35,11 @@ endef
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
 
+<<<<<<< HEAD
 .PHONY: demo test test-slow test-browser test-oldest lint format test-jax test-torch \
+=======
+.PHONY: demo test test-slow test-oldest lint format docs test-jax test-torch \
+>>>>>>> main
 	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
 
 demo: $(VENV)/ready
@@ -66,6 +70,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Strict: a link that leads nowhere, or a docstring that is not understood,
+# fails. The pages are in docs/_build/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 test-jax:
 	$(MAKE) test-backend BACKEND=jax
 
@@ -89,7 +98,7 @@ test-backend: $(VENV)/ready
 benchmark:
 	$(MAKE) run-benchmarks BACKEND=tensorflow-cpu VENV=.venv-benchmark \
 	  EXTRAS=benchmark,tensorflow-cpu \
-	  ALONE="tf-keras keras-cv-attention-models"
+	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
 
 # Small sizes and few rounds, on the terminal: under five minutes.
 benchmark-quick:
@@ -108,4 +117,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv-* build dist *.egg-info
+	rm -rf .venv-* build dist docs/_build *.egg-info

@@ -7,7 +7,21 @@ from tqdm import tqdm
 
 from benchmarks.report import write_section
 
-SUBJECTS = ("faults", "gates", "attention", "transfer", "shards")
+SUBJECTS = (
+    "faults",
+    "imports",
+    "gates",
+    "pooling_gates",
+    "image_layers",
+    "inserted",
+    "attention",
+    "transfer",
+    "shards",
+    "soak",
+    "why_self_attention",
+    "translation",
+    "blimp",
+)
 
 
 def main():

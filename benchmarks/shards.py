@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ MODES = {
 
 
 def run(quick: bool = False) -> list[Table]:
-    size = (128 if quick else 1024) * 2**20
+    size = (384 if quick else 1024) * 2**20
     images = size // (4 * int(np.prod(SHAPE)))
     table = Table(
         ["what", "ended", "s", "images/s"],
@@ -107,7 +108,7 @@ def measure(mode: str, folder: str, allowed: int) -> float | None:
         env={**os.environ, "MALLOC_ARENA_MAX": "2"},
     )
     if result.returncode:
-        words = ("MemoryError", "bad_alloc", "OOM", "allocate")
+        words = ("MemoryError", "bad_alloc", "OOM", "mmap error")
         if any(word in result.stderr for word in words):
             return None
         raise RuntimeError(f"'{mode}' failed:\n{result.stderr[-2000:]}")
@@ -140,23 +141,30 @@ def _main(mode: str, folder: str, allowed: str) -> None:
     dataset, shards = read_records(folder), folder / "shards"
     with tempfile.TemporaryDirectory() as beside:
         first = precompute(dataset.take(2), pathlib.Path(beside) / "first")
-        model.fit(first, verbose=0)
         save(first, f"{beside}/shards")
-        model.fit(load(f"{beside}/shards").take(2), verbose=0)
+        for batches in (first, load(f"{beside}/shards")):
+            fit(model, batches)
     limit = _status("VmData") + int(allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.perf_counter()
     if mode == "arrays":
         np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
     elif mode == "shards":
-        model.fit(load(shards), verbose=0)
+        fit(model, load(shards))
     else:
         data = precompute(dataset, folder / "maps")
         if mode == "train":
-            model.fit(data, verbose=0)
+            fit(model, data)
         elif mode == "save":
             save(data, str(shards))
     print(json.dumps(time.perf_counter() - start))
+
+
+def fit(model: keras.Model, dataset: tf.data.Dataset) -> None:
+    with warnings.catch_warnings():
+        # Keras warns where it does not know the number of batches.
+        warnings.simplefilter("ignore")
+        model.fit(dataset, shuffle=False, verbose=0)
 
 
 def save(dataset: tf.data.Dataset, path: str) -> None:

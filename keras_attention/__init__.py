@@ -23,6 +23,9 @@ from keras_attention.layers import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
 from keras_attention.layers import (
+    GatedChannelTransformation as GatedChannelTransformation,
+)
+from keras_attention.layers import (
     GatedConvolutionBlock as GatedConvolutionBlock,
 )
 from keras_attention.layers import GatherExcite as GatherExcite

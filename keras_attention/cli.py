@@ -16,6 +16,7 @@ except ImportError:
     )
 
 from keras_attention import __version__
+from keras_attention.commands.benchmark import benchmark
 from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
@@ -23,7 +24,11 @@ from keras_attention.commands.list_mechanisms import list_mechanisms
 from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
+<<<<<<< HEAD
 from keras_attention.commands.view import view
+=======
+from keras_attention.commands.transfer import transfer
+>>>>>>> main
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -36,8 +41,36 @@ EXPECTED_ERRORS = (
 )
 
 
+DEBUG = "keras_attention.debug"
+
+
+def note_debug(
+    context: click.Context, parameter: click.Parameter, value: bool
+) -> None:
+    """Note that `--debug` was given, before the command or after it."""
+    if value:
+        context.meta[DEBUG] = True
+
+
+def debug_option() -> click.Option:
+    """`--debug`, which every command takes."""
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=note_debug,
+        help="Show the trace of an error.",
+    )
+
+
 class Group(click.Group):
     """Commands whose errors are one line with the remedy."""
+
+    def add_command(
+        self, command: click.Command, name: str | None = None
+    ) -> None:
+        command.params.append(debug_option())
+        super().add_command(command, name)
 
     def get_command(self, context: click.Context, name: str) -> Any:
         command = super().get_command(context, name)
@@ -51,20 +84,32 @@ class Group(click.Group):
         try:
             return super().invoke(context)
         except EXPECTED_ERRORS as error:
-            if context.params.get("debug"):
+            if context.meta.get(DEBUG):
                 raise
             raise click.ClickException(
-                f"{error}\n(`keras-attention --debug ...` shows the trace)"
+                f"{error}\n(--debug shows the trace)"
             ) from error
 
 
 @click.group(
-    cls=Group, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Group,
+    params=[debug_option()],
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show the trace of an error.")
-def cli(debug: bool) -> None:
-    """Attention mechanisms for Keras models."""
+def cli() -> None:
+    """Attention mechanisms for Keras models.
+
+    Exit codes: 0 all went well; 1 an error, said in one line with what to do;
+    2 a command line that is not understood.
+
+    \b
+    Completion of what you type, in bash (zsh, fish: the same with its name):
+      eval "$(_KERAS_ATTENTION_COMPLETE=bash_source keras-attention)"
+
+    \b
+    Example: keras-attention list --shape 14,14,1024
+    """
 
 
 @cli.command()
@@ -105,17 +150,29 @@ def demo(**options: Any) -> None:
     run_demo(**options, echo=click.echo)
 
 
+<<<<<<< HEAD
 COMMANDS = (
+=======
+for command in (
+    benchmark,
+>>>>>>> main
     evaluate,
     export,
     insert,
     list_mechanisms,
+<<<<<<< HEAD
     maps,
     predict,
     sites,
     view,
 )
 for command in COMMANDS:
+=======
+    predict,
+    sites,
+    transfer,
+):
+>>>>>>> main
     cli.add_command(command)
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
 
@@ -72,8 +74,9 @@ BINS = {
     "--length-normalized", is_flag=True, help="Mean score of the tokens."
 )
 @IMPORTED
+@JSON
 def evaluate(
-    suite: str, data: str, by: tuple[str, ...], **options: Any
+    suite: str, data: str, by: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
     """Score a contrastive suite, such as BLiMP, with a model of yours.
 
@@ -89,17 +92,41 @@ def evaluate(
     reader, keys, _ = SUITES[suite]
     items = getattr(evaluation, reader)(data)[: options["limit"]]
     results = _score(suite, items, options)
+    shown = by or [key for key in keys if key in results.keys]
+    bins = {
+        key: getattr(evaluation, BINS.get((suite, key), ""), None)
+        for key in shown
+    }
+    if as_json:
+        groups = {key: results.by(key, bins=bins[key]) for key in shown}
+        echo_json(
+            {
+                "items": len(items),
+                "left_out": results.left_out,
+                "all": _numbers(results.accuracy),
+                "by": {
+                    key: {str(g): _numbers(a) for g, a in found.items()}
+                    for key, found in groups.items()
+                },
+            }
+        )
+        return
     total = f"{len(items)} items"
     if results.left_out:
         total += f", {results.left_out} left out for unknown words"
     click.echo(total)
     click.echo(results.table())
-    for key in by or keys:
-        if key not in results.keys and not by:
-            continue
-        bins = getattr(evaluation, BINS.get((suite, key), ""), None)
-        *groups, _ = reversed(results.table(key, bins=bins).splitlines())
+    for key in shown:
+        *groups, _ = reversed(results.table(key, bins=bins[key]).splitlines())
         click.echo("\n".join(["", *reversed(groups)]))
+
+
+def _numbers(accuracy):
+    return {
+        "accuracy": accuracy.value,
+        "correct": accuracy.correct,
+        "total": accuracy.total,
+    }
 
 
 def _score(suite, items, options):

@@ -1,17 +1,20 @@
 """`keras-attention insert`: attention into a saved model."""
 
+import dataclasses
 import functools
 import json
-import os
 import pathlib
 import re
-import uuid
 
 import click
 
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import SITE_KINDS
 from keras_attention.commands.load import load_model
+from keras_attention.commands.save import check_out
+from keras_attention.commands.save import save_model
 
 
 @click.command()
@@ -49,6 +52,7 @@ from keras_attention.commands.load import load_model
 @click.option("--out", metavar="NEW.keras", required=True)
 @click.option("--overwrite", is_flag=True, help="Replace NEW.keras.")
 @IMPORTED
+@JSON
 def insert(
     model: str,
     attention: str,
@@ -60,6 +64,7 @@ def insert(
     out: str,
     overwrite: bool,
     imported: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Put attention into a saved model and save the result.
 
@@ -76,7 +81,7 @@ def insert(
             f"Received: at={at}, layer={list(layers)}, matching={matching}"
         )
     path = pathlib.Path(out)
-    _check_out(path, overwrite)
+    check_out(path, overwrite)
     made = find_attention(attention)
     if settings:
         made = functools.partial(made, **dict(map(_setting, settings)))
@@ -88,8 +93,12 @@ def insert(
         _pattern(matching) if matching else place,
         preserve_outputs,
     )
-    _save(new, path, overwrite)
-    click.echo(insertion_report(original, new))
+    save_model(new, path, overwrite)
+    report = insertion_report(original, new)
+    if as_json:
+        echo_json({**dataclasses.asdict(report), "out": out})
+        return
+    click.echo(report)
     click.echo(f"Written: {path}")
 
 
@@ -115,24 +124,3 @@ def _pattern(text):
             f"`--matching` must be a regular expression: {error}. "
             f"Received: --matching {text}"
         ) from error
-
-
-def _check_out(path, overwrite):
-    if path.suffix != ".keras":
-        raise ValueError(f"`--out` must end in .keras. Received: --out {path}")
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            "A file that exists is not overwritten: give another --out, or "
-            f"--overwrite. Received: --out {path}"
-        )
-
-
-def _save(model, path, overwrite):
-    """Write beside and rename: a reader never sees half a file."""
-    beside = path.with_name(f".{uuid.uuid4().hex}.keras")
-    try:
-        model.save(beside)
-        _check_out(path, overwrite)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -4,6 +4,9 @@ import re
 
 import click
 
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
+
 
 @click.command("list")
 @click.option(
@@ -13,7 +16,8 @@ import click
     show_default=True,
     help="Shape of the features that parameters and multiply-adds are for.",
 )
-def list_mechanisms(shape: str) -> None:
+@JSON
+def list_mechanisms(shape: str, as_json: bool) -> None:
     """List the mechanisms with their paper, parameters and multiply-adds.
 
     Example: keras-attention list --shape 14,14,1024
@@ -26,15 +30,20 @@ def list_mechanisms(shape: str) -> None:
             "`--shape` must be positive integers with commas between, such "
             f"as 56,56,256. Received: --shape {shape}"
         )
+    found = mechanisms(tuple(map(int, shape.split(","))))
+    if as_json:
+        named = [vars(one) | {"layer": one.layer.__name__} for one in found]
+        echo_json(named)
+        return
     rows = [("name", "layer", "parameters", "multiply-adds", "paper")]
-    for found in mechanisms(tuple(map(int, shape.split(",")))):
-        counts = (found.parameters, found.multiply_adds)
+    for one in found:
+        counts = (one.parameters, one.multiply_adds)
         rows.append(
             (
-                ", ".join(found.names),
-                found.layer.__name__,
+                ", ".join(one.names),
+                one.layer.__name__,
                 *("-" if n is None else f"{n:,}" for n in counts),
-                found.paper,
+                one.paper,
             )
         )
     click.echo(format_table(rows))

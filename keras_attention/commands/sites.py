@@ -1,7 +1,11 @@
 """`keras-attention sites`: where attention may go in a model."""
 
+import dataclasses
+
 import click
 
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import SITE_KINDS
 from keras_attention.commands.load import load_model
@@ -11,7 +15,10 @@ from keras_attention.commands.load import load_model
 @click.argument("model", metavar="MODEL.keras")
 @click.option("--kind", type=SITE_KINDS, help="Only the sites of this kind.")
 @IMPORTED
-def sites(model: str, kind: str | None, imported: tuple[str, ...]) -> None:
+@JSON
+def sites(
+    model: str, kind: str | None, imported: tuple[str, ...], as_json: bool
+) -> None:
     """List the places in a model where attention may be put.
 
     Example: keras-attention sites model.keras --kind stage
@@ -19,7 +26,12 @@ def sites(model: str, kind: str | None, imported: tuple[str, ...]) -> None:
     from keras_attention.surgery import AttentionSites
     from keras_attention.surgery import attention_sites
 
-    found = attention_sites(load_model(model, imported))
-    click.echo(
-        AttentionSites(site for site in found if kind in (None, site.kind))
+    found = AttentionSites(
+        site
+        for site in attention_sites(load_model(model, imported))
+        if kind in (None, site.kind)
     )
+    if as_json:
+        echo_json([dataclasses.asdict(site) for site in found])
+    else:
+        click.echo(found)

@@ -148,3 +148,45 @@ def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             yield inputs, lambda value: tape.gradient(value, inputs)
+
+
+def update_if(
+    condition: Any, update: Callable[..., None], *arguments: Any
+) -> None:
+    """Update variables where a condition holds on all replicas of a step.
+
+    Args:
+        condition: a scalar boolean.
+        update: assigns to variables.
+        *arguments: what it is called with: tensors in lists.
+    """
+
+    def nothing():
+        pass
+
+    if not _has_strategy():
+        keras.ops.cond(condition, lambda: update(*arguments), nothing)
+        return
+    import tensorflow as tf
+
+    def across(strategy, condition, *arguments):
+        # Variables are assigned across replicas, so no replica may decide.
+        conditions = strategy.experimental_local_results(condition)
+        tf.cond(
+            tf.reduce_all(tf.stack(conditions)),
+            lambda: strategy.extended.call_for_each_replica(update, arguments),
+            nothing,
+        )
+
+    tf.distribute.get_replica_context().merge_call(
+        across, (condition, *arguments)
+    )
+
+
+def _has_strategy():
+    """Whether a step is run by a strategy, be it of one replica."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()

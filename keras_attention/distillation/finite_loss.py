@@ -5,10 +5,12 @@ import numpy as np
 class FiniteLoss(keras.callbacks.Callback):
     """Stops a training whose loss is no number, and says which part of it.
 
+    The step has not updated anything with such a loss, see `training_step`.
+
     Raises:
-        ValueError: after a batch whose loss is not finite, at the latest at
-            the end of the epoch, and before another callback could save what
-            came of it.
+        ValueError: after a batch whose loss or gradient is not finite, at the
+            latest at the end of the epoch, and before another callback sees
+            it.
     """
 
     # Keras does not wait for it then before the next batch.
@@ -18,12 +20,19 @@ class FiniteLoss(keras.callbacks.Callback):
         if not logs or np.isfinite(float(logs["loss"])):
             return
         parts = {name: float(value) for name, value in logs.items()}
-        bad = [name for name, value in parts.items() if not np.isfinite(value)]
-        named = [name for name in bad if name.endswith("_loss") or "/" in name]
+        bad = [
+            f"{name}={value}"
+            for name, value in parts.items()
+            if (name.endswith("_loss") or "/" in name)
+            and not np.isfinite(value)
+        ]
+        what = ", ".join(bad) or (
+            f"loss={parts['loss']}, where every part is finite, so it is a "
+            "gradient or a regularization loss that is not"
+        )
         raise ValueError(
             "The loss is not finite, and training has stopped. Received: "
-            + ", ".join(f"{name}={parts[name]}" for name in named or bad)
-            + f" after batch {batch}. The weights are lost: load them from "
-            "the last checkpoint, and lower the learning rate or the weight "
-            "of that part."
+            f"{what}, after batch {batch}. The weights and the optimizer are "
+            "as they were before the first such batch. Look at its data, or "
+            "lower the learning rate or the weight of that part."
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -19,6 +20,8 @@ class Step:
         gradient: turns a scalar into its gradient at the inputs; `None` where
             `pull_back` does that.
         pull_back: turns a gradient at the outputs into one at the inputs.
+        losses: what layers added to the loss; `None` if the model has them.
+        updates: variables with what the student's pass makes of them.
         parts: the parts of the loss, by name, once they are known.
     """
 
@@ -28,4 +31,6 @@ class Step:
     values: Mapping[str, Any] = field(default_factory=dict)
     gradient: Callable[[Any], Any] | None = None
     pull_back: Callable[[Any], Any] | None = None
+    losses: list[Any] | None = None
+    updates: Sequence[tuple[Any, Any]] = ()
     parts: dict[str, Any] = field(default_factory=dict)

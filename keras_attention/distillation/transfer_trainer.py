@@ -18,6 +18,9 @@ from keras_attention.distillation.precomputed import TARGETS
 from keras_attention.distillation.precomputed import is_precomputed
 from keras_attention.distillation.schedules import weight_at
 from keras_attention.distillation.step import Step
+from keras_attention.distillation.training_step import finite_state
+from keras_attention.distillation.training_step import tensorflow_step
+from keras_attention.distillation.training_step import torch_step
 from keras_attention.distillation.transfer import attention_parts
 from keras_attention.distillation.transfer import distillation_part
 from keras_attention.distillation.transfer import target
@@ -68,7 +71,12 @@ class TransferTrainer(keras.Model):
             )
             self._steps.now = step
             stack.callback(setattr, self._steps, "now", None)
-            return super().train_step(*state, data)
+            if keras.backend.backend() == "tensorflow":
+                return tensorflow_step(self, step, data)
+            if keras.backend.backend() == "torch":
+                return torch_step(self, step, data)
+            logs, new = super().train_step(*state, data)
+            return finite_state(self, new, logs, *state)
 
     def stateless_call(self, trainable, non_trainable, x, *args, **kwargs):
         """Call on JAX; note how gradients at the inputs are had from it."""
@@ -94,7 +102,10 @@ class TransferTrainer(keras.Model):
     ):
         step = self._step()
         labelled = y is not None and self._compile_loss is not None
-        total = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        added = None if step is None else step.losses
+        if added is None:
+            added = self.losses
+        total = [self._aggregate_additional_loss(loss) for loss in added]
         if labelled:
             labels = self._compile_loss(y, y_pred, sample_weight)
             total.append(labels if step is None else (1 - step.alpha) * labels)
@@ -199,7 +210,7 @@ class TransferTrainer(keras.Model):
             total += self.gradient_transfer * parts["gradient_loss"]
         if self.symmetry:
             parts["symmetry_loss"] = symmetry_part(
-                self.student, loss, x, here, weights
+                self.student, loss, x, here, weights, step.updates
             )
             total += self.symmetry * parts["symmetry_loss"]
         return total

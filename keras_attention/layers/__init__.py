@@ -31,6 +31,9 @@ from keras_attention.layers.vision import (
 from keras_attention.layers.vision import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers.vision import (
+    GatedChannelTransformation as GatedChannelTransformation,
+)
 from keras_attention.layers.vision import GatherExcite as GatherExcite
 from keras_attention.layers.vision import GlobalContext as GlobalContext
 from keras_attention.layers.vision import GSoP as GSoP

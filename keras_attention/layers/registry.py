@@ -29,6 +29,9 @@ from keras_attention.layers.vision.effective_squeeze_excite import (
 from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention,
 )
+from keras_attention.layers.vision.gated_channel_transformation import (
+    GatedChannelTransformation,
+)
 from keras_attention.layers.vision.gather_excite import GatherExcite
 from keras_attention.layers.vision.global_context import GlobalContext
 from keras_attention.layers.vision.gsop import GSoP
@@ -59,6 +62,8 @@ ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
     "ese": EffectiveSqueezeExcite,
     "efficient_channel_attention": EfficientChannelAttention,
     "eca": EfficientChannelAttention,
+    "gated_channel_transformation": GatedChannelTransformation,
+    "gct": GatedChannelTransformation,
     "gather_excite": GatherExcite,
     "ge": GatherExcite,
     "gsop": GSoP,

@@ -7,7 +7,10 @@ Two ways give one result. The plain one holds the `(B, N, T, S)` scores. The
 chunked one (`chunked_attention.py`) holds those of one chunk of queries.
 """
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -32,6 +35,20 @@ from keras_attention.validation import check_probability
 # With more scores a head than this, chunks are taken: the plain way is a
 # little faster below, and its scores are few.
 PLAIN_LIMIT = 1024 * 1024
+_only_plain = contextvars.ContextVar("only_plain", default=False)
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """In this context, `implementation="auto"` is the plain way.
+
+    For graphs that must have no loop, also where lengths are not known.
+    """
+    token = _only_plain.set(True)
+    try:
+        yield
+    finally:
+        _only_plain.reset(token)
 
 
 def scaled_dot_product_attention(
@@ -227,6 +244,8 @@ def _takes_plain(implementation, return_scores, scores_shape):
         return True
     if implementation != "auto":
         return implementation == "plain"
+    if _only_plain.get():
+        return True
     queries, keys = scores_shape[2:]
     known = queries is not None and keys is not None
     return known and queries * keys <= PLAIN_LIMIT

@@ -7,11 +7,13 @@ read them where the model is served.
 import importlib
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_attention.ops.scaled_dot_product import plain_attention
 from keras_attention.serving.signatures import name_outputs
 from keras_attention.serving.verify import Arrays
 
@@ -60,6 +62,7 @@ def write_format(
     path = pathlib.Path(folder) / FILES[format]
     path.parent.mkdir(exist_ok=True)
     named = keras.Model(model.inputs, name_outputs(model, model.outputs))
+    named(named.inputs)  # Keras exports what has been called.
     options: dict[str, Any] = {}
     if format == "litert":
         import tensorflow as tf
@@ -68,15 +71,35 @@ def write_format(
         builtins = [tf.lite.OpsSet.TFLITE_BUILTINS]
         options = {"target_spec": {"supported_ops": builtins}}
     try:
-        named.export(str(path), format=format, verbose=False, **options)
+        # Loops do not convert, or run slowly where they do.
+        with plain_attention(), warnings.catch_warnings():
+            # The converters' own, about what NumPy will leave off.
+            warnings.simplefilter("ignore")
+            named.export(str(path), format=format, verbose=False, **options)
     except OSError:
         raise
     except Exception as error:
         raise ValueError(
             f"The model '{model.name}' cannot be written as {format}: "
-            f"{str(error).strip()[-1500:]}"
+            f"{str(error).strip()[:700]}"
         ) from error
+    if format == "openvino":
+        _name_outputs(path, named.output.keys())
     return path
+
+
+def _name_outputs(path, names):
+    """Leave each output the model's name for it, of several that it has."""
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    for output in model.outputs:
+        output.tensor.set_names(output.names & set(names))
+    beside = path.with_name("named.xml")
+    openvino.serialize(model, str(beside))
+    del model  # It still reads the first file.
+    for suffix in (".xml", ".bin"):
+        os.replace(beside.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def find_format(folder: str | os.PathLike) -> str:

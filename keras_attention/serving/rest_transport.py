@@ -9,6 +9,7 @@ import numpy as np
 import urllib3
 
 from keras_attention.serving.serving_error import ServingError
+from keras_attention.serving.verify import Arrays
 
 # TensorFlow Serving's HTTP statuses, in gRPC's words.
 CODES = {
@@ -56,7 +57,13 @@ class RestTransport:
             ),
         )
 
-    def predict(self, model, inputs, signature, version):
+    def predict(
+        self,
+        model: str,
+        inputs: Arrays,
+        signature: str,
+        version: int | str | None,
+    ) -> dict[str, np.ndarray]:
         body = {
             "signature_name": signature,
             "inputs": {k: _to_json(v) for k, v in inputs.items()},
@@ -78,7 +85,9 @@ class RestTransport:
             "INTERNAL",
         )
 
-    def metadata(self, model, version):
+    def metadata(
+        self, model: str, version: int | str | None
+    ) -> dict[str, dict]:
         answer = self._ask("GET", f"{_url(model, version)}/metadata")
         known = answer["metadata"]["signature_def"]["signature_def"]
         return {
@@ -90,7 +99,7 @@ class RestTransport:
             if not name.startswith("__")
         }
 
-    def status(self, model):
+    def status(self, model: str) -> dict[int, dict[str, str]]:
         answer = self._ask("GET", _url(model, None))
         found = {
             int(status["version"]): {
@@ -101,7 +110,7 @@ class RestTransport:
         }
         return dict(sorted(found.items()))
 
-    def close(self):
+    def close(self) -> None:
         self._pool.clear()
 
     def _signatures(self, model, version):
@@ -137,10 +146,10 @@ class RestTransport:
             yield
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            late = urllib3.exceptions.ReadTimeoutError
-            if isinstance(
-                reason, late | urllib3.exceptions.ConnectTimeoutError
-            ):
+            # A refused connection is one of urllib3's timeouts too.
+            refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+            late = isinstance(reason, urllib3.exceptions.TimeoutError)
+            if late and not refused:
                 raise TimeoutError(
                     f"The server at {self._where} gave no answer within "
                     f"{self._timeout} s."
@@ -154,12 +163,10 @@ class RestTransport:
 class _Retry(urllib3.Retry):
     """Does not repeat what the server was too slow for."""
 
-    def increment(
-        self, method=None, url=None, response=None, error=None, *rest
-    ):
+    def increment(self, *arguments, error=None, **others):
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
             raise error
-        return super().increment(method, url, response, error, *rest)
+        return super().increment(*arguments, error=error, **others)
 
 
 def _url(model, version):

@@ -174,6 +174,18 @@ ROWS = [
         SEQUENCE,
         variant="dynamic",
     ),
+    Row(ka.GatedChannelTransformation),
+    Row(
+        ka.GatedChannelTransformation,
+        {
+            "norm": "l1",
+            "epsilon": 1e-3,
+            "alpha_initializer": "random_normal",
+            "gamma_initializer": "random_normal",
+            "beta_initializer": "random_normal",
+        },
+        variant="l1",
+    ),
     Row(ka.GatherExcite),
     Row(ka.GatherExcite, {"extent": 2}, variant="local"),
     Row(ka.GatherExcite, {"extent": 4}, shape=(2, 8, 4, 6), variant="blocks"),

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from keras_attention.ops import chunked_attention
+from keras_attention.ops.scaled_dot_product import plain_attention
 from keras_attention.ops.scaled_dot_product import scaled_dot_product_attention
 from ops.attention_reference import attention
 from ops.attention_reference import draw
@@ -447,3 +448,19 @@ def test_chunks_are_taken_for_long_sequences_only(monkeypatch):
         x = ones(1, length, 1, 2)
         scaled_dot_product_attention(x, ones(1, 6, 1, 2), ones(1, 6, 1, 2))
     assert taken == [7]
+
+
+def test_the_plain_way_alone_makes_a_graph_without_loops():
+    def loops(**settings):
+        x = tf.TensorSpec((None, None, 3, 4), "float32")
+        graph = tf.function(
+            lambda x: scaled_dot_product_attention(x, x, x, **settings)
+        ).get_concrete_function(x)
+        kinds = {node.type for node in graph.graph.get_operations()}
+        return any("While" in kind for kind in kinds)
+
+    assert loops()
+    with plain_attention():
+        assert not loops()
+        assert loops(implementation="chunked")
+    assert loops()

@@ -262,7 +262,6 @@ def test_a_new_version_appears_while_requests_run(client, server):
         thread.join()
     assert errors == []
     assert set(found) == {float(newest), newest + 1.0}
-    assert found == sorted(found) or len(threads) > 1
     assert set(found[so_far:]) == {newest + 1.0}
     status = client.status("moving")
     assert status[newest]["state"] == "END"
@@ -283,14 +282,14 @@ def test_deadline(client, server, models):
     """The server stands still, and later goes on as if nothing had been."""
     x = images(1, 5, 5, 3)
     port = server.ports[client.protocol]
-    with ServingClient("localhost", port, client.protocol, 0.3) as hasty:
+    with ServingClient("localhost", port, client.protocol, 1.5) as hasty:
         hasty.predict("vision", {"image": x})
         os.kill(server.process.pid, signal.SIGSTOP)
         try:
             start = time.time()
-            with pytest.raises(TimeoutError, match="within 0.3 s"):
+            with pytest.raises(TimeoutError, match="within 1.5 s"):
                 hasty.predict("vision", {"image": x})
-            assert 0.25 < time.time() - start < 3
+            assert 1.4 < time.time() - start < 6
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
     check(client.predict("vision", {"image": x}), {"head": models["vision"](x)})

@@ -23,6 +23,9 @@ from keras_attention.layers.vision.effective_squeeze_excite import (
 from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers.vision.gated_channel_transformation import (
+    GatedChannelTransformation as GatedChannelTransformation,
+)
 from keras_attention.layers.vision.gather_excite import (
     GatherExcite as GatherExcite,
 )

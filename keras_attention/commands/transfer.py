@@ -1,0 +1,414 @@
+"""`keras-attention transfer`: a saved student learns from a saved teacher."""
+
+import math
+import pathlib
+from typing import Any
+
+import click
+
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
+from keras_attention.commands.load import IMPORTED
+from keras_attention.commands.load import load_model
+from keras_attention.commands.save import check_out
+from keras_attention.commands.save import save_model
+
+# Of each optimizer: its class in keras.optimizers and its learning rate.
+OPTIMIZERS = {
+    "sgd": ("SGD", 0.1),
+    "adam": ("Adam", 1e-3),
+    "adamw": ("AdamW", 1e-3),
+    "rmsprop": ("RMSprop", 1e-3),
+}
+DECAYS = click.Choice(["constant", "linear", "cosine"])
+
+
+@click.command()
+@click.argument("student", metavar="STUDENT.keras")
+@click.argument("teacher", metavar="TEACHER.keras")
+@click.argument("data", metavar="DATA")
+@click.option("--out", metavar="NEW.keras", required=True)
+@click.option("--overwrite", is_flag=True, help="Replace NEW.keras.")
+@click.option(
+    "--validation", metavar="DATA", help="Images to validate with, as DATA."
+)
+@click.option(
+    "--validation-split",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Part of DATA to validate with instead, as 0.1.",
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["0,255", "0,1", "-1,1"]),
+    default="0,255",
+    show_default=True,
+    help="Range of the pixels that the models take.",
+)
+@click.option(
+    "--image-size", metavar="H,W", help="For a student that takes any size."
+)
+@click.option(
+    "--pairs",
+    type=click.Choice(["blocks", "groups", "scores"]),
+    help="Which layers are compared.  [default: blocks if both models have "
+    "as many, else groups]",
+)
+@click.option(
+    "--pair",
+    "named",
+    metavar="STUDENT[=TEACHER]",
+    multiple=True,
+    help="Names of layers that are compared instead; may be repeated.",
+)
+@click.option(
+    "--pair-weight",
+    "pair_weights",
+    type=float,
+    multiple=True,
+    help="Factor of each pair, in their order; repeated for each.",
+)
+@click.option(
+    "--beta",
+    type=float,
+    default=1e3,
+    show_default=True,
+    help="Weight of the attention maps; 0 for distillation alone.",
+)
+@click.option(
+    "--beta-decay",
+    type=DECAYS,
+    default="constant",
+    show_default=True,
+    help="How beta falls to 0 by the last step.",
+)
+@click.option(
+    "--power", type=float, default=2.0, show_default=True, help="p of |A|^p."
+)
+@click.option(
+    "--map-function",
+    type=click.Choice(["sum", "max"]),
+    default="sum",
+    show_default=True,
+    help="Over the channels.",
+)
+@click.option(
+    "--reduction",
+    type=click.Choice(["mean", "sum", "paper"]),
+    default="mean",
+    show_default=True,
+    help="Of the difference of two maps: see AttentionTransferModel.",
+)
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Weight of the teacher's predictions; Hinton's is 0.9.",
+)
+@click.option(
+    "--alpha-decay",
+    type=DECAYS,
+    default="constant",
+    show_default=True,
+    help="How alpha falls to 0 by the last step.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="T of the softened predictions.",
+)
+@click.option(
+    "--logits",
+    metavar="STUDENT[=TEACHER]",
+    help="Layers that have the logits, if not the outputs.",
+)
+@click.option(
+    "--gradient-transfer",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Weight of the gradients at the image.",
+)
+@click.option(
+    "--symmetry",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Weight of the gradients at the flipped image.",
+)
+@click.option(
+    "--precompute",
+    metavar="FILE",
+    help="Run the teacher once and keep its maps in FILE; one that exists is "
+    "used. DATA is then held in memory.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=128, show_default=True
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    default="sgd",
+    show_default=True,
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="[default: 0.1 for sgd, 0.001 for the others]",
+)
+@click.option(
+    "--learning-rate-decay", type=DECAYS, default="cosine", show_default=True
+)
+@click.option(
+    "--momentum", type=float, default=0.9, show_default=True, help="Of sgd."
+)
+@click.option("--weight-decay", type=float, help="Of the optimizer.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--backup",
+    metavar="DIR",
+    help="Keep the state of each epoch there; a run that was interrupted goes "
+    "on from it.",
+)
+@IMPORTED
+@JSON
+def transfer(**options: Any) -> None:
+    """Have a saved student learn from the attention of a saved teacher.
+
+    DATA is a folder with one folder of images for each class, or an .npz
+    file with x_train and y_train: 8-bit images and integer labels. The
+    classes are numbered in the alphabetical order of their folders. Train
+    the teacher first; the student may be untrained.
+
+    \b
+    Example: keras-attention transfer student.keras teacher.keras photos/ \\
+      --pixels=-1,1 --validation-split 0.1 --epochs 30 --out taught.keras
+    """
+    _transfer(options)
+
+
+def _transfer(options: dict[str, Any]) -> None:
+    import keras
+
+    from keras_attention.commands.image_data import ImageFormat
+    from keras_attention.commands.image_data import load_images
+
+    out = pathlib.Path(options["out"])
+    check_out(out, options["overwrite"])
+    _check_pairs(options)
+    size = _size(options["image_size"])
+    rate = _learning_rate(options)
+    keras.utils.set_random_seed(options["seed"])
+    student = load_model(options["student"], options["imported"])
+    teacher = load_model(options["teacher"], options["imported"])
+    images = load_images(
+        options["data"],
+        ImageFormat.of_model(student, options["pixels"], size),
+        options["batch_size"],
+        options["validation"],
+        options["validation_split"],
+        options["seed"],
+        in_memory=options["precompute"] is not None,
+    )
+    loss = _loss(student, images.classes)
+    steps = images.steps * options["epochs"]
+    model, training = _model(options, student, teacher, images, steps)
+    model.compile(
+        _optimizer(options, rate, steps),
+        loss=loss,
+        metrics=["accuracy"],
+    )
+    as_json = options["as_json"]
+    if not as_json:
+        click.echo(f"{model.pairs}\n" if model.pairs else "No maps compared.\n")
+    before = _accuracy(model, images.validation, options)
+    backup = options["backup"]
+    history = model.fit(
+        **_fit_arguments(training, options["batch_size"]),
+        epochs=options["epochs"],
+        validation_data=images.validation,
+        validation_batch_size=_batch(images.validation, options),
+        callbacks=[keras.callbacks.BackupAndRestore(backup)] if backup else [],
+        # A data set that is read from a folder shuffles by itself.
+        shuffle=not hasattr(training, "element_spec"),
+        verbose=0 if as_json else "auto",
+    ).history
+    after = _accuracy(model, images.validation, options)
+    save_model(student, out, options["overwrite"])
+    if as_json:
+        echo_json(
+            {
+                "pairs": [
+                    [p.student, p.teacher, p.weight] for p in model.pairs
+                ],
+                "history": {
+                    key: [float(value) for value in values]
+                    for key, values in history.items()
+                },
+                "validation_accuracy": {"before": before, "after": after},
+                "out": str(out),
+            }
+        )
+        return
+    if before is not None:
+        click.echo(f"Validation accuracy: {before:.4f} before, {after:.4f} now")
+    click.echo(f"Written: {out}")
+
+
+def _model(options, student, teacher, images, steps):
+    """The model that trains the student, and what it is trained with."""
+    from keras_attention.distillation import AttentionTransferModel
+    from keras_attention.distillation import precompute_teacher
+
+    pairs = [_names(text) for text in options["named"]] or options["pairs"]
+    logits = options["logits"] and _names(options["logits"])
+    arguments = {
+        "pairs": pairs,
+        "pair_weights": list(options["pair_weights"]) or None,
+        "beta": _schedule(options["beta"], options["beta_decay"], steps),
+        "alpha": _schedule(options["alpha"], options["alpha_decay"], steps),
+        "logits": logits,
+        **{
+            name: options[name]
+            for name in (
+                "power",
+                "map_function",
+                "reduction",
+                "temperature",
+                "gradient_transfer",
+                "symmetry",
+            )
+        },
+    }
+    model = AttentionTransferModel(student, teacher, **arguments)
+    if options["precompute"] is None:
+        return model, images.training
+    training = precompute_teacher(
+        teacher,
+        images.training,
+        model.pairs,
+        options["power"],
+        options["map_function"],
+        logits=bool(options["alpha"]) and (logits[1] if logits else True),
+        path=options["precompute"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+        verbose=not options["as_json"],
+    )
+    arguments |= {"pairs": list(model.pairs), "pair_weights": None}
+    return AttentionTransferModel(student, None, **arguments), training
+
+
+def _check_pairs(options):
+    if options["named"] and options["pairs"]:
+        raise ValueError(
+            "The pairs are told by one of --pairs and --pair. Received: "
+            f"--pairs {options['pairs']} and --pair {options['named'][0]}"
+        )
+
+
+def _names(text):
+    """`("a", "b")` of `"a=b"`; `("a", "a")` of `"a"`."""
+    student, _, teacher = text.partition("=")
+    if not student:
+        raise ValueError(
+            "Layers are named as STUDENT or STUDENT=TEACHER. "
+            f"Received: {text!r}"
+        )
+    return student, teacher or student
+
+
+def _size(text):
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 2 or not all(p.isdecimal() and int(p) for p in parts):
+        raise ValueError(
+            "`--image-size` must be two positive integers with a comma "
+            f"between, such as 64,64. Received: --image-size {text}"
+        )
+    return tuple(map(int, parts))
+
+
+def _schedule(value, decay, steps):
+    """A number, or a schedule that takes it to 0 in as many steps."""
+    import keras
+
+    if decay == "constant" or not value:
+        return value
+    if decay == "linear":
+        return keras.optimizers.schedules.PolynomialDecay(value, steps, 0.0)
+    return keras.optimizers.schedules.CosineDecay(value, steps)
+
+
+def _learning_rate(options):
+    _, rate = OPTIMIZERS[options["optimizer"]]
+    if options["learning_rate"] is not None:
+        rate = options["learning_rate"]
+    if not rate > 0 or not math.isfinite(rate):
+        raise ValueError(
+            "`--learning-rate` must be a positive number. "
+            f"Received: --learning-rate {rate}"
+        )
+    return rate
+
+
+def _optimizer(options, rate, steps):
+    import keras
+
+    name, _ = OPTIMIZERS[options["optimizer"]]
+    rate = _schedule(rate, options["learning_rate_decay"], steps)
+    arguments = {}
+    if name == "SGD":
+        arguments["momentum"] = options["momentum"]
+    if options["weight_decay"] is not None:
+        arguments["weight_decay"] = options["weight_decay"]
+    return getattr(keras.optimizers, name)(rate, **arguments)
+
+
+def _loss(student, classes):
+    """The loss of the labels, by what the student's output is."""
+    import keras
+
+    from keras_attention.distillation.logits import output_activations
+
+    shape = student.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise ValueError(
+            "The student must have one output, (batch, classes). Train it in "
+            "Python otherwise, with keras_attention.AttentionTransferModel. "
+            f"Received: '{student.name}' with output shape {shape}"
+        )
+    units = shape[-1]
+    if classes > max(units, 2):
+        raise ValueError(
+            f"The data have more classes than the student's output, {units}. "
+            f"Received: data with {classes} classes"
+        )
+    activation = output_activations(student).get(0)
+    if units == 1:
+        return keras.losses.BinaryCrossentropy(activation != "sigmoid")
+    return keras.losses.SparseCategoricalCrossentropy(activation != "softmax")
+
+
+def _accuracy(model, validation, options):
+    if validation is None:
+        return None
+    arguments = _fit_arguments(validation, options["batch_size"])
+    found = model.evaluate(**arguments, verbose=0, return_dict=True)
+    return float(found["accuracy"])
+
+
+def _batch(data, options):
+    return options["batch_size"] if isinstance(data, tuple) else None
+
+
+def _fit_arguments(data, batch_size):
+    """Arrays, or batches, as `fit` and `evaluate` take them."""
+    if isinstance(data, tuple):
+        return {"x": data[0], "y": data[1], "batch_size": batch_size}
+    return {"x": data}
