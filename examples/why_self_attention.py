@@ -270,16 +270,14 @@ def inside(results, trained):
     return sum(found) / len(found)
 
 
-def report(suite, rows, entries):
-    """Print a suite's table: in total, and by what makes it hard."""
+def table(suite, rows, entries):
+    """A suite's table: in total, and by what makes it hard."""
     key = "attractors" if suite == "agreement" else "frequency"
     groups = list(next(iter(rows.values()))[0].by(key))
-    print(f"\n## {suite}: accuracy in %, mean and 95% interval over seeds\n")
     head = ["", "all", f"distance <= {TRAINED}", f"> {TRAINED}"]
     head += [f"{key} {group}" for group in groups]
     head += ["not held out", "validation loss", "rate", "parameters"]
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
+    lines = [head]
     for name, results in rows.items():
         cells = [
             interval([r.accuracy.value for r in results]),
@@ -291,7 +289,8 @@ def report(suite, rows, entries):
             for group in groups
         ]
         cells += describe(entries[name]) if name in entries else [""] * 4
-        print("| " + " | ".join([name, *cells]) + " |")
+        lines.append([name, *cells])
+    return lines
 
 
 def describe(entries):
@@ -361,19 +360,29 @@ def main(arguments=None):
                 f"  {results}  {entry['seconds']:.0f} s",
                 flush=True,
             )
+    tables = {}
     for suite in rows:
         for seed in range(settings.seeds):
             grammar = grammar_of(suite, seed)
             items = items_of(suite, grammar, settings.count)
             for name, results in grammar.baselines(items).items():
                 rules[suite][name].append(results)
-        report(suite, {**rows[suite], **rules[suite]}, entries[suite])
+        tables[suite] = table(
+            suite, {**rows[suite], **rules[suite]}, entries[suite]
+        )
+        print(
+            f"\n## {suite}: accuracy in %, mean and 95% interval over seeds\n"
+        )
+        head, *lines = tables[suite]
+        for cells in (head, ["---"] * len(head), *lines):
+            print("| " + " | ".join(cells) + " |")
     minutes = sum(entry["seconds"] for entry in log.found.values()) / 60
     print(
         f"\n{settings.seeds} seeds, {settings.steps} steps, {minutes:.0f} min "
         f"of training, {(time.time() - started) / 60:.0f} of them in this run"
     )
     draw(rows, rules, out / "accuracy_by_distance.png")
+    return tables
 
 
 def draw(rows, rules, path):
@@ -396,7 +405,7 @@ def draw(rows, rules, path):
                 "agreement": "subject-verb agreement, held-out nouns",
                 "senses": "word senses, held-out pairs",
             }[suite],
-            axes=axes,
+            ax=axes,
         )
     figure.savefig(path)
     print(f"drawn: {path.resolve()}")

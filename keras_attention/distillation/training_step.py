@@ -1,10 +1,10 @@
 """One update on each backend, made whole or, if it is no number, not at all.
 
 A loss or a gradient that is not finite would end up in every weight, and the
-images behind it in the batch statistics before that. So the student's pass
-leaves its variables as they are; what it and the optimizer would assign is
-assigned when the loss and its gradients are known. The loss that is shown is
-then no number either, which `FiniteLoss` reports.
+images behind it in the batch statistics before that. So what the student's
+pass and the optimizer would assign is assigned once the loss and its gradients
+are known, if they are finite. If not, the loss that is shown is no number
+either, which `FiniteLoss` reports.
 
 On JAX the new state is chosen after the step. A `LossScaleOptimizer` expects
 gradients that are not finite, and leaves out such an update by itself.
