@@ -21,25 +21,66 @@ EXTRAS = $(EXTRAS_$(BACKEND))
 ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
+# Debian's Chromium, where it may be installed.
+define INSTALL_BROWSER
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+      chromium chromium-driver fonts-dejavu-core; \
+  else \
+    echo "make test-browser needs chromium and chromedriver: install them" \
+      "(on Debian, as root: apt-get install chromium chromium-driver)" >&2; \
+    exit 1; \
+  fi; }
+endef
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
 
-.PHONY: demo test test-slow test-oldest lint format test-jax test-torch \
-	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
+.PHONY: demo \
+	test \
+	test-slow \
+	test-browser \
+	test-oldest \
+	test-keras-hub \
+	run-keras-hub \
+	lint \
+	format \
+	docs \
+	test-jax \
+	test-torch \
+	test-parity \
+	test-backend \
+	benchmark \
+	benchmark-quick \
+	run-benchmarks \
+	clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not browser" $(PYTEST_ARGS)
 
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
 
+# The interactive page, in a headless Chromium.
+test-browser: $(VENV)/ready
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null \
+	  || $(INSTALL_BROWSER)
+	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
+
 # The same on the lowest versions that pyproject.toml declares.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+
+# KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.
+test-keras-hub:
+	$(MAKE) run-keras-hub BACKEND=tensorflow VENV=.venv-keras-hub \
+	  EXTRAS=test,tensorflow,keras-hub
+
+run-keras-hub: $(VENV)/ready
+	$(BIN)/python -m pytest tests/integration/test_keras_hub.py $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -48,6 +89,11 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Strict: a link that leads nowhere, or a docstring that is not understood,
+# fails. The pages are in docs/_build/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 test-jax:
 	$(MAKE) test-backend BACKEND=jax
@@ -91,4 +137,4 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv-* build dist *.egg-info
+	rm -rf .venv-* build dist docs/_build *.egg-info

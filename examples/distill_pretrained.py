@@ -108,8 +108,8 @@ def judge(found, expected):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="A pretrained teacher.")
-    parser.add_argument("--crops", type=int, default=800)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--crops", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(arguments)
     teacher = efficientnet_lite0()
     crops = random_crops(options.crops, seed=1)

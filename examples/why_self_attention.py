@@ -405,7 +405,7 @@ def draw(rows, rules, path):
                 "agreement": "subject-verb agreement, held-out nouns",
                 "senses": "word senses, held-out pairs",
             }[suite],
-            axes=axes,
+            ax=axes,
         )
     figure.savefig(path)
     print(f"drawn: {path.resolve()}")

@@ -57,6 +57,9 @@ class AttentionTransferModel(TransferTrainer):
     A sample weight, one for each example, or a class weight, counts in every
     part of the loss.
 
+    A step whose loss or gradient is not finite updates nothing, and `fit`
+    stops after it with an error that names the part.
+
     Args:
         student: a built model, to be trained.
         teacher: a built model that takes the same inputs; images of another

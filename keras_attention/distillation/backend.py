@@ -164,7 +164,7 @@ def update_if(
     def nothing():
         pass
 
-    if replica_count() == 1:
+    if not _has_strategy():
         keras.ops.cond(condition, lambda: update(*arguments), nothing)
         return
     import tensorflow as tf
@@ -181,3 +181,12 @@ def update_if(
     tf.distribute.get_replica_context().merge_call(
         across, (condition, *arguments)
     )
+
+
+def _has_strategy():
+    """Whether a step is run by a strategy, be it of one replica."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()

@@ -37,7 +37,8 @@ def step(row):
     # The layer before gets the gradient of the layer's input.
     inputs = keras.Input(row.shape[1:])
     x = keras.layers.Dense(row.shape[-1], name="before")(inputs)
-    model = keras.Model(inputs, make_layer(row)(x))
+    # Flat, as sample weights want it.
+    model = keras.Model(inputs, keras.layers.Flatten()(make_layer(row)(x)))
     randomize(model)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(DIFFERENT, *row.shape[1:])).astype("float32")

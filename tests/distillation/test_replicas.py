@@ -28,7 +28,7 @@ tf.config.set_logical_device_configuration(
 )
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x, y = examples(4)
-outside = network()
+outside, teacher = network(), teacher_network()
 
 
 def refused(words):
@@ -43,7 +43,7 @@ def compiled(model, **arguments):
 for scope in (strategy.scope, lambda: tf.device("CPU:0")):
     # `compile` and `fit` are refused in the scope and out of it.
     with strategy.scope():
-        model = AttentionTransferModel(network(), teacher_network())
+        model = AttentionTransferModel(network(), teacher)
     with scope():
         with refused("2 replicas of a MirroredStrategy.*steps_per_execution=2"):
             compiled(model, steps_per_execution=2)
@@ -59,10 +59,10 @@ for scope in (strategy.scope, lambda: tf.device("CPU:0")):
         compiled(model, steps_per_execution=1).fit(x, y, verbose=0)
 
 with strategy.scope():
-    model = AttentionTransferModel(outside, teacher_network())
+    model = AttentionTransferModel(outside, teacher)
     with refused("'student' made outside"):
         compiled(model)
-one = AttentionTransferModel(outside, teacher_network())
+one = AttentionTransferModel(outside, teacher)
 compiled(one, steps_per_execution=2, jit_compile=True)
 one.fit(x, y, batch_size=2, verbose=0)
 """

@@ -1,12 +1,17 @@
 """Two replicas make the update of one device, each strategy in a process."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+
+from keras_attention import AttentionTransferModel
+from keras_attention.models import WideResNet
 
 COMMON = """
 import sys
@@ -108,3 +113,22 @@ def test_two_replicas_make_the_update_of_one_device(code, extra, environment):
         },
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.tensorflow
+def test_a_strategy_of_one_replica_trains_as_none_does():
+    import tensorflow as tf
+
+    weights = []
+    for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0"])):
+        keras.utils.set_random_seed(3)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            shape = {"input_shape": (8, 8, 1), "classes": 3}
+            student, teacher = (WideResNet(10, n, **shape) for n in (1, 2))
+            model = AttentionTransferModel(student, teacher)
+            model.compile("sgd", loss="sparse_categorical_crossentropy")
+        x = np.random.default_rng(0).normal(size=(6, 8, 8, 1))
+        model.fit(x, np.arange(6) % 3, batch_size=3, shuffle=False, verbose=0)
+        weights.append(student.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,60 @@
+"""The other image layers beside what a user composes of Keras' layers."""
+
+import functools
+
+import keras_attention as ka
+from benchmarks.comparison import Subject
+from benchmarks.comparison import compare
+from benchmarks.peers import naive
+from benchmarks.report import Table
+
+TITLE = "Image layers"
+SHAPE = (8, 32, 32, 256)
+SUBJECTS = {
+    "EffectiveSqueezeExcite": Subject(
+        ka.EffectiveSqueezeExcite,
+        {"naive": naive.effective_squeeze_excite},
+        ("kecam",),
+    ),
+    "SpatialSqueezeExcite": Subject(
+        ka.SpatialSqueezeExcite, {"naive": naive.spatial_squeeze_excite}
+    ),
+    "ConcurrentSqueezeExcite": Subject(
+        ka.ConcurrentSqueezeExcite, {"naive": naive.concurrent_squeeze_excite}
+    ),
+    "GatedChannelTransformation": Subject(
+        ka.GatedChannelTransformation,
+        {"naive": naive.gated_channel_transformation},
+    ),
+    "ChannelAttention": Subject(
+        ka.ChannelAttention, {"naive": naive.channel_attention}
+    ),
+    "SpatialAttention": Subject(
+        ka.SpatialAttention, {"naive": naive.spatial_attention}
+    ),
+    "BAM": Subject(ka.BAM, {"naive": naive.bam}),
+    "PositionGSoP": Subject(ka.PositionGSoP, {"naive": naive.position_gsop}),
+    "GSoP": Subject(ka.GSoP, {"naive": naive.gsop}),
+    "CoordinateAttention": Subject(
+        ka.CoordinateAttention, {"naive": naive.coordinate_attention}
+    ),
+    "GlobalContext": Subject(ka.GlobalContext, {"naive": naive.global_context}),
+    "GlobalContext, multiply": Subject(
+        functools.partial(ka.GlobalContext, fusion="multiply"),
+        {"naive": naive.global_context},
+        ("kecam",),
+    ),
+    "SimAM": Subject(ka.SimAM, {"naive": naive.simam}),
+    "TripletAttention": Subject(
+        ka.TripletAttention, {"naive": naive.triplet_attention}
+    ),
+    "SelectiveKernel": Subject(
+        ka.SelectiveKernel, {"naive": naive.selective_kernel}
+    ),
+    "NonLocal": Subject(ka.NonLocal, {"naive": naive.non_local}),
+}
+
+
+def run(quick: bool = False) -> list[Table]:
+    shape, rounds = ((2, 16, 16, 32), 3) if quick else (SHAPE, 7)
+    return [compare(SUBJECTS, shape, rounds)]
