@@ -23,6 +23,7 @@ ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
+CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 
 .PHONY: demo test test-slow test-oldest lint format test-jax test-torch \
 	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
@@ -37,9 +38,11 @@ test: $(VENV)/ready
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
 
-# The same on the lowest versions that pyproject.toml declares.
+# The same on the lowest versions that pyproject.toml declares, where newer
+# packages that they bring along warn of what the old ones do.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
+		PYTEST_ARGS="-W ignore::DeprecationWarning $(PYTEST_ARGS)"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -86,8 +89,9 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(OLDEST),$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt)
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" \
-		$(if $(OLDEST),--constraint $(VENV)/oldest.txt)
-	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
+		$(CONSTRAINT)
+	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE) \
+		$(CONSTRAINT))
 	touch $@
 
 clean:
