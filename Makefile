@@ -34,6 +34,7 @@ define INSTALL_BROWSER
 endef
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
+CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 
 .PHONY: demo \
 	test \
@@ -70,9 +71,11 @@ test-browser: $(VENV)/ready
 	  || $(INSTALL_BROWSER)
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
-# The same on the lowest versions that pyproject.toml declares.
+# The same on the lowest versions that pyproject.toml declares, where newer
+# packages that they bring along warn of what the old ones do.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
+		PYTEST_ARGS="-W ignore::DeprecationWarning $(PYTEST_ARGS)"
 
 # KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.
 test-keras-hub:
@@ -132,8 +135,9 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(OLDEST),$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt)
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" \
-		$(if $(OLDEST),--constraint $(VENV)/oldest.txt)
-	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
+		$(CONSTRAINT)
+	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE) \
+		$(CONSTRAINT))
 	touch $@
 
 clean:
