@@ -51,18 +51,49 @@ def check(one, several):
         )
 """
 
-MIRRORED = """
+TWO_DEVICES = """
 import tensorflow as tf
 
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+"""
+
+MIRRORED = (
+    TWO_DEVICES
+    + """
 one = train()
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+with scope():
     several = train()
 check(one, several)
 """
+)
+
+# One replica's part of a batch is no number: none of them updates anything.
+BAD_PART = (
+    TWO_DEVICES
+    + """
+with scope():
+    student = network(dropout=0.3)
+    model = AttentionTransferModel(student, teacher_network(), **EXTRA)
+    model.compile("adam", "sparse_categorical_crossentropy")
+x, y = examples(4)
+bad = x.copy()
+bad[3] = np.inf
+model.train_on_batch(x, y)
+before = [v.numpy() for v in model.student.variables]
+assert not np.isfinite(model.train_on_batch(bad, y, return_dict=True)["loss"])
+for v, value in zip(model.student.variables, before, strict=True):
+    np.testing.assert_array_equal(v.numpy(), value)
+assert int(model.optimizer.iterations) == 1
+model.train_on_batch(x, y)
+for v, value in zip(model.student.variables, before, strict=True):
+    assert np.isfinite(v.numpy()).all()
+    assert not np.array_equal(v.numpy(), value), v.path
+"""
+)
 
 DATA_PARALLEL = """
 one = train()
@@ -80,6 +111,7 @@ CASES = {
     "tensorflow": [
         (MIRRORED, "{}", {}),
         (MIRRORED, "{'gradient_transfer': 0.5, 'reduction': 'paper'}", {}),
+        (BAD_PART, "{}", {}),
     ],
     "jax": [
         (
