@@ -93,12 +93,12 @@ else:
     raise RuntimeError("no error")
 for v, value in zip(model.student.variables, before, strict=True):
     np.testing.assert_array_equal(v.numpy(), value)
-assert int(model.optimizer.iterations) == 1
+assert model.optimizer.iterations.numpy() == 1
 mean = student.get_layer("norm1").moving_mean
 kept = mean.numpy()
 model.fit(x, y, **fit)
 assert np.abs(mean.numpy() - kept).max() > 1e-4
-assert int(model.optimizer.iterations) == 2
+assert model.optimizer.iterations.numpy() == 2
 """
 )
 
