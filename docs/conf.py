@@ -27,6 +27,8 @@ napoleon_custom_sections = [
     "Input shape",
     "Output shape",
     "Reference",
+    # Ours is a sentence, with no type before a colon.
+    "Returns",
 ]
 # Docstrings write code between single backticks, as Keras' do.
 default_role = "literal"

@@ -1,6 +1,5 @@
 """`keras-attention maps`: where a model looks, as a picture."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -10,6 +9,8 @@ from keras_attention.commands.inputs import check_new
 from keras_attention.commands.inputs import input_options
 from keras_attention.commands.inputs import model_names
 from keras_attention.commands.inputs import read_inputs
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
 
@@ -39,7 +40,7 @@ from keras_attention.commands.load import load_model
     "--out", metavar="FILE.png", default="attention_maps.png", show_default=True
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @input_options(limit=6)
 @IMPORTED
 def maps(
@@ -83,6 +84,6 @@ def maps(
     figure.savefig(path)
     if as_json:
         shown = {"written": str(path), "images": inputs.labels}
-        click.echo(json.dumps(shown))
+        echo_json(shown)
     else:
         click.echo(f"Written: {path}")

@@ -1,6 +1,5 @@
 """`keras-attention view`: a page in which one looks at what models see."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -10,6 +9,8 @@ from keras_attention.commands.inputs import check_new
 from keras_attention.commands.inputs import input_options
 from keras_attention.commands.inputs import model_names
 from keras_attention.commands.inputs import read_inputs
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
 
@@ -46,7 +47,7 @@ from keras_attention.commands.load import load_model
     "--out", metavar="FILE.html", default="attention.html", show_default=True
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE.html.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @input_options(limit=12)
 @IMPORTED
 def view(
@@ -91,7 +92,7 @@ def view(
     )
     if as_json:
         shown = {"written": str(path), "examples": inputs.labels}
-        click.echo(json.dumps(shown))
+        echo_json(shown)
     else:
         size = path.stat().st_size / 1e6
         click.echo(f"Written: {path} ({size:.1f} MB). Open it in a browser.")
