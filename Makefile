@@ -35,12 +35,24 @@ endef
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
 
-<<<<<<< HEAD
-.PHONY: demo test test-slow test-browser test-oldest lint format test-jax test-torch \
-=======
-.PHONY: demo test test-slow test-oldest lint format docs test-jax test-torch \
->>>>>>> main
-	test-backend test-parity benchmark benchmark-quick run-benchmarks clean
+.PHONY: demo \
+	test \
+	test-slow \
+	test-browser \
+	test-oldest \
+	test-keras-hub \
+	run-keras-hub \
+	lint \
+	format \
+	docs \
+	test-jax \
+	test-torch \
+	test-parity \
+	test-backend \
+	benchmark \
+	benchmark-quick \
+	run-benchmarks \
+	clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
@@ -61,6 +73,14 @@ test-browser: $(VENV)/ready
 # The same on the lowest versions that pyproject.toml declares.
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+
+# KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.
+test-keras-hub:
+	$(MAKE) run-keras-hub BACKEND=tensorflow VENV=.venv-keras-hub \
+	  EXTRAS=test,tensorflow,keras-hub
+
+run-keras-hub: $(VENV)/ready
+	$(BIN)/python -m pytest tests/integration/test_keras_hub.py $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -25,13 +25,12 @@ from benchmarks.cases import draw
 from benchmarks.report import Table
 from benchmarks.timing import interleave
 from benchmarks.worker import LEGACY_KERAS
-from benchmarks.worker import TORCH
 from benchmarks.worker import Worker
 
 # Peers in a process of their own, compared in the plain graph.
 WORKERS = {
     "kecam": ("benchmarks.peers.kecam:case", LEGACY_KERAS),
-    "torch": ("benchmarks.peers.torch_gates:case", TORCH),
+    "torch": ("benchmarks.peers.torch_gates:case", {}),
 }
 
 

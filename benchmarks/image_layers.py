@@ -22,6 +22,10 @@ SUBJECTS = {
     "ConcurrentSqueezeExcite": Subject(
         ka.ConcurrentSqueezeExcite, {"naive": naive.concurrent_squeeze_excite}
     ),
+    "GatedChannelTransformation": Subject(
+        ka.GatedChannelTransformation,
+        {"naive": naive.gated_channel_transformation},
+    ),
     "ChannelAttention": Subject(
         ka.ChannelAttention, {"naive": naive.channel_attention}
     ),

@@ -16,6 +16,8 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks.worker import KEEP_MEMORY
+
 STATUS = pathlib.Path("/proc/self/status")
 RESET = pathlib.Path("/proc/self/clear_refs")
 
@@ -26,7 +28,10 @@ def peak_memory(target: str, **arguments: Any) -> int:
         [sys.executable, "-m", __name__, target, json.dumps(arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+        env={
+            **{k: v for k, v in os.environ.items() if k not in KEEP_MEMORY},
+            "MALLOC_ARENA_MAX": "2",
+        },
     )
     if result.returncode:
         raise RuntimeError(

@@ -15,6 +15,9 @@ HEAD = """# Results
 Ratios of medians' rounds: every case runs once a round, in changing order;
 the median of the rounds' ratios is given with its quartiles. Absolute times
 are of one machine on one day and only say what a ratio is a ratio of.
+
+All processes, floors and peers among them, keep the memory of large tensors
+(`benchmarks/worker.py` says how); where peak memory is measured they do not.
 """
 VERSIONS = (
     "tensorflow-cpu",

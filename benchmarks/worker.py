@@ -12,9 +12,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-# With torch's own allocator large tensors go back to the kernel at once, and
-# page faults take longer than the operations: ten times as long at worst.
-TORCH = {
+# By itself malloc gives the memory of a large tensor back to the kernel at
+# once, and page faults take longer than the operations. Set for TensorFlow and
+# torch alike: floors would not be floors, and torch look ten times as slow.
+KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**40),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
@@ -25,7 +26,8 @@ class Worker:
     """A process that runs a case on request; it ends with the `with` block.
 
     Args:
-        environment: variables that are set for the process, such as `TORCH`.
+        environment: variables that are set for the process, such as
+            `LEGACY_KERAS`.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None):

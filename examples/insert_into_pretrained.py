@@ -95,7 +95,11 @@ def random_crops(count, seed):
     return np.stack(x), np.take(numbers, chosen)
 
 
-def main(steps: int) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Attention, pretrained.")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--crops", type=int, default=64)
+    options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     model = efficientnet_lite0()
     images = photographs()
@@ -105,7 +109,7 @@ def main(steps: int) -> None:
     show(before, images)
 
     model.trainable = False  # The attention alone is to learn.
-    train, test = random_crops(64, seed=1), random_crops(64, seed=2)
+    train, test = (random_crops(options.crops, seed) for seed in (1, 2))
     for name in ("cbam", "squeeze_excite", "eca"):
         attended = keras_attention.insert_attention(
             model, name, at="residual", preserve_outputs=True
@@ -119,7 +123,7 @@ def main(steps: int) -> None:
             keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy"
         )
         start = attended.evaluate(*test, verbose=0)
-        epochs = -(-steps // 4)
+        epochs = -(-options.steps // -(-options.crops // 16))
         attended.fit(*train, batch_size=16, epochs=epochs, verbose=0)
         end = attended.evaluate(*test, verbose=0)
         print(f"  other crops, loss: {start:.3f}, {end:.3f} after training")
@@ -128,6 +132,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Attention, pretrained.")
-    parser.add_argument("--steps", type=int, default=20)
-    main(parser.parse_args().steps)
+    main()

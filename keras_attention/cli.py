@@ -24,11 +24,8 @@ from keras_attention.commands.list_mechanisms import list_mechanisms
 from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
-<<<<<<< HEAD
-from keras_attention.commands.view import view
-=======
 from keras_attention.commands.transfer import transfer
->>>>>>> main
+from keras_attention.commands.view import view
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -150,29 +147,18 @@ def demo(**options: Any) -> None:
     run_demo(**options, echo=click.echo)
 
 
-<<<<<<< HEAD
-COMMANDS = (
-=======
 for command in (
     benchmark,
->>>>>>> main
     evaluate,
     export,
     insert,
     list_mechanisms,
-<<<<<<< HEAD
     maps,
     predict,
     sites,
-    view,
-)
-for command in COMMANDS:
-=======
-    predict,
-    sites,
     transfer,
+    view,
 ):
->>>>>>> main
     cli.add_command(command)
 
 

@@ -54,6 +54,17 @@ def efficient_channel_attention(ours):
     return call, [conv]
 
 
+def gated_channel_transformation(ours):
+    def call(x, training):
+        sizes = ops.sqrt(ops.sum(x**2, (1, 2), True) + ours.epsilon)
+        sizes = ours.alpha * sizes
+        mean = ops.mean(sizes**2, -1, True)
+        sizes = sizes / ops.sqrt(mean + ours.epsilon)
+        return x * (1 + ops.tanh(ours.gamma * sizes + ours.beta))
+
+    return call, [ours]
+
+
 def channel_attention(ours):
     reduce = layers.Dense(ours.reduce.units, "relu")
     expand = layers.Dense(ours.expand.units)

@@ -1,4 +1,4 @@
-"""The papers' mathematics in torch. For a process with TORCH's settings.
+"""The papers' mathematics in torch. For a process of its own.
 
 Images are channels first and contiguous, as torch has them.
 """

@@ -75,8 +75,38 @@ def test_backbone(models, tmp_path, make, at, expected):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
     x = x.astype("float32")
-    np.testing.assert_array_equal(attended(x), model(x))
-    np.testing.assert_array_equal(loaded(x), model(x))
+    for other in (attended, loaded, ka.remove_attention(loaded)):
+        assert_same_outputs(other, model, x)
+
+
+def assert_same_outputs(one, other, x):
+    """Equal to the bit: called, in a graph, and by `predict`."""
+    import tensorflow as tf
+
+    for run in (
+        lambda model: model(x),
+        lambda model: tf.function(model)(x),
+        lambda model: model.predict(x, verbose=0),
+    ):
+        np.testing.assert_array_equal(run(one), run(other))
+
+
+def test_classifier_is_trained_saved_and_loaded(models, tmp_path):
+    model = classifier(models)
+    attended = ka.insert_attention(
+        model, lambda: ka.CBAM(ratio=2), "residual", preserve_outputs=True
+    )
+    attended.compile("sgd", "categorical_crossentropy")
+    x = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+    x = x.astype("float32")
+    before = attended.predict(x, verbose=0)
+    np.testing.assert_array_equal(before, model.predict(x, verbose=0))
+    attended.fit(x, np.eye(3)[:2], epochs=1, verbose=0)
+    after = attended.predict(x, verbose=0)
+    assert not np.array_equal(after, before)
+    attended.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same_outputs(loaded, attended, x)
 
 
 def test_lambda_in_a_backbone_is_named(models):
