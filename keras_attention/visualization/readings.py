@@ -193,4 +193,5 @@ def _bottlenecks(operations: list[Any]) -> tuple[set[int], set[int]]:
 
 
 def _is_activation(operation):
-    return isinstance(operation, keras.layers.Activation | keras.layers.ReLU)
+    kinds = (keras.layers.Activation, keras.layers.ReLU, keras.layers.Identity)
+    return isinstance(operation, kinds)
