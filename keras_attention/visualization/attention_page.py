@@ -226,7 +226,7 @@ def _read_layers(model, inputs, layers):
     if not shown:
         raise ValueError(
             f"Model '{model.name}' has no gates, scores, filters or maps to "
-            "show for these inputs."
+            "show for these inputs." + readings.hint(model)
         )
     return [{"name": name, "plots": plots} for name, plots in shown.items()]
 

@@ -57,6 +57,11 @@ def read(
     )
 
 
+def hint(model: keras.Model) -> str:
+    """What to do if a model has nothing to see, because it is not built."""
+    return "" if model.built else " It was never called: call it once first."
+
+
 def to_numpy(value: Any) -> np.ndarray:
     """A tensor as a NumPy array of at least float32."""
     return keras.ops.convert_to_numpy(widen(value))

@@ -70,6 +70,8 @@ def token_page(tmp_path_factory):
         "dynamic": TransformerLanguageModel(9, "dynamic", **arguments),
         "lightweight": TransformerLanguageModel(9, "lightweight", **arguments),
     }
+    for model in models.values():
+        model(TOKENS)
     return write_attention_page(
         tmp_path_factory.mktemp("page") / "tokens.html",
         models,

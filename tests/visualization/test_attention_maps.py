@@ -59,7 +59,7 @@ def test_gates_over_positions(model):
         limits = ax.images[1].get_clim()
         np.testing.assert_allclose(limits, (expected.min(), expected.max()))
     low, high = expected.min(), expected.max()
-    assert titles(figure, 2)[1] == f"cbam:gate\n{low:.2g} to {high:.2g}"
+    assert titles(figure, 2)[1] == f"cbam:gate\n{low:.3g} to {high:.3g}"
 
 
 def test_without_names_the_ends_of_the_resolutions(model):

@@ -12,6 +12,7 @@ from visualization.visualization_common import count_calls
 from visualization.visualization_common import drawn
 from visualization.visualization_common import image_model
 from visualization.visualization_common import images
+from visualization.visualization_common import language_model
 
 
 def softmax(x):
@@ -101,3 +102,6 @@ def test_bad_arguments(model):
     only = keras.Sequential([ka.DynamicConv1D(1, 3)])
     with pytest.raises(ValueError, match="without `tokens`"):
         plot_filters(only)
+    unbuilt = language_model("dynamic")
+    with pytest.raises(ValueError, match="call it once first"):
+        plot_filters(unbuilt, TOKENS)
