@@ -228,6 +228,8 @@ def _read_layers(model, inputs, layers):
             f"Model '{model.name}' has no gates, scores, filters or maps to "
             "show for these inputs." + readings.hint(model)
         )
+    for plots in shown.values():  # What the layer gives, then how.
+        plots.sort(key=lambda plot: plot.get("name") != "map")
     return [{"name": name, "plots": plots} for name, plots in shown.items()]
 
 

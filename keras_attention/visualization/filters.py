@@ -29,8 +29,8 @@ def plot_filters(
     A `LightweightConv1D` is one plot with a row for each head and a column
     for each position that the filter sees, counted from its own. A
     `DynamicConv1D` has other filters at each position: one plot for each
-    head, with time downwards. Each layer has its own scale of colours. The model runs once, or not at all without
-    `tokens`.
+    head, with time downwards. Each layer has its own scale of colours. The
+    model runs once, or not at all without `tokens`.
 
     Args:
         model: a model with such layers.

@@ -16,6 +16,11 @@ def run(*arguments):
     return CliRunner().invoke(cli, list(map(str, arguments)))
 
 
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("look")
@@ -45,7 +50,7 @@ def test_maps_of_two_models(folder, tmp_path):
     result = run(*arguments, "--out", out)
     assert result.exit_code == 0, result.output
     assert result.output == f"Written: {out}\n"
-    wide = Image.open(out).size
+    wide = size(out)
     again = run(*arguments, "--out", out)
     assert again.exit_code == 1 and "--overwrite" in again.output
     result = run(
@@ -56,7 +61,7 @@ def test_maps_of_two_models(folder, tmp_path):
         "written": str(out),
         "images": ["0.png"],
     }
-    small = Image.open(out).size
+    small = size(out)
     assert small[0] < wide[0] and small[1] < wide[1]
 
 

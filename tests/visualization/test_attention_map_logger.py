@@ -16,6 +16,11 @@ def model():
     return model
 
 
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def fit(model, logger, epochs=2):
     model.fit(
         images(4), np.ones((4, 2)), epochs=epochs, verbose=0, callbacks=[logger]
@@ -27,7 +32,7 @@ def test_a_picture_an_epoch(model, tmp_path):
     fit(model, logger)
     files = sorted((tmp_path / "new").iterdir())
     assert [f.name for f in files] == ["epoch_0001.png", "epoch_0002.png"]
-    first, second = (np.asarray(Image.open(f)) for f in files)
+    first, second = map(read, files)
     assert first.shape == second.shape and (first != second).any()
 
 
