@@ -63,8 +63,12 @@ def image_page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def token_page(tmp_path_factory):
     keras.utils.set_random_seed(0)
-    sizes = {"width": 12, "num_blocks": 2, "num_heads": 3}
-    arguments = {**sizes, "feed_forward_dim": 8}
+    arguments = {
+        "width": 12,
+        "num_blocks": 2,
+        "num_heads": 3,
+        "feed_forward_dim": 8,
+    }
     models = {
         "attention": TransformerLanguageModel(9, **arguments),
         "dynamic": TransformerLanguageModel(9, "dynamic", **arguments),
