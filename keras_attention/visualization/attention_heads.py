@@ -144,7 +144,7 @@ def all_scores(
     if not found:
         raise ValueError(
             f"Model '{model.name}' has no attention layer that returns its "
-            "scores, such as a MultiHeadAttention." + readings.hint(model)
+            "scores, such as a MultiHeadAttention." + found.hint
         )
     return {
         tap.removesuffix(":scores"): to_heads(tap, value)

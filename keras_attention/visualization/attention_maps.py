@@ -125,7 +125,7 @@ def read_maps(
     if not chosen:
         raise ValueError(
             f"No layer of model '{model.name}' was found whose output is an "
-            "image. Name layers: `layers=[...]`." + readings.hint(model)
+            "image. Name layers: `layers=[...]`." + found.hint
         )
     return {
         tap: to_map(model, tap, found[tap]) for tap in found if tap in chosen

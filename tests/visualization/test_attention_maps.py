@@ -80,7 +80,13 @@ def test_a_subclassed_model_without_names():
         def call(self, x):
             return self.pool(self.conv(x))
 
-    figure = plot_attention_maps(Net(), images(1))
+    with pytest.raises(ValueError, match="call it once first"):
+        plot_attention_maps(Net(), images(1))
+    with pytest.raises(ValueError, match="call it once first"):
+        plot_attention_maps(Net(), images(1), ["conv"])
+    model = Net()
+    model(images(1))
+    figure = plot_attention_maps(model, images(1))
     assert titles(figure, 3) == ["image", "conv", "pool"]
 
 

@@ -111,7 +111,7 @@ def test_scores_of_positions_are_a_map_of_what_is_looked_at(
 ):
     layer = ka.NonLocal(sub_sample=sub_sample, name="non_local")
     model = keras.Sequential(
-        [keras.Input((6, 5, 4)), layer, ka.GlobalContext(4, name="context")]
+        [keras.Input((6, 5, 4)), layer, ka.GlobalContext(2, name="context")]
     )
     x = np.random.default_rng(0).normal(size=(2, 6, 5, 4))
     path = write_attention_page(tmp_path / "page.html", model, x)
