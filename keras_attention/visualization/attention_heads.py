@@ -69,7 +69,7 @@ def plot_attention_heads(
     >>> from keras_attention.models import TransformerLanguageModel
     >>> from keras_attention.visualization import plot_attention_heads
     >>> model = TransformerLanguageModel(
-    ...     9, width=8, num_blocks=2, num_heads=3, feed_forward_dim=8)
+    ...     9, width=6, num_blocks=2, num_heads=3, feed_forward_dim=8)
     >>> words = ["the", "dog", "barks", "[PAD]"]
     >>> figure = plot_attention_heads(model, [2, 7, 3, 0], words)
     >>> len(figure.axes)

@@ -81,6 +81,12 @@
       return box;
     }
 
+    // Puts the layer that is chosen at first where it is seen.
+    scrollToLayer() {
+      const box = this.layers.lastChild;
+      box.scrollTop = box.children[this.layer].offsetTop;
+    }
+
     draw() {
       const layer = this.model.layers[this.layer];
       const count = Math.max(...layer.plots.map(
@@ -275,4 +281,5 @@
   );
   opacity.addEventListener("input", drawAll);
   drawAll();
+  panels.forEach((panel) => panel.scrollToLayer());
 })();
