@@ -100,7 +100,7 @@ def plot_attention_heads(
         side = min(
             max(1.2, 0.16 * max(max(s.shape) for s in scores.values())), 4
         )
-        figure = new_figure(side * columns + 1.6, side * len(squares) + 1.3)
+        figure = new_figure(side * columns + 2.2, side * len(squares) + 1.0)
         grid = figure.subplots(len(squares), columns, squeeze=False)
     for row, (layer, found) in zip(grid, squares.items(), strict=True):
         for empty in row[len(found) :]:

@@ -66,15 +66,11 @@ def plot_filters(
     ['head 0', 'head 1']
     """
     filters = read_filters(model, _one_sequence(tokens), layers)
-    plots = [
-        (layer, head, values)
-        for layer, found in filters.items()
-        for head, values in _plots(found)
-    ]
     if ax is not None:
-        if len(plots) != 1:
+        count = sum(len(list(_plots(found))) for found in filters.values())
+        if count != 1:
             raise ValueError(
-                f"`ax` holds one plot, and there are {len(plots)}. Received: "
+                f"`ax` holds one plot, and there are {count}. Received: "
                 f"ax={ax!r}. Name one layer of one head, or leave it out."
             )
         rows = [[ax]]
