@@ -21,6 +21,7 @@ EXTRAS = $(EXTRAS_$(BACKEND))
 ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
+
 # Debian's Chromium, where it may be installed.
 define INSTALL_BROWSER
 { if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
@@ -32,6 +33,7 @@ define INSTALL_BROWSER
     exit 1; \
   fi; }
 endef
+
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
 CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
