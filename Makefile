@@ -21,6 +21,7 @@ EXTRAS = $(EXTRAS_$(BACKEND))
 ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
+
 # Debian's Chromium, where it may be installed.
 define INSTALL_BROWSER
 { if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
@@ -32,8 +33,10 @@ define INSTALL_BROWSER
     exit 1; \
   fi; }
 endef
+
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
+CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 
 .PHONY: demo \
 	test \
@@ -70,9 +73,11 @@ test-browser: $(VENV)/ready
 	  || $(INSTALL_BROWSER)
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
-# The same on the lowest versions that pyproject.toml declares.
+# The same on the lowest versions that pyproject.toml declares, where newer
+# packages that they bring along warn of what the old ones do.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
+		PYTEST_ARGS="-W ignore::DeprecationWarning $(PYTEST_ARGS)"
 
 # KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.
 test-keras-hub:
@@ -132,8 +137,9 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(OLDEST),$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt)
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" \
-		$(if $(OLDEST),--constraint $(VENV)/oldest.txt)
-	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
+		$(CONSTRAINT)
+	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE) \
+		$(CONSTRAINT))
 	touch $@
 
 clean:

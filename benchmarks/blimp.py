@@ -12,7 +12,7 @@ from benchmarks.report import Table
 
 TITLE = "BLiMP: six agreement sets and a small language model"
 SHORT = ["--sentences", "20000", "--epochs", "3"]
-QUICK = ["--sentences", "200", "--epochs", "1", "--width", "16"]
+QUICK = ["--sentences", "4000", "--epochs", "1", "--width", "16"]
 
 
 def run(quick: bool = False) -> list[Table]:

@@ -54,7 +54,12 @@ class Subject:
     products: Callable[[tuple], list[tuple]] | None = None
 
 
-def compare(subjects: dict[str, Subject], shape: tuple, rounds: int) -> Table:
+def compare(
+    subjects: dict[str, Subject],
+    shape: tuple,
+    rounds: int,
+    modes: dict[str, bool] = MODES,
+) -> Table:
     """A table of all subjects at one shape."""
     names = [
         name
@@ -75,7 +80,7 @@ def compare(subjects: dict[str, Subject], shape: tuple, rounds: int) -> Table:
             if name in WORKERS
         }
         for title in tqdm(subjects, str(shape), leave=False):
-            for mode, jit in MODES.items():
+            for mode, jit in modes.items():
                 for direction in PASSES:
                     timings, floor, count = _time(
                         *(title, subjects[title], shape, jit),

@@ -18,6 +18,7 @@ from typing import Any
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**40),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",  # The arenas of threads cannot grow as large.
 }
 LEGACY_KERAS = {"TF_USE_LEGACY_KERAS": "1"}
 

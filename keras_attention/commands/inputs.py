@@ -97,8 +97,10 @@ def _read_array(path, limit, scale, offset, tokenizer):
 
     try:
         # Not executed: arrays of objects, which are pickled, are refused.
-        found = np.load(path, allow_pickle=False)
-        arrays = dict(found) if path.suffix == ".npz" else {"x": found}
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            is_one = isinstance(found, np.ndarray)
+            arrays = {"x": found} if is_one else dict(found)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
@@ -233,7 +235,8 @@ def _pixels(file, shape):
             "pip install 'keras-attention-layers[view]'"
         ) from error
     try:
-        image = Image.open(file).convert("L" if shape[3] == 1 else "RGB")
+        with Image.open(file) as opened:
+            image = opened.convert("L" if shape[3] == 1 else "RGB")
     except UnidentifiedImageError as error:
         raise ValueError(f"It is no image: {file}") from error
     if None not in shape[1:3]:

@@ -170,13 +170,12 @@ def update_if(
     import tensorflow as tf
 
     def across(strategy, condition, *arguments):
+        def update_all():
+            strategy.extended.call_for_each_replica(update, arguments)
+
         # Variables are assigned across replicas, so no replica may decide.
         conditions = strategy.experimental_local_results(condition)
-        tf.cond(
-            tf.reduce_all(tf.stack(conditions)),
-            lambda: strategy.extended.call_for_each_replica(update, arguments),
-            nothing,
-        )
+        tf.cond(tf.reduce_all(tf.stack(conditions)), update_all, nothing)
 
     tf.distribute.get_replica_context().merge_call(
         across, (condition, *arguments)

@@ -99,7 +99,8 @@ def _forward(model, step, data):
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     with DeferredUpdates() as scope:
         outputs = model(x, training=True)
-        step.losses = model.losses
+    # Of `add_loss`, and of the weights' regularizers.
+    step.losses = [*scope.losses, *model.losses]
     step.updates = list(scope.updates.values())
     loss = model.compute_loss(x, y, outputs, weight, training=True)
     return outputs, loss, model.optimizer.scale_loss(loss)

@@ -110,9 +110,20 @@ def _squeeze_tensorflow(x, data_format):
             share = tf.cast(share, x.dtype)
             return upstream_x + expand_channel_gate(share, data_format)
 
-        return (global_average_pool(x, data_format), tf.identity(x)), gradient
+        return (_mean_tensorflow(x, data_format), tf.identity(x)), gradient
 
     return squeeze_image(tf.convert_to_tensor(x))
+
+
+def _mean_tensorflow(x, data_format):
+    """As `global_average_pool`; a pooling reads an image twice as fast."""
+    import tensorflow as tf
+
+    size = x.shape[1:3]
+    if data_format == "channels_first" or None in size:
+        return global_average_pool(x, data_format)
+    mean = tf.nn.avg_pool2d(widen(x), size, 1, "VALID")[:, 0, 0]
+    return tf.cast(mean, x.dtype)
 
 
 def _is_worth_a_loop(x, gate):

@@ -5,6 +5,7 @@ results have the dtype of the image, and what float16 cannot hold becomes its
 largest number.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,27 @@ GLOBAL_POOLS = {
 }
 
 
+def global_pools(
+    x: Any, pool_types: Sequence[str], data_format: str = "channels_last"
+) -> Any:
+    """Several global poolings, by name, of `P` kinds: `(B, P, C)`.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        pool_types: keys of `GLOBAL_POOLS`.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+    pooled = {}
+    if {"max", "avg"} <= set(pool_types):
+        axes = spatial_axes(data_format)
+        pooled["max"], pooled["avg"] = _max_and_mean(x, axes)
+    for name in pool_types:
+        if name not in pooled:
+            pooled[name] = GLOBAL_POOLS[name](x, data_format)
+    return ops.stack([pooled[name] for name in pool_types], axis=1)
+
+
 def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
     """Maximum and mean over channels: `(B, H, W, C)` to `(B, H, W, 2)`.
 
@@ -71,8 +93,42 @@ def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
 
 def max_and_mean(x: Any, axis: int) -> Any:
     """Maximum and mean over one axis, stacked on a new last one."""
-    mean = ops.cast(ops.mean(widen(x), axis=axis), x.dtype)
-    return ops.stack([ops.max(x, axis=axis), mean], axis=-1)
+    return ops.stack(_max_and_mean(x, (axis,)), axis=-1)
+
+
+def _max_and_mean(x, axes):
+    if backend.backend() == "tensorflow":
+        return _max_and_mean_tensorflow(x, axes)
+    mean = ops.cast(ops.mean(widen(x), axis=axes), x.dtype)
+    return ops.max(x, axis=axes), mean
+
+
+def _max_and_mean_tensorflow(x, axes):
+    """As `_max_and_mean`, with a gradient that passes over the image less.
+
+    It is the automatic one: equal maxima share it.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def pool(x):
+        wide = widen(x)
+        maximum = tf.reduce_max(wide, axes, keepdims=True)
+        mean = tf.reduce_mean(wide, axes, keepdims=True)
+
+        def gradient(of_maximum, of_mean):
+            chosen = tf.cast(wide == maximum, wide.dtype)
+            count = tf.reduce_sum(chosen, axes, keepdims=True)
+            sizes = [tf.shape(x)[axis] for axis in axes]
+            size = tf.cast(tf.reduce_prod(sizes), wide.dtype)
+            return tf.cast(
+                chosen * (widen(of_maximum) / count) + widen(of_mean) / size,
+                x.dtype,
+            )
+
+        return (tf.cast(maximum, x.dtype), tf.cast(mean, x.dtype)), gradient
+
+    return [tf.squeeze(y, axes) for y in pool(tf.convert_to_tensor(x))]
 
 
 def channel_windows(x: Any, kernel_size: int, padding: str = "zeros") -> Any:

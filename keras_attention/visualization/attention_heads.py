@@ -69,7 +69,7 @@ def plot_attention_heads(
     >>> from keras_attention.models import TransformerLanguageModel
     >>> from keras_attention.visualization import plot_attention_heads
     >>> model = TransformerLanguageModel(
-    ...     9, width=8, num_blocks=2, num_heads=3, feed_forward_dim=8)
+    ...     9, width=6, num_blocks=2, num_heads=3, feed_forward_dim=8)
     >>> words = ["the", "dog", "barks", "[PAD]"]
     >>> figure = plot_attention_heads(model, [2, 7, 3, 0], words)
     >>> len(figure.axes)
@@ -100,7 +100,7 @@ def plot_attention_heads(
         side = min(
             max(1.2, 0.16 * max(max(s.shape) for s in scores.values())), 4
         )
-        figure = new_figure(side * columns + 1.6, side * len(squares) + 1.3)
+        figure = new_figure(side * columns + 2.2, side * len(squares) + 1.0)
         grid = figure.subplots(len(squares), columns, squeeze=False)
     for row, (layer, found) in zip(grid, squares.items(), strict=True):
         for empty in row[len(found) :]:
@@ -144,7 +144,7 @@ def all_scores(
     if not found:
         raise ValueError(
             f"Model '{model.name}' has no attention layer that returns its "
-            "scores, such as a MultiHeadAttention."
+            "scores, such as a MultiHeadAttention." + found.hint
         )
     return {
         tap.removesuffix(":scores"): to_heads(tap, value)

@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import struct
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,9 @@ import keras
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.visualization.attention_maps import plot_attention_maps
+
+# Of TensorFlow's `DataClass`: that of images.
+BLOB_SEQUENCE = 3
 
 
 class AttentionMapLogger(keras.callbacks.Callback):
@@ -121,7 +125,18 @@ class AttentionMapLogger(keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(str(self.directory))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        image = tf.image.decode_png(buffer.getvalue(), channels=4)
+        png = buffer.getvalue()
+        # A PNG begins with its size. What `tf.summary.image` writes, which
+        # needs TensorBoard to be installed here too.
+        width, height = struct.unpack(">II", png[16:24])
+        metadata = tf.compat.v1.Summary.Value().metadata
+        metadata.plugin_data.plugin_name = "images"
+        metadata.data_class = BLOB_SEQUENCE
         with self._writer.as_default():
-            tf.summary.image(self.name, image[None], step=epoch + 1)
+            tf.summary.write(
+                self.name,
+                tf.constant([str(width), str(height), png]),
+                step=epoch + 1,
+                metadata=metadata,
+            )
         self._writer.flush()

@@ -77,7 +77,7 @@ def plot_attention_maps(
         for tap, maps in read_maps(each, images, chosen).items():
             title = f"{literal(name)}\n{wrapped(tap)}".strip()
             if split_tap(tap)[1] == "gate":
-                title += f"\n{maps.min():.2g} to {maps.max():.2g}"
+                title += f"\n{maps.min():.3g} to {maps.max():.3g}"
             columns[title] = (tap, maps)
     first = next(iter(models.values()))
     shown = readings.input_images(first, images)
@@ -125,7 +125,7 @@ def read_maps(
     if not chosen:
         raise ValueError(
             f"No layer of model '{model.name}' was found whose output is an "
-            "image. Name layers: `layers=[...]`."
+            "image. Name layers: `layers=[...]`." + found.hint
         )
     return {
         tap: to_map(model, tap, found[tap]) for tap in found if tap in chosen

@@ -226,8 +226,10 @@ def _read_layers(model, inputs, layers):
     if not shown:
         raise ValueError(
             f"Model '{model.name}' has no gates, scores, filters or maps to "
-            "show for these inputs."
+            "show for these inputs." + found.hint
         )
+    for plots in shown.values():  # What the layer gives, then how.
+        plots.sort(key=lambda plot: plot.get("name") != "map")
     return [{"name": name, "plots": plots} for name, plots in shown.items()]
 
 

@@ -124,6 +124,7 @@ def read_channel_gates(
         raise ValueError(
             f"Model '{model.name}' has no gate of channels, such as that of a "
             "SqueezeExcite. `keras_attention.insert_attention` puts one in."
+            + found.hint
         )
     return gates
 

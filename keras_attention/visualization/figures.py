@@ -68,8 +68,13 @@ def displayable(image: np.ndarray) -> np.ndarray:
     """
     image = np.asarray(image, "float64")
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
-    low, high = image.min(), image.max()
-    return (image - low) / (high - low if high > low else 1)
+    finite = image[np.isfinite(image)]
+    low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
+    if not low < high:  # One value, or none that is finite.
+        return np.zeros_like(image)
+    return (np.clip(np.nan_to_num(image, nan=low), low, high) - low) / (
+        high - low
+    )
 
 
 def show_image(ax: Any, image: np.ndarray) -> None:

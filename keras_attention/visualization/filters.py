@@ -29,8 +29,8 @@ def plot_filters(
     A `LightweightConv1D` is one plot with a row for each head and a column
     for each position that the filter sees, counted from its own. A
     `DynamicConv1D` has other filters at each position: one plot for each
-    head, with time downwards. The model runs once, or not at all without
-    `tokens`.
+    head, with time downwards. Each layer has its own scale of colours. The
+    model runs once, or not at all without `tokens`.
 
     Args:
         model: a model with such layers.
@@ -60,20 +60,17 @@ def plot_filters(
     >>> model = TransformerLanguageModel(
     ...     9, "dynamic", width=8, num_blocks=1, num_heads=2,
     ...     feed_forward_dim=8)
+    >>> logits = model(np.array([[2, 7, 3, 5]]))
     >>> figure = plot_filters(model, [2, 7, 3, 5])
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['head 0', 'head 1']
     """
     filters = read_filters(model, _one_sequence(tokens), layers)
-    plots = [
-        (layer, head, values)
-        for layer, found in filters.items()
-        for head, values in _plots(found)
-    ]
     if ax is not None:
-        if len(plots) != 1:
+        count = sum(len(list(_plots(found))) for found in filters.values())
+        if count != 1:
             raise ValueError(
-                f"`ax` holds one plot, and there are {len(plots)}. Received: "
+                f"`ax` holds one plot, and there are {count}. Received: "
                 f"ax={ax!r}. Name one layer of one head, or leave it out."
             )
         rows = [[ax]]
@@ -83,9 +80,8 @@ def plot_filters(
     offsets = {
         layer: tap_offsets(find_layer(model, layer)) for layer in filters
     }
-    highest = max(values.max() for _, _, values in plots)
-    lowest = min(0, *(values.min() for _, _, values in plots))
     for (layer, found), row in zip(filters.items(), rows, strict=True):
+        lowest, highest = min(0, found.min()), found.max()
         for plot, (head, values) in zip(row, _plots(found), strict=True):
             drawn = plot.imshow(
                 values,
@@ -128,6 +124,7 @@ def read_filters(
                 if known
                 else ": it has no LightweightConv1D or DynamicConv1D."
             )
+            + readings.hint(model)
         )
     if tokens is not None:
         taps = [f"{path}:filters" for path in paths]

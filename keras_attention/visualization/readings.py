@@ -17,11 +17,11 @@ from keras_attention.taps import walk_layers
 
 
 class Readings(dict):
-    """NumPy values by tap, and the model's `outputs`."""
+    """NumPy values by tap, and what to do if there are none."""
 
-    def __init__(self, values: dict[str, np.ndarray], outputs: Any):
+    def __init__(self, values: dict[str, np.ndarray], hint: str):
         super().__init__(values)
-        self.outputs = outputs
+        self.hint = hint
 
 
 def read(
@@ -41,9 +41,13 @@ def read(
     """
     taps = list(dict.fromkeys(taps))
     optional = [tap for tap in dict.fromkeys(optional) if tap not in taps]
+    what_to_do = hint(model)
     with record_taps(model, [*taps, *optional]) as values:
-        outputs = model(inputs, training=False)
+        model(inputs, training=False)
     heard = [tap for tap, _ in values.in_order()]
+    if what_to_do and any(heard.count(tap) > 1 for tap in taps):
+        # Keras runs some models symbolically first, to build them.
+        raise ValueError(f"Model '{model.name}' is not built.{what_to_do}")
     found = {tap: values[tap] for tap in taps}
     for tap in optional:
         if heard.count(tap) == 1 and hasattr(values[tap], "shape"):
@@ -52,9 +56,13 @@ def read(
     order = {tap: n for n, tap in enumerate(heard)}
     if optional:
         found = dict(sorted(found.items(), key=lambda item: order[item[0]]))
-    return Readings(
-        {tap: to_numpy(value) for tap, value in found.items()}, outputs
-    )
+    arrays = {tap: to_numpy(value) for tap, value in found.items()}
+    return Readings(arrays, what_to_do)
+
+
+def hint(model: keras.Model) -> str:
+    """What to do if a model has nothing to see, because it is not built."""
+    return "" if model.built else " It was never called: call it once first."
 
 
 def to_numpy(value: Any) -> np.ndarray:
@@ -193,4 +201,5 @@ def _bottlenecks(operations: list[Any]) -> tuple[set[int], set[int]]:
 
 
 def _is_activation(operation):
-    return isinstance(operation, keras.layers.Activation | keras.layers.ReLU)
+    kinds = (keras.layers.Activation, keras.layers.ReLU, keras.layers.Identity)
+    return isinstance(operation, kinds)

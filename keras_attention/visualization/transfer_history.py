@@ -87,7 +87,7 @@ def plot_transfer_history(
     plot.set_title(title)
     plot.grid(axis="y", color="0.9")
     if ax is None:
-        figure.legend(loc="outside right upper", fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8, handlelength=3)
     else:
         plot.legend(fontsize=7)
     return figure

@@ -56,18 +56,56 @@ def check(one, several):
         )
 """
 
-MIRRORED = """
+TWO_DEVICES = """
 import tensorflow as tf
 
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
     cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+"""
+
+MIRRORED = (
+    TWO_DEVICES
+    + """
 one = train()
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+with scope():
     several = train()
 check(one, several)
 """
+)
+
+# One replica's part of a batch is no number: none of them updates anything.
+BAD_PART = (
+    TWO_DEVICES
+    + """
+with scope():
+    student = network(dropout=0.3)
+    model = AttentionTransferModel(student, teacher_network(), **EXTRA)
+    model.compile("adam", "sparse_categorical_crossentropy")
+x, y = examples(4)
+bad = x.copy()
+bad[3] = np.inf
+fit = dict(batch_size=4, shuffle=False, verbose=0)
+model.fit(x, y, **fit)
+before = [v.numpy() for v in model.student.variables]
+try:
+    model.fit(bad, y, **fit)
+except ValueError as error:
+    assert "label_loss=nan" in str(error)
+else:
+    raise RuntimeError("no error")
+for v, value in zip(model.student.variables, before, strict=True):
+    np.testing.assert_array_equal(v.numpy(), value)
+assert model.optimizer.iterations.numpy() == 1
+mean = student.get_layer("norm1").moving_mean
+kept = mean.numpy()
+model.fit(x, y, **fit)
+assert np.abs(mean.numpy() - kept).max() > 1e-4
+assert model.optimizer.iterations.numpy() == 2
+"""
+)
 
 DATA_PARALLEL = """
 one = train()
@@ -85,6 +123,7 @@ CASES = {
     "tensorflow": [
         (MIRRORED, "{}", {}),
         (MIRRORED, "{'gradient_transfer': 0.5, 'reduction': 'paper'}", {}),
+        (BAD_PART, "{}", {}),
     ],
     "jax": [
         (

@@ -14,7 +14,7 @@ def resnet(models):
     return models.ResNetBackbone(
         input_conv_filters=[16],
         input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[16, 32],
+        stackwise_num_filters=[64, 128],
         stackwise_num_blocks=[2, 1],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",

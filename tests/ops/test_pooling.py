@@ -93,6 +93,58 @@ def test_the_mean_over_channels_does_not_overflow():
     )
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    "names", [("avg", "max"), ("max", "lp", "avg"), ("lse",)]
+)
+def test_global_pools_together(names, data_format):
+    x = image()
+    expected = np.stack([REFERENCES[name](numpy(x)) for name in names], 1)
+    if data_format == "channels_first":
+        x = keras.ops.moveaxis(x, -1, 1)
+    pooled = pooling.global_pools(x, names, data_format)
+    np.testing.assert_allclose(numpy(pooled), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("axes", [(1, 2), (2, 3), (-1,), (1,)])
+def test_gradients_of_maximum_and_mean_are_the_automatic_ones(axes, jit):
+    """First and second order, where maxima are equal, with an open batch."""
+    import tensorflow as tf
+
+    x = np.round(numpy(image()))  # Whole numbers: many are equal.
+
+    def ours(x):
+        return pooling._max_and_mean_tensorflow(x, axes)
+
+    def plain(x):
+        return tf.reduce_max(x, axes), tf.reduce_mean(x, axes)
+
+    def derivatives(function):
+        @tf.function(
+            jit_compile=jit,
+            input_signature=[tf.TensorSpec((None, *SHAPE[1:]), "float64")],
+        )
+        def run(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    maximum, mean = function(x)
+                    y = tf.sin(maximum) * mean**2
+                first = inner.gradient(y, x)
+                total = tf.reduce_sum(tf.sin(first))
+            return maximum, mean, first, outer.gradient(total, x)
+
+        return run(x)
+
+    for found, expected in zip(
+        derivatives(ours), derivatives(plain), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("padding", "expected"),
     [

@@ -8,6 +8,7 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.gating import expand_channel_gate
 from keras_attention.ops.pooling import GLOBAL_POOLS
+from keras_attention.ops.pooling import global_pools
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels
@@ -94,12 +95,8 @@ class ChannelAttention(WeightedLayer, BaseGate):
         self.expand.build((None, hidden_units))
 
     def compute_gate(self, inputs, training=None):
-        pooled = ops.stack(
-            [
-                GLOBAL_POOLS[pool_type](inputs, self.data_format)
-                for pool_type in self.pool_types
-            ],
-            axis=1,
+        pooled = global_pools(
+            inputs, self.pool_types, self.data_format
         )  # [B, P, C]
         logits = ops.sum(self.expand(self.reduce(pooled)), axis=1)  # [B, C]
         gate = ops.sigmoid(logits)

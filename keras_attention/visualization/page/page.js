@@ -40,7 +40,11 @@
         image.alt = "";
         span.append(image);
       }
-      span.append(label);
+      // Long names of layers break where their parts end.
+      String(label).split(/(?<=[/_])/).forEach((part, i) => {
+        if (i) span.append(element("wbr"));
+        span.append(part);
+      });
       choice.append(input, span);
       return choice;
     }));
@@ -50,7 +54,8 @@
     constructor(model, number) {
       this.model = model;
       this.number = number;
-      this.layer = 0;
+      this.layer = Math.max(model.layers.findIndex(
+        (layer) => layer.plots.some((plot) => plot.name === "map")), 0);
       this.head = 0;
       this.box = element("section", "panel");
       this.box.id = `panel-${number}`;
@@ -65,7 +70,7 @@
       this.box.append(columns);
       choices(
         this.layers.lastChild, `layer-${number}`,
-        model.layers.map((layer) => layer.name), 0,
+        model.layers.map((layer) => layer.name), this.layer,
         (n) => { this.layer = n; this.draw(); },
       );
     }
@@ -74,6 +79,12 @@
       const box = element("fieldset", className);
       box.append(element("legend", "", title), element("div", "choices"));
       return box;
+    }
+
+    // Puts the layer that is chosen at first where it is seen.
+    scrollToLayer() {
+      const box = this.layers.lastChild;
+      box.scrollTop = box.children[this.layer].offsetTop;
     }
 
     draw() {
@@ -270,4 +281,5 @@
   );
   opacity.addEventListener("input", drawAll);
   drawAll();
+  panels.forEach((panel) => panel.scrollToLayer());
 })();
