@@ -1,5 +1,7 @@
 """Images and labels for a model: from a folder of classes or an .npz file."""
 
+import contextlib
+import io
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -174,19 +176,21 @@ def _folders(
     path, image_format, batch_size, split=0.0, seed=0, class_names=None
 ):
     """Data sets of a folder with one folder of images for each class."""
-    found = keras.utils.image_dataset_from_directory(
-        path,
-        # Those of the training images, or labels would mean other classes.
-        class_names=class_names,
-        color_mode=COLOR_MODES[image_format.channels],
-        batch_size=batch_size,
-        image_size=image_format.size,
-        seed=seed,
-        validation_split=split or None,
-        subset="both" if split else None,
-        data_format=image_format.data_format,
-        verbose=False,
-    )
+    # Keras tells of a split on the output whatever `verbose` is.
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = keras.utils.image_dataset_from_directory(
+            path,
+            # Those of the training images, or labels would mean other classes.
+            class_names=class_names,
+            color_mode=COLOR_MODES[image_format.channels],
+            batch_size=batch_size,
+            image_size=image_format.size,
+            seed=seed,
+            validation_split=split or None,
+            subset="both" if split else None,
+            data_format=image_format.data_format,
+            verbose=False,
+        )
     training, held_out = found if split else (found, None)
     names = training.class_names
     scale, offset = PIXELS[image_format.pixels]
