@@ -15,13 +15,13 @@ learning rate that warms up and decays. (In two trials with one seed and a rate
 of 4e-3, attention knew 59 % of the agreements of known nouns after 300 steps
 with norms last and no warm-up, and 100 % after 400 steps of this setting.) The
 width of a block's feed-forward layer makes up for the mixer's size: all have
-the same number of parameters to one percent. Kernels are long enough that convolutions
-reach every distance that is tested. For each mixer and suite the learning rate
-is the one, of the same three, with the lowest loss on other sentences of the
-training distribution, of a seed that is used for nothing else; the items are
-not looked at. Every seed draws other held-out nouns, other sentences and
-other weights. The validation loss stands in the table: a mixer that has not
-learned the training distribution says nothing about distance.
+the same number of parameters to one percent. Kernels are long enough that
+convolutions reach every distance that is tested. For each mixer and suite the
+learning rate is the one, of the same three, with the lowest loss on other
+sentences of the training distribution, of a seed that is used for nothing
+else; the items are not looked at. Every seed draws other held-out nouns, other
+sentences and other weights. The validation loss stands in the table: a mixer
+that has not learned the training distribution says nothing about distance.
 
 What is trained is kept in `--out`; an interrupted run goes on from there.
 
