@@ -199,10 +199,6 @@ class AttentionTransferModel(TransferTrainer):
             inputs = inputs[INPUTS]
         return self.student(inputs, training=training)
 
-    def compile(self, *args, **kwargs):
-        super().compile(*args, **kwargs)
-        check_replicas(self)
-
     def fit(
         self,
         x=None,
@@ -213,7 +209,7 @@ class AttentionTransferModel(TransferTrainer):
         callbacks=None,
         **kwargs,
     ):
-        check_replicas(self, fit=True)
+        check_replicas(self)
         kept = KeptVariables()
         own = [kept, FiniteLoss()]
         if isinstance(callbacks, keras.callbacks.CallbackList):

@@ -17,12 +17,8 @@ def replica_count() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def check_replicas(model: keras.Model, fit: bool = False) -> None:
-    """Check that Keras can train a model on the replicas of its strategy.
-
-    Args:
-        model: compiled.
-        fit: whether it is `fit` that will train it.
+def check_replicas(model: keras.Model) -> None:
+    """Check that `fit` can train a model on the replicas of its strategy.
 
     Raises:
         ValueError: for what would end in an error out of TensorFlow's graph,
@@ -54,7 +50,7 @@ def check_replicas(model: keras.Model, fit: bool = False) -> None:
             f"{type(strategy).__name__}. Received: {refused[0]}. Compile the "
             f"model with {refused[0].split('=')[0]}={refused[1]}."
         )
-    if fit and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(
             "Keras' `fit` does not work on several machines with TensorFlow. "
             f"Received: a {type(strategy).__name__} of {replicas} replicas. "
