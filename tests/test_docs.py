@@ -33,6 +33,7 @@ def mechanism_pages():
     return [p for p in (DOCS / "mechanisms").glob("*.md") if p.stem != "index"]
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if CODE.search(p.read_text())], ids=relative

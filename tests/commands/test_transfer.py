@@ -127,6 +127,7 @@ def test_every_option_reaches_the_model(files, tmp_path, monkeypatch):
     assert set(written["validation_accuracy"]) == {"before", "after"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["photos", "plain.npz"])
 def test_precomputed_teacher_trains_the_same_pairs(files, tmp_path, data):
     kept = tmp_path / "maps"
@@ -145,6 +146,7 @@ def test_precomputed_teacher_trains_the_same_pairs(files, tmp_path, data):
     assert other.exit_code == 1 and "Traceback" not in other.output
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on(files, tmp_path):
     """What was stopped after the first of two epochs trains one more."""
     arguments = (*models(files), files / "data.npz", *SHORT[2:], "--overwrite")

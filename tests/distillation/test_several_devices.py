@@ -136,6 +136,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "extra", "environment"), CASES[keras.backend.backend()]
 )

@@ -127,6 +127,7 @@ def test_jax(tmp_path):
     assert_same_weights(*saved)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_tensorflow(tmp_path):
     name = "several_machines_tensorflow"

@@ -31,6 +31,7 @@ def classifier(body):
     return keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_student_learns_from_a_backbone(wrapped):
     student, teacher = backbone(6, 1, seed=0), backbone(8, 2, seed=1)

@@ -17,7 +17,7 @@ from keras_attention.serving import export_for_serving
 from keras_attention.serving import formats
 from keras_attention.serving import saved_model
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
 def needed(name):
