@@ -21,26 +21,63 @@ EXTRAS = $(EXTRAS_$(BACKEND))
 ALONE_tensorflow = tensorflow-serving-api
 ALONE_tensorflow-cpu = tensorflow-serving-api
 ALONE = $(ALONE_$(BACKEND))
+
+# Debian's Chromium, where it may be installed.
+define INSTALL_BROWSER
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+      chromium chromium-driver fonts-dejavu-core; \
+  else \
+    echo "make test-browser needs chromium and chromedriver: install them" \
+      "(on Debian, as root: apt-get install chromium chromium-driver)" >&2; \
+    exit 1; \
+  fi; }
+endef
+
 # With it, the lowest versions that pyproject.toml declares are installed.
 OLDEST ?=
+CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 
-.PHONY: demo test test-slow test-oldest test-keras-hub run-keras-hub lint \
-	format test-jax test-torch test-backend test-parity benchmark benchmark-quick \
-	run-benchmarks clean
+.PHONY: demo \
+	test \
+	test-slow \
+	test-browser \
+	test-oldest \
+	test-keras-hub \
+	run-keras-hub \
+	lint \
+	format \
+	docs \
+	test-jax \
+	test-torch \
+	test-parity \
+	test-backend \
+	benchmark \
+	benchmark-quick \
+	run-benchmarks \
+	clean
 
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not browser" $(PYTEST_ARGS)
 
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
 
-# The same on the lowest versions that pyproject.toml declares.
+# The interactive page, in a headless Chromium.
+test-browser: $(VENV)/ready
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null \
+	  || $(INSTALL_BROWSER)
+	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
+
+# The same on the lowest versions that pyproject.toml declares, where newer
+# packages that they bring along warn of what the old ones do.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
+		PYTEST_ARGS="-W ignore::DeprecationWarning $(PYTEST_ARGS)"
 
 # KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.
 test-keras-hub:
@@ -57,6 +94,11 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Strict: a link that leads nowhere, or a docstring that is not understood,
+# fails. The pages are in docs/_build/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 test-jax:
 	$(MAKE) test-backend BACKEND=jax
@@ -95,9 +137,10 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(OLDEST),$(BIN)/python tests/oldest.py > $(VENV)/oldest.txt)
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" \
-		$(if $(OLDEST),--constraint $(VENV)/oldest.txt)
-	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE))
+		$(CONSTRAINT)
+	$(if $(ALONE),$(BIN)/python -m pip install --quiet --no-deps $(ALONE) \
+		$(CONSTRAINT))
 	touch $@
 
 clean:
-	rm -rf .venv-* build dist *.egg-info
+	rm -rf .venv-* build dist docs/_build *.egg-info

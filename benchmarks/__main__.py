@@ -1,4 +1,4 @@
-"""Runs the benchmarks and writes `benchmarks/RESULTS.md`."""
+"""Runs the benchmarks; writes `benchmarks/RESULTS.md` and its pictures."""
 
 import argparse
 import importlib
@@ -18,9 +18,14 @@ SUBJECTS = (
     "image_layers",
     "inserted",
     "attention",
+    "attention_memory",
+    "convolutions",
     "transfer",
     "shards",
     "soak",
+    "why_self_attention",
+    "translation",
+    "blimp",
 )
 
 
@@ -51,6 +56,8 @@ def main():
             tqdm.write("\n\n".join(map(str, tables)))
         else:
             write_section(subject.TITLE, command, tables)
+    if not options.quick:
+        importlib.import_module("benchmarks.pictures").main()
 
 
 if __name__ == "__main__":

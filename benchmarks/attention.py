@@ -1,94 +1,134 @@
-"""Multi-head attention beside Keras' own: time and peak memory by length."""
+"""Multi-head attention beside Keras' own layers, by length.
+
+Every case is first compared with Keras', the gradients included.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
+import tensorflow as tf
+from tqdm import tqdm
 
 import keras_attention as ka
 from benchmarks.cases import MODES
 from benchmarks.cases import PASSES
+from benchmarks.cases import check_equal
 from benchmarks.cases import compiled
 from benchmarks.cases import draw
-from benchmarks.memory import peak_memory
 from benchmarks.report import Table
 from benchmarks.timing import interleave
 
 TITLE = "Attention"
 HEADS, WIDTH = 8, 512
+KINDS = {"full": False, "causal": True}
+GROUPS = 2
+PEERS = {None: "MultiHeadAttention", GROUPS: "GroupQueryAttention"}
 
 
 def run(quick: bool = False) -> list[Table]:
-    short = [(2, 128)] if quick else [(8, 128), (8, 512)]
-    long = [(1, 512)] if quick else [(1, 4096)]
-    rounds = 3 if quick else 9
-    times = Table(
-        ["batch, length", "kind", "mode", "pass", "ours, ms", "Keras ÷ ours"],
-        f"Self-attention, width {WIDTH}, {HEADS} heads, float32.",
-    )
-    for batch, length in short + long:
-        for causal in (False, True):
-            for mode, jit in MODES.items():
-                for direction in PASSES:
-                    timings = interleave(
-                        {
-                            name: _case(
-                                name, batch, length, causal, jit, direction
-                            )
-                            for name in ("ours", "Keras")
-                        },
-                        rounds,
-                    )
-                    times.add(
-                        f"{batch}, {length}",
-                        "causal" if causal else "full",
-                        mode,
-                        direction,
-                        f"{timings.milliseconds('ours').median:.1f}",
-                        timings.ratio("Keras", "ours"),
-                    )
-    memory = Table(
-        ["length", "kind", "ours, MiB", "Keras, MiB", "Keras ÷ ours"],
-        "Peak memory over the inputs of one forward and backward pass, batch "
-        "1, plain graph, a process for each.",
-    )
-    for length in [512] if quick else [2048, 4096, 8192]:
-        for causal in (False, True):
-            ours, theirs = (
-                peak_memory(
-                    "benchmarks.attention:train",
-                    name=name,
-                    length=length,
-                    causal=causal,
+    tokens, lengths = 2048, (128, 256, 512, 1024, 2048, 4096)
+    if quick:
+        tokens, lengths = 512, (128, 512)
+    cases = [
+        (length, kind, mode)
+        for length in lengths
+        for kind in KINDS
+        for mode in MODES
+    ]
+    tables = []
+    for kv_heads, peer in PEERS.items():
+        table = Table(
+            ["batch, length", "kind", "mode", "pass"]
+            + ["ours, ms", "Keras, ms", "ours ÷ Keras"],
+            f"Beside `keras.layers.{peer}`: self-attention, width {WIDTH}, "
+            f"{HEADS} heads{f', {kv_heads} of keys' if kv_heads else ''}, "
+            f"float32, at least {tokens:,} tokens a batch.",
+        )
+        for length, kind, mode in tqdm(cases, peer, leave=False):
+            if kv_heads and (length != 512 or kind == "causal"):
+                continue
+            for direction in PASSES:
+                batch = max(1, tokens // length)
+                timings = compare(
+                    batch,
+                    length,
+                    KINDS[kind],
+                    MODES[mode],
+                    direction == PASSES[1],
+                    3 if quick else 7 if length <= 1024 else 4,
+                    kv_heads,
                 )
-                for name in ("ours", "Keras")
-            )
-            memory.add(
-                length,
-                "causal" if causal else "full",
-                f"{ours / 2**20:.0f}",
-                f"{theirs / 2**20:.0f}",
-                f"{theirs / ours:.1f}",
-            )
-    return [times, memory]
+                table.add(
+                    f"{batch}, {length:,}",
+                    kind,
+                    mode,
+                    direction,
+                    f"{timings.milliseconds('ours').median:.1f}",
+                    f"{timings.milliseconds('Keras').median:.1f}",
+                    timings.ratio("ours", "Keras"),
+                )
+        tables.append(table)
+    return tables
 
 
-def train(name: str, length: int, causal: bool):
-    """One forward and backward pass, for `benchmarks.memory`."""
-    return _case(name, 1, length, causal, False, PASSES[1])
+def compare(batch, length, causal, jit, backward, rounds, kv_heads=None):
+    """Time ours beside Keras', after a check that they do the same."""
+    x, upstream = draw(batch, length, WIDTH), draw(batch, length, WIDTH)
+    ours = our_layer(causal, kv_heads)
+    theirs, call = keras_layer(causal, kv_heads)
+    ours.build(x.shape)
+    theirs.build(x.shape, x.shape)
+    for variable, value in zip(
+        ours.weights, in_our_form(theirs.weights), strict=True
+    ):
+        variable.assign(value)
+    cases = {
+        "ours": compiled(
+            ours, ours.weights, [x], backward, jit, upstream=upstream
+        ),
+        "Keras": compiled(
+            call, theirs.weights, [x], backward, jit, upstream=upstream
+        ),
+    }
+    found, expected = cases["ours"](), cases["Keras"]()
+    if backward:
+        expected = (*expected[:2], *in_our_form(expected[2:]))
+    check_equal(expected, found, f"attention of {length} tokens")
+    return interleave(cases, rounds)
 
 
-def _case(name, batch, length, causal, jit, direction):
-    keras.utils.set_random_seed(0)
-    x = draw(batch, length, WIDTH)
-    if name == "ours":
-        layer = ka.MultiHeadAttention(HEADS, causal=causal)
-        layer.build(x.shape)
-        call = layer
-    else:
-        layer = keras.layers.MultiHeadAttention(HEADS, WIDTH // HEADS)
-        layer.build(x.shape, x.shape)
-
-        def call(x):
-            return layer(x, x, use_causal_mask=causal)
-
-    return compiled(
-        call, layer.trainable_variables, [x], direction == PASSES[1], jit
+def our_layer(
+    causal: bool, kv_heads: int | None = None, window: int | None = None
+) -> ka.MultiHeadAttention:
+    return ka.MultiHeadAttention(
+        HEADS, num_kv_heads=kv_heads, causal=causal, window=window
     )
+
+
+def keras_layer(
+    causal: bool, kv_heads: int | None = None
+) -> tuple[keras.layers.Layer, Callable[[Any], Any]]:
+    """Keras' layer, and it as a function of one tensor."""
+    width = WIDTH // HEADS
+    if kv_heads is None:
+        layer = keras.layers.MultiHeadAttention(HEADS, width)
+    else:
+        layer = keras.layers.GroupQueryAttention(width, HEADS, kv_heads)
+    return layer, lambda x: layer(x, x, use_causal_mask=causal)
+
+
+def in_our_form(tensors: list) -> list[tf.Tensor]:
+    """Weights of Keras' layer, or their gradients, in the order of ours.
+
+    Keras has a kernel and a bias each for queries, keys, values, output.
+    """
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+    kernels = [tf.reshape(kernel, (WIDTH, -1)) for kernel in tensors[0:6:2]]
+    biases = [tf.reshape(bias, (-1,)) for bias in tensors[1:6:2]]
+    return [
+        tf.concat(kernels, 1),
+        tf.concat(biases, 0),
+        tf.reshape(tensors[6], (-1, WIDTH)),
+        tensors[7],
+    ]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ MODES = {
 
 
 def run(quick: bool = False) -> list[Table]:
-    size = (384 if quick else 1024) * 2**20
+    size = (512 if quick else 1024) * 2**20
     images = size // (4 * int(np.prod(SHAPE)))
     table = Table(
         ["what", "ended", "s", "images/s"],
@@ -142,21 +143,28 @@ def _main(mode: str, folder: str, allowed: str) -> None:
         first = precompute(dataset.take(2), pathlib.Path(beside) / "first")
         save(first, f"{beside}/shards")
         for batches in (first, load(f"{beside}/shards")):
-            model.fit(batches, verbose=0)
+            fit(model, batches)
     limit = _status("VmData") + int(allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.perf_counter()
     if mode == "arrays":
         np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
     elif mode == "shards":
-        model.fit(load(shards), verbose=0)
+        fit(model, load(shards))
     else:
         data = precompute(dataset, folder / "maps")
         if mode == "train":
-            model.fit(data, verbose=0)
+            fit(model, data)
         elif mode == "save":
             save(data, str(shards))
     print(json.dumps(time.perf_counter() - start))
+
+
+def fit(model: keras.Model, dataset: tf.data.Dataset) -> None:
+    with warnings.catch_warnings():
+        # Keras warns where it does not know the number of batches.
+        warnings.simplefilter("ignore")
+        model.fit(dataset, shuffle=False, verbose=0)
 
 
 def save(dataset: tf.data.Dataset, path: str) -> None:

@@ -105,8 +105,8 @@ class _Soak:
         while any(thread.is_alive() for thread in threads):
             done = min(self.counts["requests"], self.total)
             progress.update(done - progress.n)
-            # All within the first half: what grows then is not counted.
-            wanted = int(done / self.total * 2 * VERSIONS)
+            # All well within the first half, whose growth is not counted.
+            wanted = int(2.5 * VERSIONS * done / self.total)
             if self.counts["versions"] < min(wanted, VERSIONS):
                 _next_version(first, 2 + self.counts["versions"])
                 self._count("versions")

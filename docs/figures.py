@@ -238,7 +238,13 @@ DIAGRAMS = {
         )
     ),
     "blend_in": Diagram(
-        ((weights("layer", "B, H, W, C"), function("− x"), weights("α, at first 0")),),
+        (
+            (
+                weights("layer", "B, H, W, C"),
+                function("− x"),
+                weights("α, at first 0"),
+            ),
+        ),
         operator="+",
     ),
     "multi_head_attention": Diagram(

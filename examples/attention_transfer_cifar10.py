@@ -19,6 +19,8 @@ from the same weights and see the same images.
 
 Each finished run is a line of `runs.jsonl` in `--folder`; what is there is
 not run again, so a run that was stopped goes on, and seeds can be added.
+
+No result is recorded here yet: that needs a machine with more time.
 """
 
 import argparse

@@ -7,13 +7,27 @@ Trains a word-level language model on the English captions of Multi30k, or on
 as `keras-attention evaluate --suite blimp` does with any model. The folder
 and the vocabulary it writes can be given to that command.
 
-The model is tiny and knows captions alone: 29,000 sentences, most of them "A
-man is ...". Most of BLiMP's words are unknown to it, so items are counted in
-two ways: all, the unknown words replaced by one token; and those whose words
-it knows. What comes out says something about the test, little about the
-mixer.
+The model is tiny and knows captions alone, most of them "A man is ...". Most
+of BLiMP's words are unknown to it, so items are counted in two ways: all, the
+unknown words replaced by one token, where a pair of two unknown verbs is a
+tie, which is wrong; and those whose words it knows. What comes out says
+something about the test, little about the mixer.
 
-No result is recorded here yet: that needs a machine with more time.
+Result of `--sentences 8000 --epochs 2 --width 64`, one seed, in 1.9 minutes on
+half of two busy CPU cores: 289,216 parameters, a vocabulary of 2,955 tokens,
+a loss of 4.15 a token.
+
+    set                                       all items   of known words
+    distractor_agreement_relational_noun      18.6 %      3 of 6
+    distractor_agreement_relative_clause      23.8 %      none
+    irregular_plural_subject_verb_agreement_1 19.5 %      5 of 14
+    irregular_plural_subject_verb_agreement_2 39.0 %      58 of 100
+    regular_plural_subject_verb_agreement_1   28.4 %      8 of 12
+    regular_plural_subject_verb_agreement_2   36.2 %      38 of 59
+    all                                       27.6 %      112 of 191: 58.6 %
+
+2,826 of the 6,000 pairs are ties; of the others 52.1 % are right. The interval
+of the last row's 58.6 % is [51.6, 65.4] %: little better than a coin.
 """
 
 import argparse
@@ -91,16 +105,19 @@ def main(arguments=None):
         f"{model.count_params():,} parameters, "
         f"loss {history['loss'][-1]:.2f} a token"
     )
+    found = {}
     for unknown in ("keep", "skip"):
         scorer = ContrastiveScorer(
             model, vocabulary, batch_size=64, unknown=unknown
         )
         # The second time all scores are taken from the file.
         results = scorer.evaluate(items, scores, settings.verbose)
+        found[unknown] = results
         print(f"\nitems with unknown words: {unknown}")
         print(results.table("paradigm"))
         print(f"left out: {results.left_out}")
     print(f"{(time.time() - started) / 60:.1f} min")
+    return found
 
 
 if __name__ == "__main__":

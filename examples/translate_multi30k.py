@@ -239,8 +239,9 @@ def main(arguments=None):
         f"{len(vocabularies[0])} and {len(vocabularies[1])} tokens, "
         f"{sum(len(item.contrastive) for item in items)} contrastive pairs"
     )
-    header = "mixer | parameters | loss | BLEU | words/s | agreement | min"
-    lines = [header, "|".join(["---"] * 7)]
+    table = [
+        ["mixer", "parameters", "loss", "BLEU", "words/s", "agreement", "min"]
+    ]
     for mixer in settings.mixers:
         started = time.time()
         model, losses = train(mixer, vocabularies, pairs, settings)
@@ -251,13 +252,21 @@ def main(arguments=None):
             model, vocabularies[1], vocabularies[0], 64, unknown="keep"
         )
         results = scorer.evaluate(items)
-        lines.append(
-            f"{mixer} | {model.count_params():,} | {losses[-1]:.2f} | "
-            f"{bleu.score:.1f} | {speed:.0f} | {results} | "
-            f"{(time.time() - started) / 60:.1f}"
+        table.append(
+            [
+                mixer,
+                f"{model.count_params():,}",
+                f"{losses[-1]:.2f}",
+                f"{bleu.score:.1f}",
+                f"{speed:.0f}",
+                str(results),
+                f"{(time.time() - started) / 60:.1f}",
+            ]
         )
-        print(texts[0], results.table("number"), lines[-1], sep="\n")
-    print("\n".join(lines))
+        print(texts[0], results.table("number"), sep="\n", flush=True)
+    for cells in (table[0], ["---"] * len(table[0]), *table[1:]):
+        print("| " + " | ".join(cells) + " |")
+    return table
 
 
 if __name__ == "__main__":

@@ -21,9 +21,11 @@ from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
 from keras_attention.commands.list_mechanisms import list_mechanisms
+from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
 from keras_attention.commands.sites import sites
 from keras_attention.commands.transfer import transfer
+from keras_attention.commands.view import view
 from keras_attention.validation import nearest
 
 # What a person can mend: shown in one line, without a trace.
@@ -151,9 +153,11 @@ for command in (
     export,
     insert,
     list_mechanisms,
+    maps,
     predict,
     sites,
     transfer,
+    view,
 ):
     cli.add_command(command)
 

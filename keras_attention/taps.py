@@ -2,10 +2,11 @@
 
 A tap is a name. `"stage1"` is the output of the layer of that name,
 `"backbone/stage1"` that of a layer inside a nested model or layer,
-`"se:gate"` the gate that a gating layer computes, and `"attention:scores"`
-the scores of an attention layer. The model runs as it always does and once:
-for that time the layers named are listened to, and nothing of the model is
-changed for good. It works in eager code and while a graph is traced, in
+`"se:gate"` the gate that a gating layer computes, `"attention:scores"` the
+scores of an attention layer, and `"mixer:filters"` the filters of a
+`LightweightConv1D` or `DynamicConv1D`. The model runs as it always does and
+once: for that time the layers named are listened to, and nothing of the model
+is changed for good. It works in eager code and while a graph is traced, in
 functional, Sequential and subclassed models.
 """
 
@@ -22,6 +23,8 @@ import keras
 from keras_attention.validation import nearest
 
 _LOCK = threading.Lock()
+# The method that a kind of value comes from, where it is not `call`.
+_METHODS = {"gate": "compute_gate", "filters": "compute_filters"}
 
 
 class TapValues(Mapping):
@@ -84,8 +87,8 @@ def record_taps(
         `TapValues`, to be read by tap once the model has been called.
 
     Raises:
-        ValueError: if no layer has a tap's name, or a layer has no gate or no
-            scores to give.
+        ValueError: if no layer has a tap's name, or a layer has no gate,
+            scores or filters to give.
 
     Example:
 
@@ -144,9 +147,9 @@ def gate_is_tapped(layer: keras.layers.Layer) -> bool:
 def split_tap(tap: str) -> tuple[str, str]:
     """Split a tap into the layer's path and the kind of value.
 
-    The kind is `"output"`, `"gate"` or `"scores"`.
+    The kind is `"output"`, `"gate"`, `"scores"` or `"filters"`.
     """
-    for kind in ("gate", "scores"):
+    for kind in ("gate", "scores", "filters"):
         if tap.endswith(f":{kind}"):
             return tap.removesuffix(f":{kind}"), kind
     return tap, "output"
@@ -205,11 +208,11 @@ def children(layer: Any) -> list[Any]:
 @contextmanager
 def _listen(layer: Any, tap: str, values: TapValues) -> Iterator[None]:
     kind = split_tap(tap)[1]
-    method = "compute_gate" if kind == "gate" else "call"
+    method = _METHODS.get(kind, "call")
     if not hasattr(layer, method) or (
-        kind == "scores" and not _gives_scores(layer)
+        kind == "scores" and not gives_scores(layer)
     ):
-        needed = "`compute_gate`" if kind == "gate" else "attention scores"
+        needed = f"`{method}`" if kind in _METHODS else "attention scores"
         raise ValueError(
             f"The tap '{tap}' asks for the {kind} of a layer that has no "
             f"{needed}. Received: a {type(layer).__name__}. Name a layer "
@@ -258,7 +261,8 @@ def _heard(layer: Any, method: str) -> Any:
     return call
 
 
-def _gives_scores(layer: Any) -> bool:
+def gives_scores(layer: Any) -> bool:
+    """Whether the layer returns its attention scores when asked for them."""
     signature = getattr(layer, "_call_signature", None)
     return (
         signature is not None

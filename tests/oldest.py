@@ -41,5 +41,8 @@ def _numbers(version):
 
 
 if __name__ == "__main__":
-    for name, version in oldest(PYPROJECT.read_text()).items():
+    versions = oldest(PYPROJECT.read_text())
+    # No extra can declare it; its messages are those of one TensorFlow.
+    versions["tensorflow-serving-api"] = versions["tensorflow-cpu"]
+    for name, version in versions.items():
         sys.stdout.write(f"{name}=={version}\n")

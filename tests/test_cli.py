@@ -1,8 +1,14 @@
+import json
+import re
+import shlex
 import subprocess
 import sys
 
+import click
+import pytest
 from click.testing import CliRunner
 
+import keras_attention
 from keras_attention.cli import cli
 
 
@@ -10,21 +16,76 @@ def run(*arguments):
     return CliRunner().invoke(cli, list(map(str, arguments)))
 
 
-def test_help_of_every_command_has_an_example():
-    result = run("--help")
-    assert result.exit_code == 0
-    for name, command in cli.commands.items():
-        assert name in result.output
-        text = run(name, "--help")
-        assert text.exit_code == 0
-        assert f"Example: keras-attention {name}" in text.output
-        assert command.callback is not None
+def example(name):
+    """The example of a command's help, as it is typed."""
+    text = run(name, "--help").output
+    found = re.search(r"Example: (keras-attention .+?)\n\n", text, re.S)
+    assert found, f"{name} has no example"
+    line = re.sub(r"\\?\n\s*", " ", found[1])
+    program, *arguments = shlex.split(line)
+    assert program == "keras-attention"
+    return arguments
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_help_of_every_command_has_an_example_that_is_understood(name):
+    """Every option of the example exists and every value is of its type."""
+    assert name in run("--help").output
+    typed, *arguments = example(name)
+    assert typed == name
+    command = cli.commands[name]
+    assert command.callback is not None
+    context = click.Context(cli)
+    command.make_context(name, arguments, parent=context)
+
+
+def test_the_cheap_example_runs():
+    result = run(*example("list"))
+    assert result.exit_code == 0 and "SqueezeExcite" in result.output
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_takes_debug_before_and_after(name):
+    assert "--debug" in run(name, "--help").output
+    command = cli.commands[name]
+    assert [p.name for p in command.params].count("debug") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--debug", "list", "--shape", "7x7"],
+        ["list", "--shape", "7x7", "--debug"],
+    ],
+)
+def test_debug_shows_the_trace(arguments):
+    code = "from keras_attention.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ValueError" in result.stderr
+
+
+def test_errors_are_one_line_with_the_remedy():
+    result = run("list", "--shape", "7x7")
+    assert result.exit_code == 1
+    first, second = result.output.splitlines()
+    assert first.startswith("Error: `--shape` must be")
+    assert second == "(--debug shows the trace)"
 
 
 def test_unknown_command_offers_the_nearest():
     result = run("dmo")
     assert result.exit_code == 2
     assert "Did you mean 'demo'" in result.output
+
+
+def test_unknown_option_is_a_usage_error():
+    result = run("list", "--shap", "7,7,32")
+    assert result.exit_code == 2 and "--shape" in result.output
 
 
 def test_module_runs_as_a_command():
@@ -34,3 +95,44 @@ def test_module_runs_as_a_command():
         text=True,
     )
     assert result.returncode == 0 and "demo" in result.stdout
+
+
+def test_completion_scripts_are_clicks():
+    """What the help says to type gives the shell a script."""
+    for shell, words in (("bash", "COMPREPLY"), ("fish", "complete")):
+        result = CliRunner().invoke(
+            cli,
+            prog_name="keras-attention",
+            env={"_KERAS_ATTENTION_COMPLETE": f"{shell}_source"},
+        )
+        assert words in result.output
+
+
+def test_list_as_json():
+    result = run("list", "--shape", "7,7,32", "--json")
+    found = {one["layer"]: one for one in json.loads(result.output)}
+    assert found["SqueezeExcite"]["parameters"] == 162
+    assert found["SqueezeExcite"]["names"] == ["squeeze_excite", "se"]
+    assert found["SqueezeExcite"]["multiply_adds"] == 128
+
+
+def test_benchmark_is_that_of_the_checkout(tmp_path, monkeypatch):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "keras_attention").mkdir()
+    (tmp_path / "benchmarks" / "__main__.py").write_text("")
+    (tmp_path / "Makefile").write_text(
+        "benchmark:\n\t@echo $(BENCHMARK_ARGS) > seen\n\t@false\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run("benchmark", "gates", "--quick")
+    assert result.exit_code == 2  # make's own
+    assert (tmp_path / "seen").read_text() == "gates --quick\n"
+
+
+def test_benchmark_without_a_checkout_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "site-packages" / "keras_attention" / "__init__.py"
+    monkeypatch.setattr(keras_attention, "__file__", str(installed))
+    result = run("benchmark")
+    assert result.exit_code == 1
+    assert "make benchmark" in result.output

@@ -3,9 +3,12 @@
 import ast
 import pathlib
 
+import keras
 import pytest
 
 import keras_attention
+from keras_attention.commands.load import load_model
+from keras_attention.evaluation import TextVectorizationTokenizer
 
 PACKAGE = pathlib.Path(keras_attention.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -78,3 +81,15 @@ def test_the_search_finds(source):
 
 def test_what_is_safe_passes():
     assert not list(faults("model.compile('sgd')\nnp.load(p)\nx.pickled()"))
+
+
+@pytest.mark.parametrize(
+    "load",
+    [lambda path: load_model(path, ()), TextVectorizationTokenizer.load],
+)
+def test_a_lambda_in_a_file_is_refused(load, tmp_path):
+    path = str(tmp_path / "model.keras")
+    layer = keras.layers.Lambda(lambda x: x + 1)
+    keras.Sequential([keras.Input((3,)), layer]).save(path)
+    with pytest.raises(ValueError, match="Lambda"):
+        load(path)

@@ -2,7 +2,6 @@
 
 import pathlib
 import subprocess
-import sys
 
 import click
 
@@ -18,19 +17,16 @@ def benchmark(
 ) -> None:
     """Measure speed and memory beside other libraries, in a checkout.
 
-    The benchmarks and the peers they need are no part of the installed
-    package; results go to the checkout's benchmarks/RESULTS.md. A wrong
-    SUBJECT lists those that there are.
+    This is `make benchmark` there: the benchmarks and the peers they need are
+    no part of the installed package. Results go to the checkout's
+    benchmarks/RESULTS.md. A wrong SUBJECT lists those that there are.
 
     Example: keras-attention benchmark gates --quick
     """
-    root = find_checkout()
+    arguments = " ".join([*subjects, *["--quick"] * quick])
     code = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks"),
-            *(*subjects, *["--quick"] * quick),
-        ],
-        cwd=root,
+        ["make", "benchmark", f"BENCHMARK_ARGS={arguments}"],
+        cwd=find_checkout(),
     ).returncode
     context.exit(code)
 
@@ -49,6 +45,5 @@ def find_checkout() -> pathlib.Path:
             return folder
     raise FileNotFoundError(
         "The benchmarks are in the repository, not in the installed package. "
-        "Go to a checkout of it and type `make benchmark`, which also "
-        "installs what they compare with."
+        "Go to a checkout of it and type `make benchmark`."
     )

@@ -91,7 +91,7 @@ def evaluate(
 
     reader, keys, _ = SUITES[suite]
     items = getattr(evaluation, reader)(data)[: options["limit"]]
-    results = _score(suite, items, options)
+    results = _score(suite, items, options, verbose=not as_json)
     shown = by or [key for key in keys if key in results.keys]
     bins = {
         key: getattr(evaluation, BINS.get((suite, key), ""), None)
@@ -129,7 +129,7 @@ def _numbers(accuracy):
     }
 
 
-def _score(suite, items, options):
+def _score(suite, items, options, verbose):
     """Score with the model, or judge the scores of a file."""
     from keras_attention import evaluation
 
@@ -166,4 +166,4 @@ def _score(suite, items, options):
             f"{shown}",
             err=True,
         )
-    return scorer.evaluate(items, options["scores"])
+    return scorer.evaluate(items, options["scores"], int(verbose))

@@ -1,5 +1,7 @@
 """Images and labels for a model: from a folder of classes or an .npz file."""
 
+import contextlib
+import io
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -146,16 +148,23 @@ def load_images(
             "Validation images are told by one of --validation and "
             f"--validation-split. Received: {validation} and {split}"
         )
+    names = None
     if pathlib.Path(path).is_dir():
-        sets = _folders(path, image_format, batch_size, split, seed)
-        training, held_out, classes = sets
+        training, held_out, names = _folders(
+            path, image_format, batch_size, split, seed
+        )
+        classes = len(names)
         if in_memory:
             training = _arrays_of(training)
     else:
         training, held_out = _npz(path, image_format, split, seed)
         classes = int(training[1].max()) + 1
-    if validation:
-        held_out = load_images(validation, image_format, batch_size).training
+    if validation and pathlib.Path(validation).is_dir():
+        held_out, *_ = _folders(
+            validation, image_format, batch_size, class_names=names
+        )
+    elif validation:
+        held_out, _ = _npz(validation, image_format)
     if isinstance(training, tuple):
         steps = -(-len(training[0]) // batch_size)
     else:
@@ -163,27 +172,33 @@ def load_images(
     return ImageData(training, held_out, steps, classes)
 
 
-def _folders(path, image_format, batch_size, split, seed):
+def _folders(
+    path, image_format, batch_size, split=0.0, seed=0, class_names=None
+):
     """Data sets of a folder with one folder of images for each class."""
-    found = keras.utils.image_dataset_from_directory(
-        path,
-        color_mode=COLOR_MODES[image_format.channels],
-        batch_size=batch_size,
-        image_size=image_format.size,
-        seed=seed,
-        validation_split=split or None,
-        subset="both" if split else None,
-        data_format=image_format.data_format,
-        verbose=False,
-    )
+    # Keras tells of a split on the output whatever `verbose` is.
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = keras.utils.image_dataset_from_directory(
+            path,
+            # Those of the training images, or labels would mean other classes.
+            class_names=class_names,
+            color_mode=COLOR_MODES[image_format.channels],
+            batch_size=batch_size,
+            image_size=image_format.size,
+            seed=seed,
+            validation_split=split or None,
+            subset="both" if split else None,
+            data_format=image_format.data_format,
+            verbose=False,
+        )
     training, held_out = found if split else (found, None)
-    classes = len(training.class_names)
+    names = training.class_names
     scale, offset = PIXELS[image_format.pixels]
     sets = [
         each and each.map(lambda x, y: (x * scale + offset, y)).prefetch(2)
         for each in (training, held_out)
     ]
-    return *sets, classes
+    return *sets, names
 
 
 def _arrays_of(dataset):
@@ -191,7 +206,7 @@ def _arrays_of(dataset):
     return tuple(map(np.concatenate, zip(*batches, strict=True)))
 
 
-def _npz(path, image_format, split, seed):
+def _npz(path, image_format, split=0.0, seed=0):
     """Arrays of a file, training and validation."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -239,9 +254,11 @@ def _scaled(path, x, y, image_format):
             f"{len(x)} images of {x.shape[1:]}"
         )
     y = y.reshape(len(y), -1)
-    if y.shape != (len(x), 1) or not np.issubdtype(y.dtype, np.integer):
+    integers = np.issubdtype(y.dtype, np.integer)
+    if y.shape != (len(x), 1) or not integers or y.min() < 0:
         raise ValueError(
-            "The labels of the file must be one integer for each image. "
+            "The labels of the file must be one integer for each image, "
+            "from 0 on. "
             f"Received: {path} with labels of {y.dtype} and shape {y.shape} "
             f"for {len(x)} images"
         )

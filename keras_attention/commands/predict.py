@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.json_output import JSON
+
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 DEFAULT = "serving_default"
 
@@ -28,7 +30,7 @@ DEFAULT = "serving_default"
     "takes numbers.  [default: 1/255]",
 )
 @click.option("--offset", type=float, default=0.0, help="Added after that.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def predict(
     directory: str,
     inputs: tuple[str, ...],

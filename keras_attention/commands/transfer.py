@@ -200,14 +200,14 @@ def _transfer(options: dict[str, Any]) -> None:
     out = pathlib.Path(options["out"])
     check_out(out, options["overwrite"])
     _check_pairs(options)
+    size = _size(options["image_size"])
+    rate = _learning_rate(options)
     keras.utils.set_random_seed(options["seed"])
     student = load_model(options["student"], options["imported"])
     teacher = load_model(options["teacher"], options["imported"])
     images = load_images(
         options["data"],
-        ImageFormat.of_model(
-            student, options["pixels"], _size(options["image_size"])
-        ),
+        ImageFormat.of_model(student, options["pixels"], size),
         options["batch_size"],
         options["validation"],
         options["validation_split"],
@@ -218,7 +218,7 @@ def _transfer(options: dict[str, Any]) -> None:
     steps = images.steps * options["epochs"]
     model, training = _model(options, student, teacher, images, steps)
     model.compile(
-        _optimizer(options, steps),
+        _optimizer(options, rate, steps),
         loss=loss,
         metrics=["accuracy"],
     )
@@ -233,6 +233,8 @@ def _transfer(options: dict[str, Any]) -> None:
         validation_data=images.validation,
         validation_batch_size=_batch(images.validation, options),
         callbacks=[keras.callbacks.BackupAndRestore(backup)] if backup else [],
+        # A data set that is read from a folder shuffles by itself.
+        shuffle=not hasattr(training, "element_spec"),
         verbose=0 if as_json else "auto",
     ).history
     after = _accuracy(model, images.validation, options)
@@ -343,10 +345,8 @@ def _schedule(value, decay, steps):
     return keras.optimizers.schedules.CosineDecay(value, steps)
 
 
-def _optimizer(options, steps):
-    import keras
-
-    name, rate = OPTIMIZERS[options["optimizer"]]
+def _learning_rate(options):
+    _, rate = OPTIMIZERS[options["optimizer"]]
     if options["learning_rate"] is not None:
         rate = options["learning_rate"]
     if not rate > 0 or not math.isfinite(rate):
@@ -354,6 +354,13 @@ def _optimizer(options, steps):
             "`--learning-rate` must be a positive number. "
             f"Received: --learning-rate {rate}"
         )
+    return rate
+
+
+def _optimizer(options, rate, steps):
+    import keras
+
+    name, _ = OPTIMIZERS[options["optimizer"]]
     rate = _schedule(rate, options["learning_rate_decay"], steps)
     arguments = {}
     if name == "SGD":

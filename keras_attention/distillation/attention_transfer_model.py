@@ -57,6 +57,9 @@ class AttentionTransferModel(TransferTrainer):
     A sample weight, one for each example, or a class weight, counts in every
     part of the loss.
 
+    A step whose loss or gradient is not finite updates nothing, and `fit`
+    stops after it with an error that names the part.
+
     Args:
         student: a built model, to be trained.
         teacher: a built model that takes the same inputs; images of another
@@ -196,10 +199,6 @@ class AttentionTransferModel(TransferTrainer):
             inputs = inputs[INPUTS]
         return self.student(inputs, training=training)
 
-    def compile(self, *args, **kwargs):
-        super().compile(*args, **kwargs)
-        check_replicas(self)
-
     def fit(
         self,
         x=None,
@@ -210,7 +209,7 @@ class AttentionTransferModel(TransferTrainer):
         callbacks=None,
         **kwargs,
     ):
-        check_replicas(self, fit=True)
+        check_replicas(self)
         kept = KeptVariables()
         own = [kept, FiniteLoss()]
         if isinstance(callbacks, keras.callbacks.CallbackList):

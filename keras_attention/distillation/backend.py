@@ -17,12 +17,8 @@ def replica_count() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def check_replicas(model: keras.Model, fit: bool = False) -> None:
-    """Check that Keras can train a model on the replicas of its strategy.
-
-    Args:
-        model: compiled.
-        fit: whether it is `fit` that will train it.
+def check_replicas(model: keras.Model) -> None:
+    """Check that `fit` can train a model on the replicas of its strategy.
 
     Raises:
         ValueError: for what would end in an error out of TensorFlow's graph,
@@ -54,7 +50,7 @@ def check_replicas(model: keras.Model, fit: bool = False) -> None:
             f"{type(strategy).__name__}. Received: {refused[0]}. Compile the "
             f"model with {refused[0].split('=')[0]}={refused[1]}."
         )
-    if fit and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise ValueError(
             "Keras' `fit` does not work on several machines with TensorFlow. "
             f"Received: a {type(strategy).__name__} of {replicas} replicas. "
@@ -164,20 +160,28 @@ def update_if(
     def nothing():
         pass
 
-    if replica_count() == 1:
+    if not _has_strategy():
         keras.ops.cond(condition, lambda: update(*arguments), nothing)
         return
     import tensorflow as tf
 
     def across(strategy, condition, *arguments):
+        def update_all():
+            strategy.extended.call_for_each_replica(update, arguments)
+
         # Variables are assigned across replicas, so no replica may decide.
         conditions = strategy.experimental_local_results(condition)
-        tf.cond(
-            tf.reduce_all(tf.stack(conditions)),
-            lambda: strategy.extended.call_for_each_replica(update, arguments),
-            nothing,
-        )
+        tf.cond(tf.reduce_all(tf.stack(conditions)), update_all, nothing)
 
     tf.distribute.get_replica_context().merge_call(
         across, (condition, *arguments)
     )
+
+
+def _has_strategy():
+    """Whether a step is run by a strategy, be it of one replica."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()

@@ -1,6 +1,7 @@
 """Parts of the loss that compare gradients at the inputs."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -34,6 +35,7 @@ def symmetry_part(
     x: Any,
     gradient: Any,
     weights: Any = None,
+    updates: Iterable[tuple[Any, Any]] = (),
 ) -> Any:
     """The mean distance of a gradient and that at the flipped images.
 
@@ -43,9 +45,10 @@ def symmetry_part(
         x: images.
         gradient: of the loss at `x`.
         weights: of the examples.
+        updates: variables with the values that the first pass left them.
     """
     width = -1 if channel_axis(student) == 1 else -2
-    mapping = [(v, v.value) for v in student.variables]
+    mapping = [*((v, v.value) for v in student.variables), *updates]
     with keras.StatelessScope(state_mapping=mapping):
         there, _ = value_and_input_gradient(
             lambda x: (loss(student(x, training=True)), None),

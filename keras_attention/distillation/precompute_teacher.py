@@ -47,6 +47,10 @@ def precompute_teacher(
     the student alone. Maps are kept in float32: 1,344 numbers for an image of
     CIFAR at the three groups of a wide residual network.
 
+    A `keras.utils.PyDataset` and a `tf.data.Dataset` are read batch by batch.
+    With `path`, what the teacher said is not kept in memory either, so that
+    data may outgrow it.
+
     The examples must be the same each time the data set is gone through; each
     is compared, by a fingerprint of its inputs, with the one that the teacher
     saw. So a data set that shuffles or augments by itself is refused when it

@@ -1,10 +1,10 @@
 """One update on each backend, made whole or, if it is no number, not at all.
 
 A loss or a gradient that is not finite would end up in every weight, and the
-images behind it in the batch statistics before that. So the student's pass
-leaves its variables as they are; what it and the optimizer would assign is
-assigned when the loss and its gradients are known. The loss that is shown is
-then no number either, which `FiniteLoss` reports.
+images behind it in the batch statistics before that. So what the student's
+pass and the optimizer would assign is assigned once the loss and its gradients
+are known, if they are finite. If not, the loss that is shown is no number
+either, which `FiniteLoss` reports.
 
 On JAX the new state is chosen after the step. A `LossScaleOptimizer` expects
 gradients that are not finite, and leaves out such an update by itself.
@@ -18,6 +18,27 @@ from keras import ops
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import update_if
 from keras_attention.distillation.step import Step
+
+
+class DeferredUpdates(keras.StatelessScope):
+    """Keeps what layers assign, to be assigned later.
+
+    But for weights that are trained, such as a kernel under
+    `SpectralNormalization`: what is assigned there is what the gradient
+    belongs to, and does not come from the data.
+    """
+
+    def __init__(self):
+        super().__init__(collect_losses=True)
+        self.updates: dict[int, tuple[Any, Any]] = {}
+
+    def add_update(self, update):
+        variable, value = update
+        if variable.trainable:
+            variable._direct_assign(value)
+            return
+        super().add_update(update)
+        self.updates[id(variable)] = update
 
 
 def tensorflow_step(model: keras.Model, step: Step, data: Any) -> dict:
@@ -76,14 +97,11 @@ def finite_state(model: keras.Model, state: Any, logs: dict, old: Any) -> Any:
 def _forward(model, step, data):
     """Outputs, loss, and the loss that has the gradients."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    with keras.StatelessScope(collect_losses=True) as scope:
+    with DeferredUpdates() as scope:
         outputs = model(x, training=True)
-        step.losses = model.losses
-    step.updates = [
-        (variable, scope.get_current_value(variable))
-        for variable in model.variables
-        if scope.get_current_value(variable) is not None
-    ]
+    # Of `add_loss`, and of the weights' regularizers.
+    step.losses = [*scope.losses, *model.losses]
+    step.updates = list(scope.updates.values())
     loss = model.compute_loss(x, y, outputs, weight, training=True)
     return outputs, loss, model.optimizer.scale_loss(loss)
 
@@ -97,9 +115,9 @@ def _finish(model, step, data, outputs, loss, gradients):
     variables = [variable for variable, _ in step.updates]
 
     def update(gradients, values):
-        model.optimizer.apply(gradients, model.trainable_weights)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        model.optimizer.apply(gradients, model.trainable_weights)
 
     values = [ops.stop_gradient(value) for _, value in step.updates]
     update_if(finite, update, gradients, values)

@@ -210,7 +210,7 @@ class TransferTrainer(keras.Model):
             total += self.gradient_transfer * parts["gradient_loss"]
         if self.symmetry:
             parts["symmetry_loss"] = symmetry_part(
-                self.student, loss, x, here, weights
+                self.student, loss, x, here, weights, step.updates
             )
             total += self.symmetry * parts["symmetry_loss"]
         return total

@@ -33,7 +33,8 @@ def rotary_embedding(
     frequencies = ops.cast(
         [max_wavelength ** (-i / pairs) for i in range(pairs)], wide.dtype
     )
-    angles = ops.cast(positions, wide.dtype)[..., None, None] * frequencies
+    positions = ops.expand_dims(ops.cast(positions, wide.dtype), (-2, -1))
+    angles = positions * frequencies
     cosine, sine = ops.cos(angles), ops.sin(angles)  # [(B,) T, 1, D/2]
     even, odd = wide[..., 0::2], wide[..., 1::2]
     rotated = ops.stack(

@@ -126,8 +126,9 @@ class ServingClient:
             version: as for `predict`.
 
         Returns:
-            Signature to `{"inputs": {name: tensor}, "outputs": ...}`, where
-            a tensor is `{"dtype": "float32", "shape": [None, 3], ...}`.
+            A dictionary for each signature, by its name. `"inputs"` and
+            `"outputs"` in it have the tensors by name, and a tensor has a
+            `"dtype"` and a `"shape"`, with `None` for an open size.
 
         Raises:
             ServingError, TimeoutError, ConnectionError: as `predict`.
@@ -138,8 +139,8 @@ class ServingClient:
         """Return the versions of a model, and how they are.
 
         Returns:
-            Version to `{"state": "AVAILABLE", "error": ""}`; the state is
-            START, LOADING, AVAILABLE, UNLOADING or END, and the error says
+            A dictionary for each version, by its number. `"state"` in it is
+            START, LOADING, AVAILABLE, UNLOADING or END, and `"error"` says
             why a version could not be loaded.
 
         Raises:

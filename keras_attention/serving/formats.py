@@ -7,6 +7,7 @@ read them where the model is served.
 import importlib
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import keras
@@ -71,16 +72,34 @@ def write_format(
         options = {"target_spec": {"supported_ops": builtins}}
     try:
         # Loops do not convert, or run slowly where they do.
-        with plain_attention():
+        with plain_attention(), warnings.catch_warnings():
+            # The converters' own, about what NumPy will leave off.
+            warnings.simplefilter("ignore")
             named.export(str(path), format=format, verbose=False, **options)
     except OSError:
         raise
     except Exception as error:
         raise ValueError(
             f"The model '{model.name}' cannot be written as {format}: "
-            f"{str(error).strip()[-1500:]}"
+            f"{str(error).strip()[:700]}"
         ) from error
+    if format == "openvino":
+        _name_outputs(path, named.output.keys())
     return path
+
+
+def _name_outputs(path, names):
+    """Leave each output the model's name for it, of several that it has."""
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    for output in model.outputs:
+        output.tensor.set_names(output.names & set(names))
+    beside = path.with_name("named.xml")
+    openvino.serialize(model, str(beside))
+    del model  # It still reads the first file.
+    for suffix in (".xml", ".bin"):
+        os.replace(beside.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def find_format(folder: str | os.PathLike) -> str:

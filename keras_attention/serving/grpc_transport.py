@@ -13,6 +13,7 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from keras_attention.serving.serving_error import ServingError
+from keras_attention.serving.verify import Arrays
 from keras_attention.serving.verify import signature_tensors
 
 SERVICES = ("PredictionService", "ModelService")
@@ -43,7 +44,13 @@ class GrpcTransport:
         )
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, model, inputs, signature, version):
+    def predict(
+        self,
+        model: str,
+        inputs: Arrays,
+        signature: str,
+        version: int | str | None,
+    ) -> dict[str, np.ndarray]:
         request = predict_pb2.PredictRequest()
         _specify(request.model_spec, model, version)
         request.model_spec.signature_name = signature
@@ -56,7 +63,9 @@ class GrpcTransport:
             answer = self._predictions.Predict(request, timeout=self._timeout)
         return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
 
-    def metadata(self, model, version):
+    def metadata(
+        self, model: str, version: int | str | None
+    ) -> dict[str, dict]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             metadata_field=["signature_def"]
         )
@@ -69,7 +78,7 @@ class GrpcTransport:
         answer.metadata["signature_def"].Unpack(found)
         return signature_tensors(found.signature_def)
 
-    def status(self, model):
+    def status(self, model: str) -> dict[int, dict[str, str]]:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
         with self._errors():
@@ -85,7 +94,7 @@ class GrpcTransport:
             )
         }
 
-    def close(self):
+    def close(self) -> None:
         self._channel.close()
 
     @contextlib.contextmanager

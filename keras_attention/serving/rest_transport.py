@@ -9,6 +9,7 @@ import numpy as np
 import urllib3
 
 from keras_attention.serving.serving_error import ServingError
+from keras_attention.serving.verify import Arrays
 
 # TensorFlow Serving's HTTP statuses, in gRPC's words.
 CODES = {
@@ -44,10 +45,8 @@ class RestTransport:
         self._pool = urllib3.PoolManager(
             maxsize=16,
             timeout=urllib3.Timeout(total=timeout),
-            retries=urllib3.Retry(
+            retries=_Retry(
                 retries,
-                # What the server was too slow for is not repeated.
-                read=False,
                 # Asking for a prediction twice does no harm.
                 allowed_methods=("GET", "POST"),
                 status_forcelist=(502, 503),
@@ -58,7 +57,13 @@ class RestTransport:
             ),
         )
 
-    def predict(self, model, inputs, signature, version):
+    def predict(
+        self,
+        model: str,
+        inputs: Arrays,
+        signature: str,
+        version: int | str | None,
+    ) -> dict[str, np.ndarray]:
         body = {
             "signature_name": signature,
             "inputs": {k: _to_json(v) for k, v in inputs.items()},
@@ -80,7 +85,9 @@ class RestTransport:
             "INTERNAL",
         )
 
-    def metadata(self, model, version):
+    def metadata(
+        self, model: str, version: int | str | None
+    ) -> dict[str, dict]:
         answer = self._ask("GET", f"{_url(model, version)}/metadata")
         known = answer["metadata"]["signature_def"]["signature_def"]
         return {
@@ -92,7 +99,7 @@ class RestTransport:
             if not name.startswith("__")
         }
 
-    def status(self, model):
+    def status(self, model: str) -> dict[int, dict[str, str]]:
         answer = self._ask("GET", _url(model, None))
         found = {
             int(status["version"]): {
@@ -103,7 +110,7 @@ class RestTransport:
         }
         return dict(sorted(found.items()))
 
-    def close(self):
+    def close(self) -> None:
         self._pool.clear()
 
     def _signatures(self, model, version):
@@ -139,10 +146,10 @@ class RestTransport:
             yield
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            # A refused connection is a timeout too in urllib3's tree.
+            # A refused connection is one of urllib3's timeouts too.
             refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
-            timeout = isinstance(reason, urllib3.exceptions.TimeoutError)
-            if timeout and not refused:
+            late = isinstance(reason, urllib3.exceptions.TimeoutError)
+            if late and not refused:
                 raise TimeoutError(
                     f"The server at {self._where} gave no answer within "
                     f"{self._timeout} s."
@@ -151,6 +158,15 @@ class RestTransport:
                 f"The server at {self._where} could not be reached, with up "
                 f"to {self._attempts} attempts: {reason}"
             ) from error
+
+
+class _Retry(urllib3.Retry):
+    """Does not repeat what the server was too slow for."""
+
+    def increment(self, *arguments, error=None, **others):
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            raise error
+        return super().increment(*arguments, error=error, **others)
 
 
 def _url(model, version):

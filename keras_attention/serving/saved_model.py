@@ -178,7 +178,7 @@ def _check_format(format, model, signatures, warmup, verify):
                 "model that takes tokens. Received: input "
                 f"'{tensor.name}' of dtype string"
             )
-    policies = {layer.compute_dtype for layer in model.layers}
+    policies = {layer.compute_dtype for layer in model._flatten_layers()}
     if policies & {"float16", "bfloat16"}:
         raise ValueError(
             f"format={format!r} takes a model of float32: load it with the "

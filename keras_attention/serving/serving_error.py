@@ -10,6 +10,6 @@ class ServingError(Exception):
             model or version that the server does not have.
     """
 
-    def __init__(self, message: str, code: str):
+    def __init__(self, message: str, code: str = "UNKNOWN"):
         super().__init__(message)
         self.code = code

@@ -145,9 +145,10 @@ def read_signatures(directory: str | os.PathLike) -> dict[str, dict]:
     """Return the signatures of a SavedModel: names, dtypes, shapes, tensors.
 
     Returns:
-        Signature to `{"inputs": {name: tensor}, "outputs": ...}`, where a
-        tensor is `{"tensor": "serve_x:0", "dtype": "float32", "shape": [...]}`
-        with `None` for an open size.
+        A dictionary for each signature, by its name. `"inputs"` and
+        `"outputs"` in it have the tensors by name, and a tensor has a
+        `"dtype"`, a `"shape"`, with `None` for an open size, and its name in
+        the graph, `"tensor"`.
 
     Raises:
         FileNotFoundError: if there is no SavedModel.

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_attention.visualization.figures import MARKERS
+from keras_attention.visualization.figures import axes_grid
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -14,7 +17,7 @@ def plot_accuracy_by_distance(
     trained: tuple[float, float] | None = None,
     baselines: Mapping[str, float | Mapping[float, float]] | None = None,
     title: str = "",
-    axes: Any = None,
+    ax: Any = None,
 ) -> "Figure":
     """Draw accuracy over distance, one line a model.
 
@@ -29,7 +32,7 @@ def plot_accuracy_by_distance(
         baselines: for each rule's name its accuracy, or its accuracy at each
             distance; drawn dashed.
         title: of the picture.
-        axes: matplotlib axes to draw on; `None` makes a figure.
+        ax: matplotlib axes to draw on; `None` makes a figure.
 
     Returns:
         The matplotlib `Figure`.
@@ -48,21 +51,12 @@ def plot_accuracy_by_distance(
     >>> figure.axes[0].get_xlabel()
     'distance (words)'
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed: "
-            "pip install 'keras-attention-layers[visualization]'"
-        ) from error
     _check(accuracies)
-    if axes is None:
-        figure = Figure(figsize=(6, 4), layout="constrained", dpi=150)
-        axes = figure.subplots()
+    _, (ax,) = axes_grid(ax, 1, 6, 4)
     if trained is not None:
-        axes.axvspan(*trained, color="0.92", zorder=0, label="trained range")
-    # Lines are told apart by marker as well as by colour, and set off
-    # sideways so that bars at one distance do not hide each other.
+        ax.axvspan(*trained, color="0.92", zorder=0, label="trained range")
+    # Lines are set off sideways so that bars at one distance do not hide each
+    # other.
     distances = sorted({d for line in accuracies.values() for d in line})
     gaps = [b - a for a, b in zip(distances, distances[1:], strict=False)]
     step = 0.06 * min(gaps, default=0)
@@ -72,12 +66,12 @@ def plot_accuracy_by_distance(
         means = [sum(line[d]) / len(line[d]) for d in x]
         low = [m - min(line[d]) for d, m in zip(x, means, strict=True)]
         high = [max(line[d]) - m for d, m in zip(x, means, strict=True)]
-        axes.errorbar(
+        ax.errorbar(
             [d + shift for d in x],
             means,
             # Means are rounded: a bar must not come out negative.
             yerr=[[max(v, 0) for v in low], [max(v, 0) for v in high]],
-            marker="osD^vP*X<>"[n % 10],
+            marker=MARKERS[n % len(MARKERS)],
             markersize=5,
             capsize=2,
             label=name,
@@ -89,20 +83,20 @@ def plot_accuracy_by_distance(
             else dict.fromkeys(distances, rule)
         )
         x = sorted(values)
-        axes.plot(
+        ax.plot(
             x,
             [values[d] for d in x],
             color="0.4",
             linestyle=["--", ":", "-."][n % 3],
             label=name,
         )
-    axes.set_xticks(distances)
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("distance (words)")
-    axes.set_ylabel("accuracy")
-    axes.set_title(title)
-    axes.legend(fontsize=8, loc="lower left")
-    return axes.figure
+    ax.set_xticks(distances)
+    ax.set_ylim(0, 1.03)
+    ax.set_xlabel("distance (words)")
+    ax.set_ylabel("accuracy")
+    ax.set_title(title)
+    ax.legend(fontsize=8, loc="lower left")
+    return ax.figure
 
 
 def _check(accuracies):

@@ -55,6 +55,15 @@ def test_a_model_is_scored(files):
     judged = run(files, "--scores", files / "s", "--costs", "--by", "UID")
     assert judged.exit_code == 1 and "Did you mean" not in judged.output
     assert "'paradigm'" in judged.output
+    written = json.loads(run(files, *arguments, "--json").output)
+    assert written == {
+        "items": 2,
+        "left_out": 0,
+        "all": {"accuracy": 0.5, "correct": 1, "total": 2},
+        "by": {
+            "paradigm": {"toy": {"accuracy": 0.5, "correct": 1, "total": 2}}
+        },
+    }
     limited = run(files, *arguments, "--limit", 1)
     assert "1 items" in limited.output and "(1 of 1)" in limited.output
 

@@ -1,3 +1,4 @@
+import json
 import re
 
 import keras
@@ -54,6 +55,25 @@ def test_sites(saved):
         "a_out",
         "b_out",
     ]
+
+
+def test_sites_and_insert_as_json(saved, tmp_path):
+    result = run("sites", saved, "--kind", "stage", "--json")
+    found = json.loads(result.output)
+    assert [site["name"] for site in found] == ["a_out", "b_out"]
+    assert found[0]["kind"] == "stage" and found[0]["shape"][0] is None
+    out = tmp_path / "new.keras"
+    result = run(
+        *("insert", saved, "--attention", "se", "--set", "ratio=2"),
+        *("--at", "stage", "--out", out, "--json"),
+    )
+    report = json.loads(result.output)
+    assert [new["name"] for new in report["layers"]] == [
+        "a_out_attention",
+        "b_out_attention",
+    ]
+    assert report["out"] == str(out) and out.exists()
+    assert report["parameters_after"] > report["parameters_before"]
 
 
 def test_insert(saved, tmp_path):

@@ -127,6 +127,7 @@ def test_every_option_reaches_the_model(files, tmp_path, monkeypatch):
     assert set(written["validation_accuracy"]) == {"before", "after"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["photos", "plain.npz"])
 def test_precomputed_teacher_trains_the_same_pairs(files, tmp_path, data):
     kept = tmp_path / "maps"
@@ -145,6 +146,7 @@ def test_precomputed_teacher_trains_the_same_pairs(files, tmp_path, data):
     assert other.exit_code == 1 and "Traceback" not in other.output
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on(files, tmp_path):
     """What was stopped after the first of two epochs trains one more."""
     arguments = (*models(files), files / "data.npz", *SHORT[2:], "--overwrite")
@@ -228,6 +230,7 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
         (save(tmp_path / "c.npz", x=x, y=y[1:]), "one integer for each"),
         (save(tmp_path / "d.npz", x=x, y=y / 2), "one integer for each"),
         (save(tmp_path / "e.npz", x=x, y=y + 1), "with 3 classes"),
+        (save(tmp_path / "f.npz", x=x, y=y - 1), "from 0 on"),
     ):
         out = tmp_path / "new.keras"
         result = run(*models(files), data, *SHORT, "--out", out)
@@ -276,6 +279,20 @@ def test_folder_is_resized_scaled_and_labelled_by_name(files):
         [len(x) for x, _ in parts.validation],
     )
     assert (sum(seen[0]), sum(seen[1])) == (12, 4)
+
+
+def test_validation_has_the_classes_of_training(files, tmp_path):
+    form = ImageFormat((8, 8), 1, "channels_last", "0,1")
+    arguments = (files / "photos", form, 5)
+    data = load_images(*arguments, validation=files / "photos")
+    assert sum(len(x) for x, _ in data.validation) == 16
+    source = files / "photos" / "light" / "1.png"
+    other = tmp_path / "light" / "1.png"
+    other.parent.mkdir()
+    other.write_bytes(source.read_bytes())
+    # "light" alone would be class 0.
+    with pytest.raises(ValueError, match="class_names"):
+        load_images(*arguments, validation=tmp_path)
 
 
 def test_arrays_are_scaled_and_split(files):

@@ -100,15 +100,15 @@ def test_one_model_takes_every_batch_and_size(row):
     model = make_model(row)
     x = random_input(row)
     whole = numpy(model(x))
-    np.testing.assert_allclose(
-        numpy(model(x[:1])), whole[:1], rtol=1e-5, atol=1e-6
-    )
+    # Other shapes are summed in another order: small beside the largest.
+    tolerance = {"rtol": 1e-5, "atol": 3e-6 * max(1, np.abs(whole).max())}
+    np.testing.assert_allclose(numpy(model(x[:1])), whole[:1], **tolerance)
     if not row.static_size:
         wider = np.concatenate([x, x[:, ::-1]], axis=1)
         expected = make_model(row, dynamic=False)
         layer = expected.get_layer("layer")
         np.testing.assert_allclose(
-            numpy(model(wider)), numpy(layer(wider)), rtol=1e-5, atol=1e-6
+            numpy(model(wider)), numpy(layer(wider)), **tolerance
         )
 
 

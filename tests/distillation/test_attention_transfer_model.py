@@ -392,6 +392,40 @@ def test_dead_student_has_finite_gradients():
     assert all(np.isfinite(weight).all() for weight in weights(student))
 
 
+def test_dead_teacher_has_finite_gradients():
+    teacher = teacher_network()
+    for name in ("conv1", "conv2"):
+        kernel = teacher.get_layer(name).kernel
+        kernel.assign(0 * numpy(kernel))
+    student = network()
+    model = compiled(student, teacher, reduction="paper")
+    history = model.fit(*examples(), verbose=0).history
+    # A map of nothing is at distance 1 from every unit map, half of it.
+    np.testing.assert_allclose(history["attention/stage1"], 0.5, rtol=1e-4)
+    assert all(np.isfinite(weight).all() for weight in weights(student))
+
+
+def test_models_that_take_pixels_of_other_dtypes():
+    def pixels(body, dtype):
+        inputs = keras.Input((8, 8, 2), dtype=dtype)
+        scaled = keras.layers.Rescaling(1 / 127, offset=-1)(inputs)
+        return keras.Model(inputs, body(scaled))
+
+    x, y = examples()
+    x = np.clip(127 + 60 * x, 0, 255).astype("uint8")
+    found = []
+    for dtypes in (("uint8", "float32"), ("float32", "uint8")):
+        model = compiled(
+            pixels(network(), dtypes[0]),
+            pixels(teacher_network(), dtypes[1]),
+            pairs=[("student/stage1", "teacher/stage1")],
+            alpha=0.5,
+        )
+        history = model.fit(x, y, verbose=0).history
+        found.append([history[name][0] for name in sorted(history)])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_gradient_accumulation():
     x, y = examples(4)
     ends = []

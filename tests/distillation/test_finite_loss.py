@@ -135,3 +135,29 @@ def test_loss_scaling_finds_its_scale():
     assert float(numpy(model.optimizer.dynamic_scale)) < 2.0**40
     assert moved(weights(student), kept) > 1e-4
     assert all(np.isfinite(w).all() for w in weights(student))
+
+
+def test_without_a_teachers_part_a_step_is_keras_own():
+    x, y = examples(8)
+
+    def student():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 2))
+        conv = keras.layers.Conv2D(3, 3, kernel_regularizer="l2")
+        x = keras.layers.SpectralNormalization(conv)(inputs)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.GaussianNoise(0.1, seed=3)(x)
+        x = keras.layers.Flatten()(keras.layers.Dropout(0.3, seed=7)(x))
+        return keras.Model(inputs, keras.layers.Dense(7, "softmax")(x))
+
+    own = student()
+    own.compile(
+        keras.optimizers.Adam(0.01),
+        "sparse_categorical_crossentropy",
+        run_eagerly=EAGER,
+    )
+    alone = own.fit(x, y, epochs=2, **FIT).history
+    model = compiled(student(), teacher_network(), beta=0)
+    history = model.fit(x, y, epochs=2, **FIT).history
+    assert_same([history["loss"]], [alone["loss"]], rtol=1e-5)
+    assert_same(weights(model.student), weights(own), atol=1e-5)

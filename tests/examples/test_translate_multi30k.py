@@ -91,8 +91,8 @@ def test_the_smallest_setting(example, folder, capsys, source):
     example.main(arguments)
     shown = capsys.readouterr().out
     header, _, row = shown.splitlines()[-3:]
-    assert header.startswith("mixer | parameters | loss | BLEU | words/s")
-    assert row.startswith("lightweight | ") and "of 3)" in row
+    assert header.startswith("| mixer | parameters | loss | BLEU | words/s")
+    assert row.startswith("| lightweight | ") and "of 3)" in row
     suite = json.loads((folder / "suite").read_text())
     assert [entry["errors"][0]["number"] for entry in suite] == [
         "singular",

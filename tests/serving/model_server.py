@@ -64,12 +64,19 @@ class Refused(Exception):
 class Version:
     """One version that is loaded: what it takes, gives, and how to run it."""
 
+    session = None
+
     def __init__(self, path):
         saved = saved_model_pb2.SavedModel()
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
         self.number = int(path.name)
         self.signatures = dict(saved.meta_graphs[0].signature_def)
         self.session = c_api.SavedModelSession(LIBRARY, path)
+
+    def __del__(self):
+        """Unload, when the last request to it has been answered."""
+        if self.session:
+            self.session.close()
 
     def run(self, signature_name, inputs):
         signature = self.signatures.get(signature_name)

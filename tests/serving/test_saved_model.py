@@ -106,7 +106,6 @@ def test_an_export_that_fails_leaves_what_was_there(
     before = contents(tmp_path)
 
     def write(model, signatures, path):
-        path.mkdir()
         (path / "saved_model.pb").write_text("half")
         raise OSError("No space left on device")
 
@@ -199,6 +198,15 @@ def test_a_model_that_needs_real_inputs_says_so(tmp_path):
         export_for_serving(model, tmp_path)
 
 
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_are_told_where_to_export(
+    tmp_path, small, monkeypatch, backend
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        export_for_serving(small, tmp_path)
+
+
 def test_bad_arguments(tmp_path, small):
     class Subclassed(keras.Model):
         def call(self, x):
@@ -214,6 +222,8 @@ def test_bad_arguments(tmp_path, small):
         export_for_serving(small, tmp_path, signatures={"a": "stage1"})
     with pytest.raises(TypeError, match="verify"):
         export_for_serving(small, tmp_path, verify=1)
+    with pytest.raises(ValueError, match="'onnx', 'litert', 'openvino'"):
+        export_for_serving(small, tmp_path, format="pb")
     with pytest.raises(TypeError, match="overwrite"):
         export_for_serving(small, tmp_path, overwrite=1)
     assert not os.listdir(tmp_path)

@@ -40,7 +40,7 @@ def test_given_axes_are_drawn_on():
 
     figure = Figure()
     left, right = figure.subplots(1, 2)
-    assert plot_accuracy_by_distance(ACCURACIES, axes=right) is figure
+    assert plot_accuracy_by_distance(ACCURACIES, ax=right) is figure
     assert not left.lines and right.lines
 
 

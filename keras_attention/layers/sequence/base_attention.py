@@ -193,9 +193,9 @@ class BaseAttention(keras.layers.Layer):
         if query_mask is not None:
             # A padded query sees nothing, without a (B, T, S) mask.
             valid = ops.cast(query_mask, output.dtype)
-            output = output * valid[:, :, None, None]
+            output = output * ops.expand_dims(valid, (2, 3))
             if scores is not None:
-                scores = scores * valid[:, None, :, None]
+                scores = scores * ops.expand_dims(valid, (1, 3))
         results = [self.from_heads(output)]
         if scores is not None:
             shape = self.scores_shape(query.shape, None)

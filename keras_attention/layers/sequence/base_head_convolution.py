@@ -113,7 +113,7 @@ class BaseHeadConvolution(WeightedLayer):
             self._check_cache(inputs, cache)
             inputs, mask, cache = self._extend(inputs, mask, cache)
             padding = "valid"
-        filters = self._normalize(logits, mask, padding)
+        filters = self.compute_filters(logits, mask, padding)
         if training and self.weight_dropout:
             filters = self._drop(filters, batch, length)
         is_shared = len(filters.shape) == 2
@@ -122,6 +122,31 @@ class BaseHeadConvolution(WeightedLayer):
         if self.use_bias:
             y = y + ops.cast(self.bias, y.dtype)
         return y if cache is None else (y, cache)
+
+    def compute_filters(
+        self, logits: Any, mask: Any = None, padding: str = "same"
+    ) -> Any:
+        """Return the filters of logits, before any dropout.
+
+        Args:
+            logits: tensor of shape `(H, K)`, or `(B, T, H, K)`.
+            mask: with `renormalize_padding`, booleans of shape `(B, T)`: the
+                softmax is then over the taps inside the sequence alone.
+                `None` for filters that are inside wholly.
+            padding: of the convolution.
+
+        Returns:
+            Filters of the logits' shape; `(B, T, H, K)` if a mask makes them
+            differ by position.
+        """
+        if not self.weight_softmax:
+            return logits
+        logits = widen(logits)
+        if not self.renormalize_padding or mask is None:
+            return _softmax(logits)
+        inside = _taps_inside(mask, self.kernel_size, padding)  # [B, T, 1, K]
+        filters = _softmax(ops.where(inside, logits, OUTSIDE))
+        return ops.where(inside, filters, 0)  # [B, T, H, K]
 
     def initial_cache(self, batch_size: int, max_length: int | None = None):
         """Return the cache with which decoding starts.
@@ -193,17 +218,6 @@ class BaseHeadConvolution(WeightedLayer):
             "use_bias": self.use_bias,
             "seed": self.seed,
         }
-
-    def _normalize(self, logits, mask, padding):
-        """Softmax over all K taps, or over those inside the sequence."""
-        if not self.weight_softmax:
-            return logits
-        logits = widen(logits)
-        if not self.renormalize_padding:
-            return _softmax(logits)
-        inside = _taps_inside(mask, self.kernel_size, padding)  # [B, T, 1, K]
-        filters = _softmax(ops.where(inside, logits, OUTSIDE))
-        return ops.where(inside, filters, 0)  # [B, T, H, K]
 
     def _drop(self, filters, batch, length):
         """Leave out weights, the same everywhere or others at each position."""

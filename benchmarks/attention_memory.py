@@ -1,0 +1,132 @@
+"""Peak memory of attention by length, beside Keras' own; sliding windows.
+
+What is measured is one forward and backward pass in the plain graph, at batch
+1. `benchmarks.attention` checks the same calls against Keras'.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from benchmarks.attention import GROUPS
+from benchmarks.attention import HEADS
+from benchmarks.attention import KINDS
+from benchmarks.attention import WIDTH
+from benchmarks.attention import in_our_form
+from benchmarks.attention import keras_layer
+from benchmarks.attention import our_layer
+from benchmarks.cases import check_equal
+from benchmarks.cases import compiled
+from benchmarks.cases import draw
+from benchmarks.growth import exponent
+from benchmarks.memory import peak_memory
+from benchmarks.report import Table
+from benchmarks.timing import interleave
+
+TITLE = "Attention, memory and windows"
+WINDOW = 256
+# Beyond this, the scores that Keras keeps take tens of gigabytes.
+MOST_OF_KERAS = 8192
+
+
+def run(quick: bool = False) -> list[Table]:
+    lengths = (256, 512) if quick else (2048, 4096, 8192, 16384)
+    return [peaks(lengths, 1 if quick else 3), windows(lengths)]
+
+
+def peaks(lengths, processes):
+    table = Table(
+        ["length", "kind", "ours, MiB", "Keras, MiB", "ours ÷ Keras"],
+        "Peak memory over the inputs, batch 1, "
+        f"width {WIDTH}, {HEADS} heads, a fresh process for each; ours is "
+        f"the median of {processes} up to 4,096 tokens, with the least and "
+        f"most. Grouped: {GROUPS} heads of keys, beside "
+        "`keras.layers.GroupQueryAttention`.",
+    )
+    kinds = [
+        (length, kind, None)
+        for length in lengths
+        for kind in KINDS
+        if kind == "causal" or length <= MOST_OF_KERAS
+    ]
+    kinds += [(min(4096, max(lengths)), "full", GROUPS)]
+    for length, kind, kv_heads in tqdm(kinds, "peaks", leave=False):
+        arguments = {
+            "length": length,
+            "causal": KINDS[kind],
+            "kv_heads": kv_heads,
+        }
+        ours = [
+            _peak("ours", arguments)
+            for _ in range(processes if length <= 4096 else 1)
+        ]
+        cells = [f"{np.median(ours):,.0f}", "–", "–"]
+        if len(ours) > 1:
+            cells[0] += f" ({min(ours):,.0f}–{max(ours):,.0f})"
+        if length <= MOST_OF_KERAS:
+            theirs = _peak("Keras", arguments)
+            cells[1:] = f"{theirs:,.0f}", f"1/{theirs / np.median(ours):.1f}"
+        name = f"{kind}, grouped" if kv_heads else kind
+        table.add(f"{length:,}", name, *cells)
+    return table
+
+
+def windows(lengths):
+    """Times and peaks of a sliding window, and their growth."""
+    _check_window()
+    cases = {
+        length: train("ours", length, causal=True, window=WINDOW)
+        for length in lengths
+    }
+    timings = interleave(cases, 3, "windows")
+    times = [timings.milliseconds(length).median for length in lengths]
+    arguments = {"causal": True, "window": WINDOW}
+    peaks = [_peak("ours", {"length": n, **arguments}) for n in lengths]
+    table = Table(
+        ["length", "ms", "MiB"],
+        f"A causal sliding window of {WINDOW} tokens, forward+backward: time "
+        f"grows with the power {exponent(lengths, times):.2f} of the length, "
+        f"peak memory with {exponent(lengths, peaks):.2f}.",
+    )
+    for length, time, peak in zip(lengths, times, peaks, strict=True):
+        table.add(f"{length:,}", f"{time:.0f}", f"{peak:.0f}")
+    return table
+
+
+def train(name, length, causal, kv_heads=None, window=None):
+    """One forward and backward pass, for `benchmarks.memory`."""
+    keras.utils.set_random_seed(0)
+    x = draw(1, length, WIDTH)
+    if name == "ours":
+        layer = call = our_layer(causal, kv_heads, window)
+        layer.build(x.shape)
+    else:
+        layer, call = keras_layer(causal, kv_heads)
+        layer.build(x.shape, x.shape)
+    return compiled(call, layer.weights, [x], backward=True, jit=False)
+
+
+def _peak(name, arguments):
+    target = "benchmarks.attention_memory:train"
+    return peak_memory(target, name=name, **arguments) / 2**20
+
+
+def _check_window():
+    """The window gives what a mask gives Keras' layer."""
+    length = 5 * WINDOW
+    x, upstream = draw(1, length, WIDTH), draw(1, length, WIDTH)
+    ours, (theirs, _) = our_layer(True, None, WINDOW), keras_layer(False)
+    ours.build(x.shape)
+    theirs.build(x.shape, x.shape)
+    ours.set_weights(in_our_form(theirs.weights))
+    band = tf.linalg.band_part(tf.ones((length, length)), WINDOW - 1, 0) > 0
+
+    def masked(x):
+        return theirs(x, x, attention_mask=band)
+
+    found = compiled(ours, ours.weights, [x], True, False, upstream)()
+    y, dx, *others = compiled(
+        masked, theirs.weights, [x], True, False, upstream
+    )()
+    check_equal([y, dx, *in_our_form(others)], list(found), "sliding window")

@@ -1,0 +1,269 @@
+"""Lightweight and dynamic convolutions beside the ways they are written.
+
+Each way is compared with ours, the gradients included, before it is timed.
+"""
+
+import functools
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import keras_attention as ka
+from benchmarks.cases import MODES
+from benchmarks.cases import PASSES
+from benchmarks.cases import check_equal
+from benchmarks.cases import compiled
+from benchmarks.cases import draw
+from benchmarks.growth import exponent
+from benchmarks.memory import peak_memory
+from benchmarks.report import Table
+from benchmarks.timing import interleave
+from keras_attention.ops.head_convolution import dynamic_convolution
+from keras_attention.ops.head_convolution import lightweight_convolution
+
+TITLE = "Lightweight and dynamic convolutions"
+BATCH, LENGTH, WIDTH, HEADS = 8, 512, 512, 8
+POSITIONS = (64, 512, 4096)
+
+
+def unfold(x, filters):
+    """Every position's K inputs side by side, then one product for each."""
+    windows = _windows(x, filters.shape[-1])  # [B, T, H, R, K]
+    if len(filters.shape) == 2:
+        y = tf.einsum("bthrk,hk->bthr", windows, filters)
+    else:
+        y = tf.einsum("bthrk,bthk->bthr", windows, filters)
+    return tf.reshape(y, tf.shape(x))
+
+
+def band(x, filters):
+    """A T x T matrix for each head, with the filters on its diagonals."""
+    taps = filters.shape[-1]
+    batch, length, width = x.shape
+    heads = filters.shape[-2]
+    if len(filters.shape) == 2:
+        filters = tf.broadcast_to(filters, (1, length, heads, taps))
+    filters = tf.transpose(filters, (0, 2, 1, 3))  # [B, H, T, K]
+    # Row t, taps from t on, in a matrix that is K - 1 too wide.
+    rows = tf.pad(filters, [(0, 0)] * 3 + [(0, length)])
+    flat = tf.reshape(rows, (-1, heads, length * (length + taps)))
+    flat = flat[..., : length * (length + taps - 1)]
+    matrix = tf.reshape(flat, (-1, heads, length, length + taps - 1))
+    left = (taps - 1) // 2
+    matrix = matrix[..., left : left + length]  # [B, H, T, T]
+    x = tf.reshape(x, (batch, length, heads, width // heads))
+    y = matrix @ tf.transpose(x, (0, 2, 1, 3))
+    return tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (batch, length, width))
+
+
+def depthwise(x, filters):
+    """TensorFlow's depthwise convolution with its own gradient."""
+    kernel = tf.repeat(filters, x.shape[-1] // filters.shape[0], axis=0)
+    kernel = tf.transpose(kernel)[None, :, :, None]  # [1, K, D, 1]
+    y = tf.nn.depthwise_conv2d(x[:, None], kernel, [1] * 4, "SAME")
+    return y[:, 0]
+
+
+def _windows(x, taps):
+    batch, length, width = x.shape
+    left = (taps - 1) // 2
+    padded = tf.pad(x, [(0, 0), (left, taps - 1 - left), (0, 0)])
+    shifted = [padded[:, tap : tap + length] for tap in range(taps)]
+    windows = tf.stack(shifted, axis=-1)
+    return tf.reshape(windows, (batch, length, HEADS, width // HEADS, taps))
+
+
+OURS = {"light": lightweight_convolution, "dynamic": dynamic_convolution}
+WAYS = {"unfold": unfold, "band": band, "depthwise": depthwise}
+
+
+def run(quick: bool = False) -> list[Table]:
+    if quick:
+        return [
+            ways((2, 64), [3, 31], 3),
+            layer((2, 64), 3),
+            lengths([64, 128, 256], 3),
+            decoding((16, 64)),
+        ]
+    return [
+        ways((BATCH, LENGTH), [3, 7, 15, 31], 7),
+        layer((BATCH, LENGTH), 7),
+        lengths([512, 2048, 8192, 16384], 7),
+        decoding(POSITIONS),
+    ]
+
+
+def draw_filters(kind, batch, length, taps):
+    shape = (HEADS,) if kind == "light" else (batch, length, HEADS)
+    return tf.nn.softmax(draw(*shape, taps))
+
+
+def ways(shape, sizes, rounds):
+    table = Table(
+        [
+            "kind",
+            "K",
+            "mode",
+            "pass",
+            "ours, ms",
+            *(f"{w} ÷ ours" for w in WAYS),
+        ],
+        f"The convolution alone: batch {shape[0]}, {shape[1]} positions, "
+        f"{WIDTH} channels, {HEADS} heads, float32.",
+    )
+    cases = [
+        (kind, taps, mode, direction)
+        for kind in OURS
+        for taps in sizes
+        for mode in MODES
+        for direction in PASSES
+        if mode != "XLA" or taps == max(sizes)
+    ]
+    for kind, taps, mode, direction in tqdm(cases, "ways", leave=False):
+        x, upstream = draw(*shape, WIDTH), draw(*shape, WIDTH)
+        filters = draw_filters(kind, *shape, taps)
+        functions = {"ours": OURS[kind], **WAYS}
+        if kind == "dynamic":
+            del functions["depthwise"]  # It knows no filters by position.
+        made = {
+            name: compiled(
+                function,
+                [],
+                [x, filters],
+                direction == PASSES[1],
+                MODES[mode],
+                upstream=upstream,
+            )
+            for name, function in functions.items()
+        }
+        timings = _checked(made, rounds)
+        table.add(
+            kind,
+            taps,
+            mode,
+            direction,
+            f"{timings.milliseconds('ours').median:.1f}",
+            *(timings.ratio(w, "ours") if w in made else "–" for w in WAYS),
+        )
+    return table
+
+
+def layer(shape, rounds):
+    table = Table(
+        ["mode", "pass", "ours, ms", "unfold ÷ ours", "band ÷ ours"],
+        "The whole `DynamicConv1D`, K 31, with the projection to its filters; "
+        "beside it the same projection and softmax with the other ways.",
+    )
+    for mode, jit in MODES.items():
+        for direction in PASSES:
+            x, upstream = draw(*shape, WIDTH), draw(*shape, WIDTH)
+            ours = ka.DynamicConv1D(HEADS, 31)
+            ours.build(x.shape)
+            calls = {
+                "ours": ours,
+                "unfold": functools.partial(_composed, ours, unfold),
+                "band": functools.partial(_composed, ours, band),
+            }
+            made = {
+                name: compiled(
+                    call,
+                    ours.weights,
+                    [x],
+                    direction == PASSES[1],
+                    jit,
+                    upstream=upstream,
+                )
+                for name, call in calls.items()
+            }
+            timings = _checked(made, rounds)
+            table.add(
+                mode,
+                direction,
+                f"{timings.milliseconds('ours').median:.1f}",
+                timings.ratio("unfold", "ours"),
+                timings.ratio("band", "ours"),
+            )
+    return table
+
+
+def lengths(sizes, rounds):
+    """Time and peak by length: both should grow in proportion."""
+    times, peaks, table = {}, {}, Table(["length"])
+    for kind in OURS:
+        cases = {size: train(kind, 1, size) for size in sizes}
+        timings = interleave(cases, rounds, kind)
+        times[kind] = [timings.milliseconds(size).median for size in sizes]
+        peaks[kind] = [
+            peak_memory(
+                "benchmarks.convolutions:train",
+                kind=kind,
+                batch=BATCH,
+                length=size,
+            )
+            / (4 * BATCH * size * WIDTH)
+            for size in sizes
+        ]
+        table.columns += [f"{kind}, ms", f"{kind}, peak ÷ x"]
+    powers = [f"{kind} {exponent(sizes, times[kind]):.2f}" for kind in OURS]
+    table.text = (
+        "K 31, forward+backward, plain graph. Times at batch 1 grow with the "
+        f"power of the length: {', '.join(powers)}. Peaks at batch {BATCH}, "
+        "over the inputs and in bytes of x; y and the gradients, which are "
+        "results, are in them."
+    )
+    for number, size in enumerate(sizes):
+        cells = []
+        for kind in OURS:
+            cells.append(f"{times[kind][number]:.1f}")
+            cells.append(f"{peaks[kind][number]:.1f}")
+        table.add(f"{size:,}", *cells)
+    return table
+
+
+def train(kind, batch, length):
+    """One forward and backward pass, for `benchmarks.memory`."""
+    inputs = [draw(batch, length, WIDTH), draw_filters(kind, batch, length, 31)]
+    return compiled(OURS[kind], [], inputs, backward=True, jit=False)
+
+
+def decoding(positions):
+    """One token after the other: does a later one take longer?"""
+    length = max(positions)
+    ours = ka.DynamicConv1D(HEADS, 31, causal=True)
+    x = draw(1, length, WIDTH)
+    ours.build(x.shape)
+    step = tf.function(lambda token, cache: ours(token, cache=cache))
+    cache, outputs, seconds = ours.initial_cache(1), [], []
+    step(x[:, :1], cache)
+    for position in range(length):
+        token = x[:, position : position + 1]
+        start = time.perf_counter()
+        output, cache = step(token, cache)
+        seconds.append(time.perf_counter() - start)
+        outputs.append(output)
+    check_equal(ours(x), tf.concat(outputs, 1), "decoding")
+    table = Table(
+        ["position", "ms a token"],
+        "`DynamicConv1D`, K 31, causal, batch 1, decoding token by token: the "
+        "median of the last 64 tokens before a position.",
+    )
+    for position in positions:
+        last = seconds[max(0, position - 64) : position]
+        table.add(f"{position:,}", f"{1e3 * np.median(last):.2f}")
+    return table
+
+
+def _composed(ours, way, x):
+    batch, length, _ = x.shape
+    logits = keras.ops.reshape(ours.filters(x), (batch, length, HEADS, -1))
+    return way(x, tf.nn.softmax(logits))
+
+
+def _checked(made, rounds):
+    found = made["ours"]()
+    for name, run in made.items():
+        check_equal(run(), found, name)
+    return interleave(made, rounds)

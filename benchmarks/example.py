@@ -1,0 +1,20 @@
+"""The examples whose tables stand among the results."""
+
+import contextlib
+import importlib
+import io
+import pathlib
+import sys
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+
+
+def run_example(name: str, arguments: list[str]) -> tuple[object, str]:
+    """Return what an example's `main` returns, and what it prints."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))
+    example = importlib.import_module(name)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        found = example.main(arguments)
+    return found, printed.getvalue()

@@ -1,0 +1,89 @@
+"""`keras-attention maps`: where a model looks, as a picture."""
+
+import pathlib
+from typing import Any
+
+import click
+
+from keras_attention.commands.inputs import check_new
+from keras_attention.commands.inputs import input_options
+from keras_attention.commands.inputs import model_names
+from keras_attention.commands.inputs import read_inputs
+from keras_attention.commands.json_output import JSON
+from keras_attention.commands.json_output import echo_json
+from keras_attention.commands.load import IMPORTED
+from keras_attention.commands.load import load_model
+
+
+@click.command()
+@click.argument("model", metavar="MODEL.keras")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--compare", metavar="OTHER.keras", help="A second model, drawn beside."
+)
+@click.option(
+    "--layer",
+    "layers",
+    metavar="NAME",
+    multiple=True,
+    help="Layer, or NAME:gate, of both models; may be repeated.  [default: "
+    "the end of each resolution, and the gates over positions there]",
+)
+@click.option(
+    "--compare-layer",
+    "compare_layers",
+    metavar="NAME",
+    multiple=True,
+    help="The same of OTHER.keras, if its layers have other names.",
+)
+@click.option(
+    "--out", metavar="FILE.png", default="attention_maps.png", show_default=True
+)
+@click.option("--overwrite", is_flag=True, help="Replace FILE.png.")
+@JSON
+@input_options(limit=6)
+@IMPORTED
+def maps(
+    model: str,
+    images: tuple[str, ...],
+    compare: str | None,
+    layers: tuple[str, ...],
+    compare_layers: tuple[str, ...],
+    out: str,
+    overwrite: bool,
+    as_json: bool,
+    imported: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Draw the attention maps of a model, or of two, over images.
+
+    IMAGE is a file, a folder, or an .npz file with an array x of images and
+    perhaps y of labels; arrays of bytes are scaled, others taken as they are.
+
+    \b
+    Example: keras-attention maps teacher.keras cat.jpg dog.jpg \\
+      --compare student.keras --out maps.png
+    """
+    from keras_attention.visualization import plot_attention_maps
+
+    path = check_new(out, ".png", overwrite)
+    if compare_layers and compare is None:
+        raise click.UsageError("--compare-layer is of --compare OTHER.keras.")
+    files = [model, *([compare] if compare else [])]
+    loaded = [load_model(file, imported) for file in files]
+    inputs = read_inputs(list(map(pathlib.Path, images)), loaded[0], **options)
+    names = model_names(files) if compare else [""]
+    chosen = [layers or None, compare_layers or layers or None]
+    figure = plot_attention_maps(
+        dict(zip(names, loaded, strict=True)),
+        inputs.values,
+        dict(zip(names, chosen, strict=False)),
+        inputs.labels,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    if as_json:
+        shown = {"written": str(path), "images": inputs.labels}
+        echo_json(shown)
+    else:
+        click.echo(f"Written: {path}")

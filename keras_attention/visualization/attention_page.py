@@ -1,0 +1,350 @@
+"""One HTML file in which one looks at what models attend to."""
+
+import base64
+import html
+import importlib.resources
+import io
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.layers import NonLocal
+from keras_attention.ops.attention_maps import resize_maps
+from keras_attention.taps import find_layer
+from keras_attention.taps import split_tap
+from keras_attention.visualization import readings
+from keras_attention.visualization.attention_heads import find_padding
+from keras_attention.visualization.attention_heads import to_heads
+from keras_attention.visualization.attention_maps import check_images
+from keras_attention.visualization.channel_gates import channel_gate
+from keras_attention.visualization.figures import displayable
+from keras_attention.visualization.filters import tap_offsets
+
+# Maps are averaged down to this many rows and columns, images shown no
+# smaller than it.
+MOST_POSITIONS = 56
+LEAST_PIXELS = 64
+
+
+def write_attention_page(
+    path: str | os.PathLike,
+    model: keras.Model | Mapping[str, keras.Model],
+    inputs: Any,
+    labels: Sequence[Any] | None = None,
+    words: Sequence[Sequence[Any]] | None = None,
+    layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    title: str = "Attention",
+) -> pathlib.Path:
+    """Write a page with which one picks an example, a layer and a head.
+
+    It shows the activation maps and gates of image models over the images,
+    the gates of channels as bars, and the scores and filters of sequence
+    models by head; of several models side by side. The file has all in it,
+    plotly.js too (5 MB), and asks no server and no network. Each model runs
+    once, with all inputs.
+
+    Args:
+        path: of the HTML file.
+        model: a model, or a mapping from names to models.
+        inputs: images `(count, height, width, channels)` as the models take
+            them, or token numbers `(count, length)`, padded with 0.
+        labels: a title for each input.
+        words: for token numbers, the texts of each sequence's tokens, without
+            padding; `None` for the numbers.
+        layers: names of layers; for models with other names a mapping from
+            the models' names. `None` for all with gates, scores or filters,
+            and for images the end of each resolution.
+        title: of the page.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: if plotly or pillow is not installed.
+        ValueError: if the inputs are neither images nor tokens, labels or
+            words do not fit, or there is nothing to show.
+
+    Reference:
+        Maps: Zagoruyko and Komodakis, arXiv:1612.03928, section 3.1.
+
+    Example:
+
+    >>> from keras_attention.visualization import write_attention_page
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 6)),
+    ...     keras_attention.CBAM(2, name="cbam"),
+    ... ])
+    >>> images = np.random.normal(size=(2, 8, 8, 6))
+    >>> write_attention_page("page.html", model, images, ["cat", "dog"]).name
+    'page.html'
+    """
+    models = model if isinstance(model, Mapping) else {model.name: model}
+    inputs = np.asarray(inputs)
+    if inputs.ndim == 4:
+        check_images(inputs, labels)
+        first = next(iter(models.values()))
+        examples = _image_examples(readings.input_images(first, inputs), labels)
+    elif inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.integer):
+        examples = _token_examples(inputs, labels, words)
+    else:
+        raise ValueError(
+            "`inputs` must be images, (count, height, width, channels), or "
+            "token numbers, (count, length). Received: an array of "
+            f"{inputs.dtype} of shape {inputs.shape}"
+        )
+    content = {
+        "title": title,
+        "examples": examples,
+        "models": [
+            {
+                "name": name,
+                "layers": _read_layers(
+                    each,
+                    inputs,
+                    layers[name] if isinstance(layers, Mapping) else layers,
+                ),
+            }
+            for name, each in models.items()
+        ],
+    }
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed: a reader never sees half a page.
+    beside = path.with_name(f".{uuid.uuid4().hex}.html")
+    try:
+        beside.write_text(_fill(title, content), "utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _fill(title, content):
+    """The page with its script, its style and what it shows."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            "The page is drawn by plotly, which is not installed: "
+            "pip install 'keras-attention-layers[view]'"
+        ) from error
+    folder = importlib.resources.files("keras_attention.visualization.page")
+    page, style, script = (
+        (folder / f"page.{kind}").read_text("utf-8")
+        for kind in ("html", "css", "js")
+    )
+    # Inside <script> no text may end it, whatever a label says.
+    data = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    parts = {
+        "{{title}}": html.escape(title),
+        "{{style}}": style,
+        "{{data}}": data,
+        "{{plotly}}": get_plotlyjs(),
+        "{{script}}": script,
+    }
+    # Once through the page, so that no part is looked for inside another.
+    for name, part in parts.items():
+        head, tail = page.split(name)
+        parts[name] = (head, part)
+        page = tail
+    return "".join(head + part for head, part in parts.values()) + page
+
+
+def _image_examples(images, labels):
+    labels = range(len(images)) if labels is None else labels
+    return [
+        {"label": str(label), "image": _data_uri(image)}
+        for label, image in zip(labels, images, strict=True)
+    ]
+
+
+def _data_uri(image):
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            "Images are written by pillow, which is not installed: "
+            "pip install 'keras-attention-layers[view]'"
+        ) from error
+    pixels = np.round(255 * displayable(image)).astype("uint8")
+    # Small ones are enlarged here, for browsers would blur them.
+    factor = max(1, -(-LEAST_PIXELS // min(pixels.shape[:2])))
+    pixels = pixels.repeat(factor, 0).repeat(factor, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{text}"
+
+
+def _token_examples(tokens, labels, words):
+    for name, given in (("labels", labels), ("words", words)):
+        if given is not None and len(given) != len(tokens):
+            raise ValueError(
+                f"`{name}` must have one entry for each sequence. Received: "
+                f"{len(given)} for {len(tokens)} sequences"
+            )
+    examples = []
+    for n, row in enumerate(tokens):
+        length = int(np.flatnonzero(row).max(initial=-1)) + 1
+        texts = list(map(str, row[:length] if words is None else words[n]))
+        if len(texts) > len(row):
+            raise ValueError(
+                "`words` must be no more than the tokens of their sequence. "
+                f"Received: {len(texts)} for {len(row)} tokens"
+            )
+        texts += ["[PAD]"] * (len(row) - len(texts))
+        label = " ".join(texts[:length]) if labels is None else labels[n]
+        examples.append({"label": str(label), "words": texts})
+    return examples
+
+
+def _read_layers(model, inputs, layers):
+    """What there is to show of each layer, in the order of the network."""
+    is_image = inputs.ndim == 4
+    if layers is None:
+        taps = _all_taps(model, is_image)
+        found = readings.read(model, inputs, [], optional=taps)
+        chosen = _ends(model, found) if is_image else set(found)
+    else:
+        taps = [tap for name in layers for tap in _taps_of(model, name)]
+        found = readings.read(model, inputs, taps)
+        chosen = set(found)
+    shown: dict[str, list] = {}
+    for tap in found:
+        plot = _plot(model, tap, found, inputs) if tap in chosen else None
+        if plot is not None:
+            shown.setdefault(split_tap(tap)[0], []).append(plot)
+    if not shown:
+        raise ValueError(
+            f"Model '{model.name}' has no gates, scores, filters or maps to "
+            "show for these inputs." + found.hint
+        )
+    for plots in shown.values():  # What the layer gives, then how.
+        plots.sort(key=lambda plot: plot.get("name") != "map")
+    return [{"name": name, "plots": plots} for name, plots in shown.items()]
+
+
+def _all_taps(model, is_image):
+    if is_image:
+        scores = readings.score_taps(model, of_images=True)
+        return [
+            *readings.image_taps(model),
+            *readings.gate_taps(model),
+            *(split_tap(tap)[0] for tap in scores),
+            *scores,
+        ]
+    filters = [f"{path}:filters" for path in readings.filter_layers(model)]
+    return [*readings.score_taps(model), *filters]
+
+
+def _ends(model, found):
+    """All gates and scores, and the output of the end of each resolution."""
+    sizes = {
+        tap: readings.image_shape(model, tap, value)
+        for tap, value in found.items()
+        if split_tap(tap)[1] == "output" and value.ndim == 4
+    }
+    others = {tap for tap in found if split_tap(tap)[1] != "output"}
+    return others | set(
+        readings.ends_of_resolutions(sizes, readings.block_ends(model))
+    )
+
+
+def _taps_of(model, name):
+    """All that a layer has to show: its map, gate, scores and filters."""
+    path = split_tap(name)[0]
+    layer = find_layer(model, path)
+    kinds = []
+    if hasattr(layer, "compute_gate"):
+        kinds.append(f"{path}:gate")
+    if hasattr(layer, "compute_filters"):
+        kinds.append(f"{path}:filters")
+    if readings.gives_scores(layer):
+        kinds.append(f"{path}:scores")
+    return [path, *kinds]
+
+
+def _plot(model, tap, found, inputs):
+    """One picture of the page, or `None` for what is none."""
+    value = found[tap]
+    path, kind = split_tap(tap)
+    is_image = inputs.ndim == 4
+    if kind == "filters":
+        offsets = tap_offsets(find_layer(model, path)).tolist()
+        if value.ndim == 4:
+            value = np.moveaxis(value, 2, 1)  # [B, H, T, K]
+        return {"kind": kind, "offsets": offsets, "values": _numbers(value)}
+    if kind == "scores" and not is_image:
+        scores = to_heads(tap, value)
+        self_attention = scores.shape[2:] == inputs.shape[1:] * 2
+        # Token 0 is padding, also where the model does not mask it.
+        padding = [
+            find_padding(each, row != 0 if self_attention else None)
+            for each, row in zip(scores, inputs, strict=True)
+        ]
+        return {
+            "kind": kind,
+            "values": _numbers(np.where(scores == 0, np.nan, scores)),
+            "padding": [[q.tolist(), k.tolist()] for q, k in padding],
+        }
+    if not is_image:
+        return None
+    if kind == "scores":
+        size = readings.image_shape(model, path, found[path])
+        layer = find_layer(model, path)
+        return _map("scores", _score_map(layer, value, size))
+    if value.ndim != 4:
+        return None
+    if kind == "gate":
+        gate = channel_gate(model, tap, value)
+        if gate is not None:
+            return {"kind": "channels", "values": _numbers(gate)}
+    image = readings.channels_last(model, path, value)
+    if max(image.shape[1:3]) == 1:
+        return None
+    if kind == "gate":
+        return _map("gate", image.mean(-1))
+    return _map("map", np.square(image).sum(-1))
+
+
+def _map(name, maps):
+    size = tuple(min(n, MOST_POSITIONS) for n in maps.shape[1:])
+    if size != maps.shape[1:]:
+        maps = keras.ops.convert_to_tensor(maps[:, None])
+        maps = readings.to_numpy(resize_maps(maps, size))[:, 0]
+    return {"kind": "map", "name": name, "values": _numbers(maps)}
+
+
+def _score_map(layer, scores, size):
+    """How much each position of an image is attended to.
+
+    Of scores `(count, queries, keys)` it is the mean over the queries; others
+    are `(count, height, width)` already.
+    """
+    if not isinstance(layer, NonLocal):
+        return scores
+    height, width = (n // 2 for n in size) if layer.sub_sample else size
+    return scores.mean(1).reshape(-1, height, width)
+
+
+def _numbers(values):
+    """Nested lists of four digits; what is no number is `None`."""
+    values = np.asarray(values, "float64")
+    flat = [
+        float(f"{v:.4g}") if finite else None
+        for v, finite in zip(
+            values.ravel().tolist(), np.isfinite(values).ravel(), strict=True
+        )
+    ]
+    nested = np.empty(values.shape, object)
+    nested.ravel()[:] = flat
+    return nested.tolist()

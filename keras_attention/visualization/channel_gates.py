@@ -1,0 +1,139 @@
+"""Channel gates by class and depth."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.taps import split_tap
+from keras_attention.visualization import readings
+from keras_attention.visualization.attention_maps import check_images
+from keras_attention.visualization.figures import axes_grid
+from keras_attention.visualization.figures import literal
+from keras_attention.visualization.figures import wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_channel_gates(
+    model: keras.Model,
+    images: Any,
+    labels: Sequence[Any],
+    layers: Sequence[str] | None = None,
+    ax: Any = None,
+) -> "Figure":
+    """Draw the gates of channels by class: one plot a layer, in their order.
+
+    A line is the mean gate of each channel over the images of a class, the
+    black one over all images. Where lines lie on each other the gate does not
+    depend on the class. The model runs once, with all images.
+
+    Args:
+        model: a model with gates of channels, such as `SqueezeExcite`,
+            `EfficientChannelAttention` or `ChannelGSoP`.
+        images: batch of images, as the model takes it.
+        labels: the class of each image: a name or a number.
+        layers: names of the gating layers, with or without `:gate`. `None`
+            for all whose gate is one number for a channel.
+        ax: matplotlib axes to draw on, if there is one layer.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+        ValueError: if there is no gate of channels, or not one label for each
+            image, or `ax` for several layers.
+
+    Reference:
+        Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507, section
+        7.2 (the figure of the excitations of five classes).
+
+    Example:
+
+    >>> from keras_attention.visualization import plot_channel_gates
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 6)),
+    ...     keras_attention.SqueezeExcite(2, name="se"),
+    ... ])
+    >>> images = np.random.normal(size=(4, 8, 8, 6))
+    >>> figure = plot_channel_gates(model, images, ["cat", "dog"] * 2)
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['cat', 'dog', 'all']
+    """
+    images = check_images(images, labels)
+    gates = read_channel_gates(model, images, layers)
+    labels = np.asarray(labels)
+    figure, plots = axes_grid(ax, len(gates), 3.2, 2.3)
+    for plot, (tap, gate) in zip(plots, gates.items(), strict=True):
+        for n, label in enumerate(np.unique(labels)):
+            plot.plot(
+                gate[labels == label].mean(0),
+                color=f"C{n % 10}",
+                linestyle=["-", "--", ":", "-."][n // 10 % 4],
+                linewidth=1,
+                label=literal(label),
+            )
+        plot.plot(gate.mean(0), color="black", linewidth=1.3, label="all")
+        plot.set_title(wrapped(split_tap(tap)[0], 40), fontsize=8)
+        plot.set_xlabel("channel", fontsize=8)
+        plot.set_ylabel("gate", fontsize=8)
+        plot.set_xlim(0, max(gate.shape[1] - 1, 1))
+        plot.set_ylim(0, max(1.03, 1.03 * gate.max()))
+        plot.tick_params(labelsize=7)
+    if ax is None:
+        handles, names = plots[0].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=min(len(names), 6),
+            fontsize=8,
+        )
+    else:
+        ax.legend(fontsize=7)
+    return figure
+
+
+def read_channel_gates(
+    model: keras.Model, images: Any, layers: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+    """Return the gates `(count, channels)` of the layers; one run."""
+    if layers is None:
+        found = readings.read(
+            model, images, [], optional=readings.gate_taps(model)
+        )
+    else:
+        taps = [f"{layer.removesuffix(':gate')}:gate" for layer in layers]
+        found = readings.read(model, images, taps)
+    gates = {}
+    for tap, value in found.items():
+        gate = channel_gate(model, tap, value)
+        if gate is not None:
+            gates[tap] = gate
+        elif layers is not None:
+            raise ValueError(
+                "A gate of channels has one number for each channel. "
+                f"Received: '{tap}' with values of shape {value.shape}. "
+                "`plot_attention_maps` draws gates over positions."
+            )
+    if not gates:
+        raise ValueError(
+            f"Model '{model.name}' has no gate of channels, such as that of a "
+            "SqueezeExcite. `keras_attention.insert_attention` puts one in."
+            + found.hint
+        )
+    return gates
+
+
+def channel_gate(
+    model: keras.Model, tap: str, value: np.ndarray
+) -> np.ndarray | None:
+    """The gate as `(count, channels)`, or `None` if it depends on positions."""
+    if value.ndim != 4:
+        return None
+    image = readings.channels_last(model, split_tap(tap)[0], value)
+    return image[:, 0, 0] if image.shape[1:3] == (1, 1) else None

@@ -1,0 +1,1 @@
+"""The files of the page that `write_attention_page` writes."""

@@ -1,0 +1,189 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from keras_attention.cli import cli
+from visualization.test_attention_page import content
+from visualization.visualization_common import image_model
+from visualization.visualization_common import masked_model
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, list(map(str, arguments)))
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("look")
+    image_model().save(folder / "teacher.keras")
+    image_model().save(folder / "student.keras")
+    masked_model().save(folder / "text.keras")
+    values = np.random.default_rng(0)
+    pixels = values.integers(256, size=(3, 24, 20, 3), dtype="uint8")
+    for name, image in zip(["cat", "dog", "dog"], pixels, strict=True):
+        (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
+        number = len(list((folder / "photos" / name).iterdir()))
+        Image.fromarray(image).save(folder / f"photos/{name}/{number}.png")
+    (folder / "photos" / "notes.txt").write_text("no image")
+    small = pixels[:, ::2, ::2]
+    np.savez(folder / "images.npz", x=small, y=[7, 8, 9])
+    (folder / "words.txt").write_text("the dog\n\na <b>cat</b>\n")
+    (folder / "numbers.txt").write_text("2 3 4\n5 6\n")
+    words = ["[PAD]", "[UNK]", "[BOS]", "the", "dog", "cat"]
+    (folder / "vocabulary.txt").write_text("\n".join(words))
+    return folder
+
+
+def test_maps_of_two_models(folder, tmp_path):
+    out = tmp_path / "new" / "maps.png"
+    arguments = ("maps", folder / "teacher.keras", folder / "photos")
+    arguments += ("--compare", folder / "student.keras", "--layer", "conv")
+    result = run(*arguments, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.output == f"Written: {out}\n"
+    wide = size(out)
+    again = run(*arguments, "--out", out)
+    assert again.exit_code == 1 and "--overwrite" in again.output
+    result = run(
+        *("maps", folder / "teacher.keras", folder / "photos/cat/0.png"),
+        *("--layer", "conv", "--out", out, "--overwrite", "--json"),
+    )
+    assert json.loads(result.output) == {
+        "written": str(out),
+        "images": ["0.png"],
+    }
+    small = size(out)
+    assert small[0] < wide[0] and small[1] < wide[1]
+
+
+def test_layers_of_the_other_model(folder, tmp_path):
+    arguments = ("maps", folder / "teacher.keras", folder / "images.npz")
+    arguments += ("--layer", "conv", "--compare-layer", "last")
+    result = run(*arguments)
+    assert result.exit_code == 2 and "--compare OTHER" in result.output
+    result = run(
+        *(*arguments, "--compare", folder / "student.keras"),
+        *("--out", tmp_path / "maps.png"),
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_view_images(folder, tmp_path):
+    out = tmp_path / "page.html"
+    result = run(
+        *("view", folder / "teacher.keras", "--data", folder / "photos"),
+        *("--compare", folder / "student.keras", "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    assert "MB). Open it in a browser." in result.output
+    page = content(out)
+    labels = [each["label"] for each in page["examples"]]
+    assert labels == ["cat: 0.png", "dog: 0.png", "dog: 1.png"]
+    assert [m["name"] for m in page["models"]] == ["teacher", "student"]
+    assert page["title"] == "Attention of teacher and student"
+
+
+def test_pixels_are_scaled_and_floats_are_not(folder, tmp_path):
+    with np.load(folder / "images.npz") as file:
+        bytes_ = file["x"]
+    np.save(tmp_path / "floats.npy", bytes_.astype("float32") / 255 * 2 - 1)
+    pages = []
+    for data in (folder / "images.npz", tmp_path / "floats.npy"):
+        out = tmp_path / f"{data.stem}.html"
+        result = run(
+            *("view", folder / "teacher.keras", "--data", data, "--out", out),
+            *("--scale", 2 / 255, "--offset", -1, "--limit", 2, "--json"),
+        )
+        assert result.exit_code == 0, result.output
+        pages.append(content(out))
+    labels = [[e["label"] for e in page["examples"]] for page in pages]
+    assert labels == [["7", "8"], ["0", "1"]]
+    values = [page["models"][0]["layers"][-1]["plots"] for page in pages]
+    np.testing.assert_allclose(
+        values[0][0]["values"], values[1][0]["values"], rtol=1e-2
+    )
+
+
+def test_view_sentences(folder, tmp_path):
+    out = tmp_path / "page.html"
+    result = run(
+        *("view", folder / "text.keras", "--data", folder / "words.txt"),
+        *("--tokenizer", folder / "vocabulary.txt", "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    first, second = content(out)["examples"]
+    assert first["words"][:3] == ["[BOS]", "the", "dog"]
+    assert second["label"] == "a <b>cat</b>"
+    assert second["words"].count("[UNK]") > 3
+    result = run(
+        *("view", folder / "text.keras", "--data", folder / "numbers.txt"),
+        *("--out", out, "--overwrite"),
+    )
+    assert result.exit_code == 0, result.output
+    words = [each["words"] for each in content(out)["examples"]]
+    assert words == [["2", "3", "4"], ["5", "6", "[PAD]"]]
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        ("none", "no such file or folder"),
+        ("words.txt", "give --tokenizer"),
+        ("photos/notes.txt", "give --tokenizer"),
+        ("empty", "No images"),
+        ("bad.png", "is no image"),
+        ("bad.npz", "cannot be read"),
+        ("other.npz", "no array named"),
+        ("pickled.npy", "cannot be read"),
+        ("short.npz", "a label for each input"),
+    ],
+)
+def test_bad_data(folder, tmp_path, data, words):
+    (folder / "empty").mkdir(exist_ok=True)
+    (folder / "bad.png").write_text("no image")
+    (folder / "bad.npz").write_text("no array")
+    np.savez(folder / "other.npz", z=np.ones(3))
+    np.savez(folder / "short.npz", x=np.ones((2, 12, 10, 3)), y=[1])
+    np.save(folder / "pickled.npy", np.array([{}]), allow_pickle=True)
+    result = run(
+        *("view", folder / "teacher.keras", "--data", folder / data),
+        *("--out", tmp_path / "page.html"),
+    )
+    assert result.exit_code == 1, result.output
+    assert words in result.output and "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_names(folder, tmp_path):
+    model = folder / "teacher.keras"
+    result = run("maps", model, folder / "photos", "--out", "maps.jpg")
+    assert result.exit_code == 1 and "must end in .png" in result.output
+    result = run(
+        *("maps", model, folder / "photos", "--layer", "comv"),
+        *("--out", tmp_path / "maps.png"),
+    )
+    assert result.exit_code == 1 and "Did you mean 'conv'" in result.output
+
+
+def test_images_of_several_sizes(folder, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)]
+    )
+    model.save(tmp_path / "any.keras")
+    for size in (8, 9):
+        Image.new("RGB", (size, size)).save(tmp_path / f"{size}.png")
+    files = [tmp_path / "8.png", tmp_path / "9.png"]
+    out = tmp_path / "maps.png"
+    result = run("maps", tmp_path / "any.keras", *files, "--out", out)
+    assert result.exit_code == 1 and "several sizes" in result.output
+    result = run("maps", tmp_path / "any.keras", files[0], "--out", out)
+    assert result.exit_code == 0, result.output

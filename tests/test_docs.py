@@ -1,0 +1,144 @@
+"""The pages of docs/ say what the package does: code, numbers, figures."""
+
+import importlib.util
+import pathlib
+import re
+
+import matplotlib
+import pytest
+
+import keras_attention
+from keras_attention.catalogue import mechanisms
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+CODE = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
+SHAPES = {"56×56×256": (56, 56, 256), "14×14×1024": (14, 14, 1024)}
+HEADINGS = [
+    "Formula",
+    "When to use it",
+    "Cost",
+    "In the paper",
+    "Where this differs",
+    "In code",
+]
+
+
+def relative(path):
+    return str(path.relative_to(DOCS))
+
+
+def mechanism_pages():
+    return [p for p in (DOCS / "mechanisms").glob("*.md") if p.stem != "index"]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if CODE.search(p.read_text())], ids=relative
+)
+def test_code_runs(page, tmp_path, monkeypatch):
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    text, names = page.read_text(), {}
+    for snippet in CODE.finditer(text):
+        line = text[: snippet.start(1)].count("\n")
+        code = "\n" * line + snippet.group(1)
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_costs_are_those_of_the_package():
+    counted = {
+        (found.layer.__name__, name): (found.parameters, found.multiply_adds)
+        for name, shape in SHAPES.items()
+        for found in mechanisms(shape)
+    }
+    row = re.compile(r"^\| `(\w+)` \| (\S+) \| ([\d,]+) \| ([\d,]+) \|$", re.M)
+    written = {
+        (layer, shape): tuple(int(n.replace(",", "")) for n in numbers)
+        for page in mechanism_pages()
+        for layer, shape, *numbers in row.findall(page.read_text())
+    }
+    assert written == counted
+
+
+def test_the_table_of_choices_has_every_layer_and_its_cost():
+    text = (DOCS / "choosing.md").read_text()
+    images = text.split("## Images")[1].split("## Where")[0]
+    written = {
+        layer: (parameters, additions)
+        for layer, parameters, additions in re.findall(
+            r"^\| `(\w+)` \| [^|]+ \| ([\d,]+) \| ([\d,]+) \|", images, re.M
+        )
+    }
+    parts = {
+        "ChannelAttention",
+        "SpatialAttention",
+        "ChannelGSoP",
+        "PositionGSoP",
+    }
+    assert written == {
+        found.layer.__name__: (
+            f"{found.parameters:,}",
+            f"{found.multiply_adds:,}",
+        )
+        for found in mechanisms((56, 56, 256))
+        if found.layer.__name__ not in parts
+    }
+
+
+def test_every_layer_has_its_page():
+    heads = "".join(
+        page.read_text().split("\n")[2] for page in mechanism_pages()
+    )
+    public = {
+        name
+        for name, value in vars(keras_attention.layers).items()
+        if isinstance(value, type)
+    }
+    assert (
+        set(re.findall(r"`(\w+)`", heads)) - {"AttentionTransferModel"}
+        == public
+    )
+
+
+@pytest.mark.parametrize("page", mechanism_pages(), ids=relative)
+def test_pages_of_mechanisms_are_alike(page):
+    text = page.read_text()
+    assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
+    assert f"](../figures/{page.stem}.svg)" in text
+    assert page.stem in (DOCS / "mechanisms" / "index.md").read_text().split()
+
+
+def test_figures_are_what_their_script_draws():
+    spec = importlib.util.spec_from_file_location(
+        "figures", DOCS / "figures.py"
+    )
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    drawn = {n: figures.draw(d) for n, d in figures.DIAGRAMS.items()}
+    kept = {
+        path.stem: path.read_text(encoding="utf-8")
+        for path in (DOCS / "figures").glob("*.svg")
+    }
+    assert drawn == kept
+    assert set(drawn) == {page.stem for page in mechanism_pages()}
+
+
+def test_every_paper_is_listed():
+    source = "".join(
+        path.read_text()
+        for path in pathlib.Path(keras_attention.__file__).parent.rglob("*.py")
+    )
+    papers = set(re.findall(r"arXiv:(\d{4}\.\d{4,5})", source))
+    for listing in (DOCS / "papers.md", ROOT / "CITATION.cff"):
+        assert papers <= set(
+            re.findall(r"arXiv:(\d{4}\.\d{4,5})", listing.read_text())
+        )
+
+
+def test_version_is_one():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {keras_attention.__version__}\n" in citation
+    assert keras_attention.__version__ in (ROOT / "CHANGELOG.md").read_text()
