@@ -231,7 +231,9 @@ def test_arguments_of_calls_are_kept():
     x = image((2, 8, 8, 4))
     np.testing.assert_array_equal(numpy(gated(x)), numpy(model(x)))
     hidden = numpy(model.get_layer("conv")(x))
-    np.testing.assert_allclose(numpy(gated(x)), hidden**3 + x, rtol=1e-5)
+    np.testing.assert_allclose(
+        numpy(gated(x)), hidden**3 + x, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_custom_layer_without_registration():
