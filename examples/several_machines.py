@@ -19,7 +19,7 @@ KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID for each.
 
 Every process takes all devices that it sees. A line of JSON with the losses
 is the last that the first one prints; with `--save` it writes the student.
-Half a minute on a CPU.
+One process takes about a minute of CPU time.
 """
 
 import argparse

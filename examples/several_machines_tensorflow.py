@@ -18,7 +18,7 @@ launchers set it):
       python examples/several_machines_tensorflow.py
 
 Every process prints a line of JSON with the losses; with `--save` the first
-one writes the student. Half a minute on a CPU.
+one writes the student.
 """
 
 import argparse

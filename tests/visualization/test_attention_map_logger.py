@@ -81,7 +81,8 @@ def test_bad_arguments(tmp_path):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow", reason="of other backends"
+    keras.backend.backend() == "tensorflow",
+    reason="needs the JAX or torch backend",
 )
 def test_tensorboard_needs_tensorflow(tmp_path):
     with pytest.raises(RuntimeError, match="written with TensorFlow"):
