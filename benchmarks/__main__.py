@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from benchmarks.goals import verdicts
 from benchmarks.report import write_section
 from benchmarks.worker import KEEP_MEMORY
 
@@ -55,6 +56,9 @@ def main():
         if options.quick:
             tqdm.write("\n\n".join(map(str, tables)))
         else:
+            if goals := getattr(subject, "GOALS", ()):
+                note = getattr(subject, "NOTE", "")
+                tables.append(verdicts(goals, tables, note))
             write_section(subject.TITLE, command, tables)
     if not options.quick:
         importlib.import_module("benchmarks.pictures").main()

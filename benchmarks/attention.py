@@ -16,6 +16,7 @@ from benchmarks.cases import PASSES
 from benchmarks.cases import check_equal
 from benchmarks.cases import compiled
 from benchmarks.cases import draw
+from benchmarks.goals import Goal
 from benchmarks.report import Table
 from benchmarks.timing import interleave
 
@@ -24,6 +25,28 @@ HEADS, WIDTH = 8, 512
 KINDS = {"full": False, "causal": True}
 GROUPS = 2
 PEERS = {None: "MultiHeadAttention", GROUPS: "GroupQueryAttention"}
+RATIO = "ours ÷ Keras"
+LENGTH = "batch, length"
+SHORT = ("16, 128", "8, 256", "4, 512")
+GOALS = (
+    Goal("up to 512 tokens", RATIO, 1, rows={LENGTH: SHORT}),
+    Goal("512 tokens", RATIO, 0.95, rows={LENGTH: SHORT[-1]}),
+    Goal("512 tokens, grouped", RATIO, 1, table=1),
+    *(
+        Goal(
+            f"4,096 tokens, {kind}, {mode}",
+            RATIO,
+            limit,
+            rows={LENGTH: "1, 4,096", "kind": kind, "mode": mode},
+        )
+        for kind, mode, limit in (
+            ("full", "graph", 1.05),
+            ("causal", "graph", 0.7),
+            ("full", "XLA", 0.67),
+            ("causal", "XLA", 0.67),
+        )
+    ),
+)
 
 
 def run(quick: bool = False) -> list[Table]:
@@ -39,8 +62,7 @@ def run(quick: bool = False) -> list[Table]:
     tables = []
     for kv_heads, peer in PEERS.items():
         table = Table(
-            ["batch, length", "kind", "mode", "pass"]
-            + ["ours, ms", "Keras, ms", "ours ÷ Keras"],
+            [LENGTH, "kind", "mode", "pass"] + ["ours, ms", "Keras, ms", RATIO],
             f"Beside `keras.layers.{peer}`: self-attention, width {WIDTH}, "
             f"{HEADS} heads{f', {kv_heads} of keys' if kv_heads else ''}, "
             f"float32, at least {tokens:,} tokens a batch.",

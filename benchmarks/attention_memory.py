@@ -19,6 +19,7 @@ from benchmarks.attention import our_layer
 from benchmarks.cases import check_equal
 from benchmarks.cases import compiled
 from benchmarks.cases import draw
+from benchmarks.goals import Goal
 from benchmarks.growth import exponent
 from benchmarks.memory import peak_memory
 from benchmarks.report import Table
@@ -28,11 +29,30 @@ TITLE = "Attention, memory and windows"
 WINDOW = 256
 # Beyond this, the scores that Keras keeps take tens of gigabytes.
 MOST_OF_KERAS = 8192
+GOALS = (
+    *(
+        Goal(
+            f"peak at 4,096 and 8,192 tokens, {kind}",
+            "ours ÷ Keras",
+            0.1,
+            rows={"length": ("4,096", "8,192"), "kind": kind},
+        )
+        for kind in KINDS
+    ),
+    Goal(
+        "grouped peak",
+        "ours ÷ Keras",
+        0.1,
+        rows={"kind": "full, grouped"},
+    ),
+    Goal("window: power of the length, time", "power, time", 1.1, table=2),
+    Goal("window: power of the length, memory", "power, peak", 1.1, table=2),
+)
 
 
 def run(quick: bool = False) -> list[Table]:
     lengths = (256, 512) if quick else (2048, 4096, 8192, 16384)
-    return [peaks(lengths, 1 if quick else 3), windows(lengths)]
+    return [peaks(lengths, 1 if quick else 3), *windows(lengths)]
 
 
 def peaks(lengths, processes):
@@ -85,13 +105,18 @@ def windows(lengths):
     peaks = [_peak("ours", {"length": n, **arguments}) for n in lengths]
     table = Table(
         ["length", "ms", "MiB"],
-        f"A causal sliding window of {WINDOW} tokens, forward+backward: time "
-        f"grows with the power {exponent(lengths, times):.2f} of the length, "
-        f"peak memory with {exponent(lengths, peaks):.2f}.",
+        f"A causal sliding window of {WINDOW} tokens, forward+backward.",
     )
     for length, time, peak in zip(lengths, times, peaks, strict=True):
         table.add(f"{length:,}", f"{time:.0f}", f"{peak:.0f}")
-    return table
+    growth = Table(
+        ["power, time", "power, peak"],
+        "They grow with these powers of the length.",
+    )
+    growth.add(
+        f"{exponent(lengths, times):.2f}", f"{exponent(lengths, peaks):.2f}"
+    )
+    return [table, growth]
 
 
 def train(name, length, causal, kv_heads=None, window=None):

@@ -17,6 +17,7 @@ from benchmarks.cases import PASSES
 from benchmarks.cases import check_equal
 from benchmarks.cases import compiled
 from benchmarks.cases import draw
+from benchmarks.goals import Goal
 from benchmarks.growth import exponent
 from benchmarks.memory import peak_memory
 from benchmarks.report import Table
@@ -78,6 +79,38 @@ def _windows(x, taps):
 
 OURS = {"light": lightweight_convolution, "dynamic": dynamic_convolution}
 WAYS = {"unfold": unfold, "band": band, "depthwise": depthwise}
+BOTH = {"mode": "graph", "pass": PASSES[1]}
+LIGHT = {"kind": "light", "K": ("15", "31"), **BOTH}
+GOALS = (
+    Goal("light, K ≥ 15: unfold", "unfold ÷ ours", 20, True, LIGHT),
+    Goal("light, K ≥ 15: depthwise", "depthwise ÷ ours", 8, True, LIGHT),
+    *(
+        Goal(
+            f"DynamicConv1D {direction}: {way}",
+            f"{way} ÷ ours",
+            limit,
+            least=True,
+            rows={"mode": "graph", "pass": direction},
+            table=1,
+        )
+        for direction, way, limit in (
+            (PASSES[0], "unfold", 10),
+            (PASSES[1], "unfold", 15),
+            (PASSES[0], "band", 2),
+            (PASSES[1], "band", 3),
+        )
+    ),
+    *(
+        Goal(f"{kind}: {column}", column, limit, rows={"kind": kind}, table=3)
+        for kind, column, limit in (
+            ("light", "power of the length, time", 1.1),
+            ("dynamic", "power of the length, time", 1.1),
+            ("light", "largest peak ÷ x", 6),
+            ("dynamic", "largest peak ÷ x", 10),
+        )
+    ),
+    Goal("decoding: last ÷ first position", "÷ first", 1.2, table=4),
+)
 
 
 def run(quick: bool = False) -> list[Table]:
@@ -85,13 +118,13 @@ def run(quick: bool = False) -> list[Table]:
         return [
             ways((2, 64), [3, 31], 3),
             layer((2, 64), 3),
-            lengths([64, 128, 256], 3),
+            *lengths([64, 128, 256], 3),
             decoding((16, 64)),
         ]
     return [
         ways((BATCH, LENGTH), [3, 7, 15, 31], 7),
         layer((BATCH, LENGTH), 7),
-        lengths([512, 2048, 8192, 16384], 7),
+        *lengths([512, 2048, 8192, 16384], 7),
         decoding(POSITIONS),
     ]
 
@@ -207,20 +240,22 @@ def lengths(sizes, rounds):
             for size in sizes
         ]
         table.columns += [f"{kind}, ms", f"{kind}, peak ÷ x"]
-    powers = [f"{kind} {exponent(sizes, times[kind]):.2f}" for kind in OURS]
     table.text = (
-        "K 31, forward+backward, plain graph. Times at batch 1 grow with the "
-        f"power of the length: {', '.join(powers)}. Peaks at batch {BATCH}, "
-        "over the inputs and in bytes of x; y and the gradients, which are "
-        "results, are in them."
+        "K 31, forward+backward, plain graph. Times at batch 1. Peaks at "
+        f"batch {BATCH}, over the inputs and in bytes of x; y and the "
+        "gradients, which are results, are in them."
     )
+    growth = Table(["kind", "power of the length, time", "largest peak ÷ x"])
+    for kind in OURS:
+        power = exponent(sizes, times[kind])
+        growth.add(kind, f"{power:.2f}", f"{max(peaks[kind]):.1f}")
     for number, size in enumerate(sizes):
         cells = []
         for kind in OURS:
             cells.append(f"{times[kind][number]:.1f}")
             cells.append(f"{peaks[kind][number]:.1f}")
         table.add(f"{size:,}", *cells)
-    return table
+    return [table, growth]
 
 
 def train(kind, batch, length):
@@ -246,13 +281,14 @@ def decoding(positions):
         outputs.append(output)
     check_equal(ours(x), tf.concat(outputs, 1), "decoding")
     table = Table(
-        ["position", "ms a token"],
+        ["position", "ms a token", "÷ first"],
         "`DynamicConv1D`, K 31, causal, batch 1, decoding token by token: the "
         "median of the last 64 tokens before a position.",
     )
     for position in positions:
-        last = seconds[max(0, position - 64) : position]
-        table.add(f"{position:,}", f"{1e3 * np.median(last):.2f}")
+        last = np.median(seconds[max(0, position - 64) : position])
+        ratio = last / np.median(seconds[:64])
+        table.add(f"{position:,}", f"{1e3 * last:.2f}", f"{ratio:.2f}")
     return table
 
 

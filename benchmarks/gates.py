@@ -3,6 +3,7 @@
 import keras_attention as ka
 from benchmarks.comparison import Subject
 from benchmarks.comparison import compare
+from benchmarks.goals import Goal
 from benchmarks.peers import naive
 from benchmarks.report import Table
 
@@ -31,6 +32,57 @@ SUBJECTS = {
     ),
     "CBAM": Subject(ka.CBAM, {"naive": naive.cbam}, ("torch",)),
 }
+
+FORWARD = {"pass": "forward"}
+BOTH = {"pass": "forward+backward"}
+GATES = ("SqueezeExcite", "EfficientChannelAttention")
+GOALS = (
+    Goal(
+        "SE forward ÷ 3N",
+        "ours ÷ floor",
+        1.25,
+        rows={"layer": GATES[0], **FORWARD},
+    ),
+    Goal(
+        "ECA forward ÷ 3N",
+        "ours ÷ floor",
+        1.4,
+        rows={"layer": GATES[1], **FORWARD},
+    ),
+    Goal(
+        "SE, ECA forward+backward ÷ 7N, graph",
+        "ours ÷ floor",
+        1.75,
+        rows={"layer": GATES, "mode": "graph", **BOTH},
+    ),
+    Goal(
+        "SE, ECA forward+backward ÷ 7N, XLA",
+        "ours ÷ floor",
+        1.5,
+        rows={"layer": GATES, "mode": "XLA", **BOTH},
+    ),
+    Goal(
+        "KerasCV ÷ SE, forward+backward",
+        "KerasCV ÷ ours",
+        1.5,
+        least=True,
+        rows=BOTH,
+    ),
+    Goal(
+        "naive ÷ CBAM, forward+backward, graph",
+        "naive ÷ ours",
+        1.5,
+        least=True,
+        rows={"layer": "CBAM", "mode": "graph", **BOTH},
+    ),
+    Goal(
+        "naive ÷ CBAM, forward+backward, XLA",
+        "naive ÷ ours",
+        2,
+        least=True,
+        rows={"layer": "CBAM", "mode": "XLA", **BOTH},
+    ),
+)
 
 
 def run(quick: bool = False) -> list[Table]:

@@ -55,8 +55,11 @@ SUBJECTS = {
 }
 
 
+# XLA would take most of the time, and that would go to compiling.
+GRAPH = {"graph": False}
+
+
 def run(quick: bool = False) -> list[Table]:
     if quick:
-        # XLA takes most of the time, and it goes to compiling.
-        return [compare(SUBJECTS, (2, 16, 16, 32), 3, {"graph": False})]
-    return [compare(SUBJECTS, SHAPE, 7)]
+        return [compare(SUBJECTS, (8, 16, 16, 32), 3, GRAPH)]
+    return [compare(SUBJECTS, SHAPE, 7, GRAPH)]

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.goals import Goal
 from benchmarks.report import Table
 from benchmarks.timing import Spread
 
@@ -14,6 +15,7 @@ CASES = {
     "keras": "import keras",
     "keras, keras_attention": "import keras, keras_attention",
 }
+GOALS = (Goal("added, ms", "ms", 50, rows={"imported": "added"}),)
 
 
 def run(quick: bool = False) -> list[Table]:

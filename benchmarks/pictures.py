@@ -1,4 +1,4 @@
-"""Pictures of RESULTS.md: time and memory of sequence layers by length.
+"""Pictures of RESULTS.md: sequence layers by length, gates by their floors.
 
 `python -m benchmarks.pictures` reads the tables and writes a PNG beside them
 for each subject that has been run.
@@ -14,12 +14,22 @@ from matplotlib.figure import Figure
 from benchmarks import attention
 from benchmarks import attention_memory
 from benchmarks import convolutions
+from benchmarks import gates
+from benchmarks.cases import MODES
+from benchmarks.goals import number
 from benchmarks.report import RESULTS
 
 Row = dict[str, str]
 COLORS = {"ours": "tab:blue", "Keras": "tab:orange"}
 COLORS |= {"light": "tab:blue", "dynamic": "tab:green"}
 LINES = {"full": "-", "causal": "--"}
+WAYS = {
+    "ours": "tab:blue",
+    "naive": "tab:gray",
+    "KerasCV": "tab:orange",
+    "kecam": "tab:green",
+    "torch": "tab:red",
+}
 
 
 def read_tables(title: str, path: pathlib.Path = RESULTS) -> list[list[Row]]:
@@ -28,12 +38,6 @@ def read_tables(title: str, path: pathlib.Path = RESULTS) -> list[list[Row]]:
     section = re.search(rf"(?ms)^## {re.escape(title)}$(.*?)(?=^## |\Z)", text)
     tables = re.findall(r"(?m)(?:^\|.*\n?)+", section[1] if section else "")
     return [_rows(table) for table in tables]
-
-
-def number(cell: str) -> float | None:
-    """The first number of a cell, its thousands set apart; `None` for "–"."""
-    found = re.match(r"[\d,]+(\.\d+)?", cell)
-    return float(found[0].replace(",", "")) if found else None
 
 
 def draw_attention(path: pathlib.Path) -> None:
@@ -103,12 +107,53 @@ def draw_convolutions(path: pathlib.Path) -> None:
     figure.savefig(path)
 
 
+def draw_gates(path: pathlib.Path) -> None:
+    """Bars: how many times its floor each way of a gate takes."""
+    rows = read_tables(gates.TITLE)[0]
+    figure, panels = _figure(
+        f"Gates at {gates.LARGE}: time ÷ floor, forward and backward"
+    )
+    for axes, mode in zip(panels, MODES, strict=True):
+        wanted = [
+            row
+            for row in rows
+            if (row["mode"], row["pass"]) == (mode, "forward+backward")
+        ]
+        for place, name in enumerate(WAYS):
+            ratios = [_to_floor(row, name) for row in wanted]
+            if not any(ratios):
+                continue
+            bars = axes.bar(
+                [number + 0.16 * place for number in range(len(wanted))],
+                [ratio or 0 for ratio in ratios],
+                width=0.15,
+                label=name,
+                color=WAYS[name],
+            )
+            axes.bar_label(
+                bars,
+                [f"{ratio:.1f}" if ratio else "" for ratio in ratios],
+                fontsize=7,
+            )
+        axes.set_xticks(
+            [number + 0.24 for number in range(len(wanted))],
+            [row["layer"].replace("Att", "\nAtt") for row in wanted],
+            fontsize=8,
+        )
+        axes.axhline(1, color="gray", linestyle=":")
+        axes.set_title(mode, fontsize=9)
+        axes.set_ylabel("time ÷ floor (7N)")
+        axes.legend(fontsize=8, loc="upper left")
+    figure.savefig(path)
+
+
 PICTURES: dict[str, tuple[Callable[[pathlib.Path], None], tuple[str, ...]]] = {
     "attention.png": (
         draw_attention,
         (attention.TITLE, attention_memory.TITLE),
     ),
     "convolutions.png": (draw_convolutions, (convolutions.TITLE,)),
+    "gates.png": (draw_gates, (gates.TITLE,)),
 }
 
 
@@ -125,6 +170,15 @@ def main() -> None:
 def _for_1000(row, column):
     batch, length = map(number, row["batch, length"].split(", "))
     return str(1000 * number(row[column]) / (batch * length))
+
+
+def _to_floor(row, name):
+    """A way's time in floors; `None` where it was not measured."""
+    ours = number(row["ours ÷ floor"])
+    if name == "ours":
+        return ours
+    ratio = number(row[f"{name} ÷ ours"])
+    return ours * ratio if ratio else None
 
 
 def _rows(table):
