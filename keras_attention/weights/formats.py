@@ -223,7 +223,15 @@ FORMATS: dict[type, tuple[Format, ...]] = {
         ),
     ),
     EfficientChannelAttention: (
-        Format({"excite/kernel": matrix("conv.weight")}),
+        Format(
+            {
+                "excite/kernel": Entry(
+                    ("conv.weight",),
+                    # One filter for all channels, or a column for each.
+                    lambda x: x.transpose(2, 1, 0)[:, 0 if len(x) > 1 else ...],
+                )
+            }
+        ),
     ),
     ChannelAttention: (TORCH_CHANNELS, TIMM_CHANNELS),
     SpatialAttention: (TORCH_POSITIONS, TIMM_POSITIONS),

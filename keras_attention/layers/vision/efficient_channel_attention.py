@@ -7,6 +7,7 @@ from keras import ops
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.pooling import channel_windows
+from keras_attention.ops.pooling import pad_channels
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
@@ -94,10 +95,17 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
 
     def build_weights(self, input_shape, channels):
         size = self.kernel_size or self._adaptive_kernel_size(channels)
+        self._window_size = size
         if self.shared:
-            self.excite = keras.layers.Dense(
-                1, **self.sublayer_arguments(use_bias=False, name="excite")
+            # A convolution is not taken apart and computed again at every
+            # position of the image, as XLA does with a sum of products.
+            self.excite = keras.layers.Conv1D(
+                1,
+                size,
+                data_format="channels_last",
+                **self.sublayer_arguments(use_bias=False, name="excite"),
             )
+            self.excite.build((None, channels + size - 1, 1))
         else:
             # The filters are columns, so that the initializer sees a fan-in
             # of one filter's size.
@@ -106,17 +114,17 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
                 channels,
                 **self.sublayer_arguments(name="excite"),
             )
-        self.excite.build((None, channels, size))
-        self._window_size = size
+            self.excite.build((None, channels, size))
 
     def compute_channel_gate(self, squeezed):
-        windows = channel_windows(
-            squeezed, self._window_size, self.padding
-        )  # [B, C, K]
-        logits = self.excite(windows)  # [B, C, 1], or [B, C] if not shared
+        size = self._window_size
         if self.shared:
-            logits = ops.squeeze(logits, -1)
-        return ops.sigmoid(logits)  # [B, C]
+            padded = pad_channels(squeezed, size, self.padding)
+            logits = self.excite(padded[..., None])[..., 0]  # [B, C]
+        else:
+            windows = channel_windows(squeezed, size, self.padding)
+            logits = self.excite(windows)  # [B, C]
+        return ops.sigmoid(logits)
 
     def get_config(self):
         return {

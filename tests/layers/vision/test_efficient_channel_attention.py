@@ -17,7 +17,8 @@ SHAPE = (3, 7, 5, 11)
 def reference(x, layer):
     """Equation 9 of arXiv:1910.03151; equation 6 for filters of one's own."""
     z = x.astype("float64").mean((1, 2))
-    filters = numpy(layer.excite.kernel)  # (K, 1) or (K, C)
+    filters = numpy(layer.excite.kernel)  # (K, 1, 1) or (K, C)
+    filters = filters.reshape(len(filters), -1)
     size, channels = len(filters), z.shape[-1]
     logits = np.zeros_like(z)
     for channel in range(channels):
@@ -78,7 +79,7 @@ def test_worked_by_hand(padding, logits):
     layer = ka.EfficientChannelAttention(3, padding=padding)
     x = np.broadcast_to(np.array([10, -1, 3], "float32"), (1, 2, 2, 3))
     layer.build(x.shape)
-    layer.set_weights([np.array([[1.0], [1.0], [-2.0]])])
+    layer.set_weights([np.array([1.0, 1.0, -2.0]).reshape(3, 1, 1)])
     gate = numpy(layer.compute_gate(x)).ravel()
     np.testing.assert_allclose(gate, sigmoid(np.array(logits)), rtol=1e-5)
 
@@ -137,7 +138,7 @@ def test_float16_extremes():
     layer = ka.EfficientChannelAttention(3, dtype="mixed_float16")
     x = np.full((1, 57, 55, 5), 60_000, "float16")
     layer.build(x.shape)
-    layer.set_weights([np.array([[0.0], [1 / 60_000], [0.0]])])
+    layer.set_weights([np.array([0, 1 / 60_000, 0]).reshape(3, 1, 1)])
     gate = numpy(layer.compute_gate(x))
     np.testing.assert_allclose(gate, sigmoid(1), rtol=2e-3)
 
