@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.gating import expand_spatial_gate
@@ -82,15 +83,8 @@ class SpatialAttention(KernelLayer, BaseGate):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build_weights(self, input_shape, channels):
-        self.convolution = keras.layers.Conv2D(
-            1,
-            self.kernel_size,
-            **self.sublayer_arguments(
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                name="convolution",
-            ),
+        self.convolution = NarrowConv2D(
+            1, self.kernel_size, **self.sublayer_arguments(name="convolution")
         )
         self.convolution.build((None, None, None, 2))
         self.norm = keras.layers.BatchNormalization(

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.gating import from_channels_last
 from keras_attention.ops.gating import to_channels_last
@@ -119,15 +120,8 @@ class TripletAttention(KernelLayer, BaseGate):
         return ops.sigmoid(logits[..., 0])
 
     def _convolution(self, name):
-        return keras.layers.Conv2D(
-            1,
-            self.kernel_size,
-            **self.sublayer_arguments(
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                name=name,
-            ),
+        return NarrowConv2D(
+            1, self.kernel_size, **self.sublayer_arguments(name=name)
         )
 
     def _norm(self, name):

@@ -68,7 +68,8 @@ def test_the_gate_starts_at_a_half_and_learns():
     x = image(SHAPE)
     model = keras.Sequential([layer])
     np.testing.assert_array_equal(numpy(layer(x)), x / 2)
-    model.compile("sgd", "mse")
+    # The first steps to the kernel are as small as gamma is.
+    model.compile(keras.optimizers.SGD(10.0), "mse")
     model.train_on_batch(x, np.zeros(SHAPE))
     assert numpy(layer.norm.gamma).item() != 0
     kernel = numpy(layer.convolution.kernel)
