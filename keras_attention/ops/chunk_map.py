@@ -131,14 +131,9 @@ def _tensorflow_loop(function, rows, shared, num_stacked, totals, sizes):
     rows = [tf.stop_gradient(tensor) for tensor in rows]
     shared = [tf.stop_gradient(tensor) for tensor in shared]
 
-    def chunk(number):
-        block, index = number // count, number % count
-        arguments = (
-            block,
-            index,
-            [tensor[number] for tensor in rows],
-            [tensor[block] for tensor in shared],
-        )
+    def run_chunk(block, index, of_block):
+        taken = [tensor[block * count + index] for tensor in rows]
+        arguments = (block, index, taken, of_block)
         if groups == 1:
             return function(0, *arguments)
         return tf.switch_case(
@@ -149,30 +144,50 @@ def _tensorflow_loop(function, rows, shared, num_stacked, totals, sizes):
             ],
         )
 
-    def body(number, arrays, sums):
-        stacked, added = chunk(number)
-        block = tf.reshape(number // count, (1, 1))
-        return (
-            number + 1,
-            [a.write(number, x) for a, x in zip(arrays, stacked, strict=True)],
-            [
-                tf.tensor_scatter_nd_add(total, block, x[None])
-                for total, x in zip(sums, added, strict=True)
-            ],
-        )
+    def run_block(block, arrays, finished):
+        of_block = [tensor[block] for tensor in shared]
 
-    number_of_all = blocks * count
-    arrays = [
-        tf.TensorArray(rows[0].dtype, number_of_all) for _ in range(num_stacked)
-    ]
-    sums = [tf.zeros_like(total) for total in totals]
-    _, arrays, sums = tf.while_loop(
-        lambda number, *_: number < number_of_all,
+        def body(index, arrays, sums):
+            stacked, added = run_chunk(block, index, of_block)
+            number = block * count + index
+            arrays = [
+                array.write(number, x)
+                for array, x in zip(arrays, stacked, strict=True)
+            ]
+            sums = [
+                tf.ensure_shape(total + x, total.shape)
+                for total, x in zip(sums, added, strict=True)
+            ]
+            return index + 1, arrays, sums
+
+        # A sum of one block is small, and added to in its place.
+        sums = [tf.zeros_like(total[0]) for total in totals]
+        _, arrays, sums = _count_to(count, body, arrays, sums)
+        finished = [
+            array.write(block, total)
+            for array, total in zip(finished, sums, strict=True)
+        ]
+        return block + 1, arrays, finished
+
+    def new_arrays(tensors, size):
+        return [tf.TensorArray(tensor.dtype, size) for tensor in tensors]
+
+    arrays = new_arrays([rows[0]] * num_stacked, blocks * count)
+    _, arrays, finished = _count_to(
+        blocks, run_block, arrays, new_arrays(totals, blocks)
+    )
+    return [[array.stack() for array in each] for each in (arrays, finished)]
+
+
+def _count_to(end, body, *variables):
+    import tensorflow as tf
+
+    return tf.while_loop(
+        lambda number, *_: number < end,
         body,
-        (tf.constant(0), arrays, sums),
+        (tf.constant(0), *variables),
         parallel_iterations=1,
     )
-    return [array.stack() for array in arrays], sums
 
 
 def _jax(function, rows, shared, sizes):

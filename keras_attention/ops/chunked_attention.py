@@ -26,7 +26,10 @@ from keras_attention.ops.dot_product import to_distances
 from keras_attention.ops.masks import combine_masks
 from keras_attention.ops.masks import position_mask
 
-QUERIES_PER_CHUNK = 256
+# Scores of one head in a chunk, 8 MiB: the products of smaller chunks take
+# longer, and larger ones are no longer small beside the queries and keys.
+SCORES_PER_CHUNK = 2**21
+QUERIES_PER_CHUNK = 256, 1024
 CAUSAL_GROUPS = 8
 
 
@@ -47,14 +50,18 @@ def chunked_attention(
     num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
     shift = num_keys - num_queries
     band = window is not None and bias is None and _is_by_key(mask)
+    least, most = QUERIES_PER_CHUNK
     if band:
-        chunk = min(QUERIES_PER_CHUNK, max(window, 16))
+        chunk = min(least, max(window, 16))
         count = _ceil_divide(num_queries, chunk)
         behind = _ceil_divide(window - 1, chunk)
         pieces = behind + 1 + (0 if causal else behind)
         first, num_taken = shift - behind * chunk, pieces * chunk
     else:
-        count = _ceil_divide(num_queries, QUERIES_PER_CHUNK)
+        size = least
+        if isinstance(num_keys, int):
+            size = min(max(SCORES_PER_CHUNK // num_keys, least), most)
+        count = _ceil_divide(num_queries, size)
         chunk = _ceil_divide(num_queries, count)
         first, num_taken = 0, num_keys
     groups = 1

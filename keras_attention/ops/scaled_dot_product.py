@@ -167,7 +167,9 @@ def scaled_dot_product_attention(
     else:
         key = ops.transpose(key, (0, 2, 3, 1))  # [B, K, D, S]
         if plain:
-            output, scores = _plain(query, key, value, **options)
+            output, scores = _plain(
+                query, key, value, **options, return_scores=return_scores
+            )
         else:
             output = chunked_attention(query, key, value, **options)
     output = ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype)
@@ -186,6 +188,7 @@ def _plain(
     logit_soft_cap,
     dropout,
     seed,
+    return_scores,
 ):
     queries, keys = ops.shape(query)[2], ops.shape(key)[3]
     if distance_bias is not None:
@@ -207,6 +210,7 @@ def _plain(
         logit_soft_cap=logit_soft_cap,
         kept=draw_kept(shape, dropout, seed, 0) if dropout else None,
         dropout=dropout,
+        return_scores=return_scores,
     )
 
 

@@ -26,7 +26,7 @@ WAYS = ("plain", "chunked")
 def small_chunks():
     before = chunked_attention.QUERIES_PER_CHUNK
     groups = chunked_attention.CAUSAL_GROUPS
-    chunked_attention.QUERIES_PER_CHUNK = 4
+    chunked_attention.QUERIES_PER_CHUNK = 4, 4
     chunked_attention.CAUSAL_GROUPS = 2
     yield
     chunked_attention.QUERIES_PER_CHUNK = before
@@ -326,7 +326,7 @@ def sizes_of_tensors(function, *specs):
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}])
 def test_long_sequences_hold_no_square(options, monkeypatch):
-    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", 256)
+    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", (256, 256))
     spec = tf.TensorSpec((1, 2048, 4, 8))
 
     def step(x):
@@ -343,7 +343,7 @@ def test_long_sequences_hold_no_square(options, monkeypatch):
 
 
 def test_window_is_linear_in_the_length(monkeypatch):
-    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", 256)
+    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", (256, 256))
     largest = []
     for length in (2048, 4096):
         spec = tf.TensorSpec((1, length, 4, 8))

@@ -24,7 +24,7 @@ def numpy(x):
 @pytest.mark.parametrize("options", ["", "causal", "mask", "bias", "scale"])
 def test_scaled_dot_product_attention(options, shared, way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", 4
+        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
     )
     query = draw(2, 11, 6, 8)
     key, value = draw(2, 11, shared, 8, seed=1), draw(2, 11, shared, 5, seed=2)
@@ -110,7 +110,7 @@ def gradients(function, arrays):
 @pytest.mark.parametrize("way", ["plain", "chunked"])
 def test_gradients(way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", 4
+        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
     )
     arrays = [draw(2, 11, 2, 4, seed=n) for n in range(3)]
     found = gradients(
