@@ -26,7 +26,7 @@ from keras_attention.ops.dot_product import to_distances
 from keras_attention.ops.masks import combine_masks
 from keras_attention.ops.masks import position_mask
 
-# Scores of one head in a chunk, 8 MiB: the products of smaller chunks take
+# Scores of one head of keys in a chunk, 8 MiB: smaller chunks' products take
 # longer, and larger ones are no longer small beside the queries and keys.
 SCORES_PER_CHUNK = 2**21
 QUERIES_PER_CHUNK = 256, 1024
@@ -58,10 +58,13 @@ def chunked_attention(
         pieces = behind + 1 + (0 if causal else behind)
         first, num_taken = shift - behind * chunk, pieces * chunk
     else:
-        size = least
+        # Heads that share their keys are the rows of one product.
+        group = query.shape[1] // key.shape[1]
+        rows_of_chunk = least
         if isinstance(num_keys, int):
-            size = min(max(SCORES_PER_CHUNK // num_keys, least), most)
-        count = _ceil_divide(num_queries, size)
+            fitting = SCORES_PER_CHUNK // num_keys
+            rows_of_chunk = min(max(fitting, least), most)
+        count = _ceil_divide(num_queries, max(1, rows_of_chunk // group))
         chunk = _ceil_divide(num_queries, count)
         first, num_taken = 0, num_keys
     groups = 1

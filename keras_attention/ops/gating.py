@@ -63,7 +63,7 @@ def squeeze(x: Any, data_format: str = "channels_last") -> tuple[Any, Any]:
 def apply_gate(x: Any, gate: Any) -> Any:
     """Scale `x` by `gate`, which broadcasts to it."""
     gate = ops.cast(gate, x.dtype)
-    if keras.backend.backend() == "tensorflow" and _is_worth_a_loop(x, gate):
+    if keras.backend.backend() == "tensorflow" and _sums_by_image(x, gate):
         return _apply_gate_tensorflow(x, gate)
     return x * gate
 
@@ -128,14 +128,17 @@ def _mean_tensorflow(x, data_format):
     return tf.cast(mean, x.dtype)
 
 
-def _is_worth_a_loop(x, gate):
-    """Whether the gate is one value for many of a large image's values."""
+def _sums_by_image(x, gate):
+    """Whether the gate's gradient is worth a way of its own.
+
+    It is if the gate has one value for many of the image's, and if the loop
+    that it takes outside XLA has enough to do.
+    """
     image, factor = x.shape[1:], gate.shape[1:]
     if len(image) != len(factor) or None in (*image, *factor):
         return False
-    return (
-        math.prod(factor) < math.prod(image)
-        and math.prod(image) * x.dtype.size >= LOOP_BYTES
+    return math.prod(factor) < math.prod(image) and (
+        inside_xla() or math.prod(image) * x.dtype.size >= LOOP_BYTES
     )
 
 
@@ -147,8 +150,9 @@ def _apply_gate_tensorflow(x, gate):
     @tf.custom_gradient
     def scale(x, gate):
         def gradient(upstream):
-            if inside_xla() and axes == list(range(1, len(x.shape) - 1)):
-                return upstream * gate, _sum_of_products(x, upstream, gate)
+            if inside_xla():
+                of_gate = _sum_of_products(x, upstream, axes)
+                return upstream * gate, tf.cast(of_gate, gate.dtype)
 
             def of_one_image(index):
                 product = widen(x[index] * upstream[index])
@@ -169,8 +173,8 @@ def _apply_gate_tensorflow(x, gate):
     return scale(x, gate)
 
 
-def _sum_of_products(x, upstream, gate):
-    """Sum over all but the batch and the channels, of the shape of the gate.
+def _sum_of_products(x, upstream, axes):
+    """Sum of the products over axes, which are kept.
 
     XLA's own sum over rows of channels takes three times as long, on the CPU,
     as a matrix product with ones. A GPU would round its factors.
@@ -178,12 +182,10 @@ def _sum_of_products(x, upstream, gate):
     import tensorflow as tf
 
     product = widen(x * upstream)
-    if tf.config.list_physical_devices("GPU"):
-        axes = list(range(1, len(x.shape) - 1))
-        found = tf.reduce_sum(product, axes, keepdims=True)
-    else:
-        batch, channels = tf.shape(x)[0], x.shape[-1]
-        rows = tf.reshape(product, (batch, -1, channels))
-        ones = tf.ones((batch, 1, tf.shape(rows)[1]), rows.dtype)
-        found = tf.reshape(ones @ rows, tf.shape(gate))
-    return tf.cast(found, gate.dtype)
+    of_channels = axes == list(range(1, len(x.shape) - 1))
+    if not of_channels or tf.config.list_physical_devices("GPU"):
+        return tf.reduce_sum(product, axes, keepdims=True)
+    batch, channels = tf.shape(x)[0], x.shape[-1]
+    rows = tf.reshape(product, (batch, -1, channels))
+    ones = tf.ones((batch, 1, tf.shape(rows)[1]), rows.dtype)
+    return tf.reshape(ones @ rows, (batch, *[1] * len(axes), channels))
