@@ -23,6 +23,8 @@ BLOCK = 32
 # From more taps than this, one multiply-add for each would make graphs that
 # are slow to compile.
 MOST_SHIFTS = 64
+# Up to so many taps, the gradient of the depthwise op itself is faster.
+FEW_TAPS = 7
 
 
 def lightweight_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
@@ -94,7 +96,7 @@ def _lightweight(x, filters, pads):
     forward = _forward(filters)
     heads, taps = filters.shape
     if keras.backend.backend() == "torch" or (
-        forward is _depthwise and taps <= 3
+        forward is _depthwise and taps <= FEW_TAPS
     ):
         return forward(x, filters, pads)
 
@@ -217,23 +219,45 @@ def _block_gradient(x, filters, dy, pads):
 def _position_gradient(x, dy, heads, taps, pads):
     """Gradient to the filters of each position, `(B, T, H, K)`."""
     length = _output_length(x, taps, pads)
-    d_bands = _band_gradient(x, dy, heads, taps, pads)
+    block, number = _cut(length)
+    windows = _windows(x, heads, taps, pads, block, number)  # [B, H, N, L, R]
+    dy = _to_blocks(_split_last(dy, heads), block, number)  # [B, H, N, S, R]
+    d_bands = dy @ ops.swapaxes(windows, -1, -2)
     return _from_blocks(_unskew(d_bands, taps), length)
 
 
 def _filter_gradient(x, dy, heads, taps, pads):
-    """Gradient to filters shared over batch and time, `(H, K)`."""
-    d_bands = widen(_band_gradient(x, dy, heads, taps, pads))
-    d_bands = ops.sum(d_bands, axis=(0, 2), keepdims=True)
-    d_filters = ops.sum(_unskew(d_bands, taps), axis=(0, 2, 3))
-    return ops.cast(d_filters, dy.dtype)
+    """Gradient to filters shared over batch and time, `(H, K)`.
+
+    All blocks of a head are added up by one product.
+    """
+    length, batch = _output_length(x, taps, pads), ops.shape(x)[0]
+    block, number = _cut(length)
+    more = -(-(taps - 1) // block)
+    count, before = number + more, pads[0]
+    x = _pad_time(x, before, count * block - before - ops.shape(x)[1])
+    x = _by_offset(x, heads, block, count)  # [H, S, B, N', R]
+    dy = _pad_time(dy, 0, number * block - length)
+    dy = _by_offset(dy, heads, block, number)  # [H, S, B, N, R]
+
+    def rows(tensor):
+        size = batch * number * tensor.shape[-1]
+        return ops.reshape(widen(tensor), (heads, block, size))
+
+    parts = [
+        rows(dy) @ ops.swapaxes(rows(x[:, :, :, i : number + i]), 1, 2)
+        for i in range(more + 1)
+    ]
+    d_bands = ops.concatenate(parts, axis=-1)  # [H, S, L]
+    d_filters = _unskew(d_bands[None, :, None], taps)  # [1, H, 1, S, K]
+    return ops.cast(ops.sum(d_filters, axis=(0, 2, 3)), dy.dtype)
 
 
-def _band_gradient(x, dy, heads, taps, pads):
-    block, number = _cut(_output_length(x, taps, pads))
-    windows = _windows(x, heads, taps, pads, block, number)  # [B, H, N, L, R]
-    dy = _to_blocks(_split_last(dy, heads), block, number)  # [B, H, N, S, R]
-    return dy @ ops.swapaxes(windows, -1, -2)
+def _by_offset(x, heads, block, count):
+    """`(B, T, D)` to `(H, S, B, N, R)`."""
+    batch, _, channels = ops.shape(x)
+    x = ops.reshape(x, (batch, count, block, heads, channels // heads))
+    return ops.transpose(x, (3, 2, 0, 1, 4))
 
 
 def _output_length(x, taps, pads):
