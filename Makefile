@@ -85,7 +85,7 @@ test-keras-hub:
 	  EXTRAS=test,tensorflow,keras-hub
 
 run-keras-hub: $(VENV)/ready
-	$(BIN)/python -m pytest tests/integration/test_keras_hub.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/integration/test_keras_hub*.py $(PYTEST_ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
