@@ -11,40 +11,40 @@ from benchmarks.report import Table
 from benchmarks.timing import Spread
 
 TITLE = "Import"
-CASES = {
-    "keras": "import keras",
-    "keras, keras_attention": "import keras, keras_attention",
-}
-GOALS = (Goal("added, ms", "ms", 50, rows={"imported": "added"}),)
+MODULES = ("keras", "keras_attention")
+CODE = """
+import time
+for name in {modules}:
+    start = time.perf_counter()
+    __import__(name)
+    print(time.perf_counter() - start)
+"""
+GOALS = (
+    Goal("added, ms", "ms", 50, rows={"imported": "keras_attention, after it"}),
+)
 
 
 def run(quick: bool = False) -> list[Table]:
-    rounds = 3 if quick else 15
-    seconds = {name: np.empty(rounds) for name in CASES}
-    for name in CASES:
-        _import(name)  # Compiled, and read from the disk once.
-    for number in tqdm(range(rounds), "imports", leave=False):
-        for name in list(CASES)[:: 1 if number % 2 else -1]:
-            seconds[name][number] = _import(name)
-    first, second = seconds.values()
+    rounds = 2 if quick else 15
+    _import()  # Compiled, and read from the disk once.
+    seconds = np.array(
+        [_import() for _ in tqdm(range(rounds), "imports", leave=False)]
+    )
     table = Table(
         ["imported", "ms"],
-        "Seconds of the statement in a fresh process, TensorFlow backend; the "
-        "difference is taken round by round.",
+        "Time of the statements, one after the other in a fresh process each "
+        "time, TensorFlow backend.",
     )
-    for name in CASES:
-        table.add(name, f"{Spread.of(1e3 * seconds[name])}")
-    table.add("added", f"{Spread.of(1e3 * (second - first))}")
+    names = ("keras", "keras_attention, after it")
+    for name, column in zip(names, seconds.T, strict=True):
+        table.add(name, f"{Spread.of(1e3 * column)}")
     return [table]
 
 
-def _import(name):
-    """Seconds that the import takes, of a process of its own."""
-    code = (
-        "import time; start = time.perf_counter(); "
-        f"{CASES[name]}; print(time.perf_counter() - start)"
-    )
+def _import():
+    """Seconds that each import takes, of a process of its own."""
+    code = CODE.format(modules=MODULES)
     result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
-    return float(result.stdout.split()[-1])
+    return [float(line) for line in result.stdout.split()[-len(MODULES) :]]
