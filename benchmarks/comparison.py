@@ -159,7 +159,8 @@ def _check(name, expected, found):
         for one, other in zip(expected, found, strict=True)
     ]
     for part in (slice(0, 1), slice(1, 2), slice(2, None)):
-        check_equal(expected[part], found[part], name)
+        # Norms over a small batch make more of rounding.
+        check_equal(expected[part], found[part], name, tolerance=5e-3)
 
 
 def _arranged(value, variable):

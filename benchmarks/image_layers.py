@@ -9,7 +9,7 @@ from benchmarks.peers import naive
 from benchmarks.report import Table
 
 TITLE = "Image layers"
-SHAPE = (8, 32, 32, 256)
+SHAPE = (8, 28, 28, 128)
 SUBJECTS = {
     "EffectiveSqueezeExcite": Subject(
         ka.EffectiveSqueezeExcite,
@@ -62,4 +62,4 @@ GRAPH = {"graph": False}
 def run(quick: bool = False) -> list[Table]:
     if quick:
         return [compare(SUBJECTS, (8, 16, 16, 32), 3, GRAPH)]
-    return [compare(SUBJECTS, SHAPE, 7, GRAPH)]
+    return [compare(SUBJECTS, SHAPE, 5, GRAPH)]
