@@ -9,7 +9,7 @@ from benchmarks.peers import naive
 from benchmarks.report import Table
 
 TITLE = "Image layers"
-SHAPE = (8, 28, 28, 128)
+SHAPE = (8, 32, 32, 128)
 SUBJECTS = {
     "EffectiveSqueezeExcite": Subject(
         ka.EffectiveSqueezeExcite,
