@@ -1,5 +1,6 @@
 """The gates that pool to cells or to covariances, beside their peers."""
 
+import dataclasses
 import functools
 
 import keras_attention as ka
@@ -42,6 +43,11 @@ SUBJECTS = {
     ),
 }
 
+WIDE = "GatherExcite, learned"
+NOTE = (
+    f"The naive way of `{WIDE}`, a depthwise kernel of the image's size, takes "
+    "minutes at this size; `--quick` compares it with ours."
+)
 BOTH = {"pass": "forward+backward"}
 SIMPLE = ("GatherExcite", "GatherExcite, extent 2", "GatherExcite, extent 8")
 GOALS = (
@@ -80,7 +86,8 @@ def run(quick: bool = False) -> list[Table]:
     if quick:
         # XLA takes most of the time, and it goes to compiling.
         return [compare(SUBJECTS, (2, 16, 16, 32), 3, {"graph": False})]
-    table = compare(SUBJECTS, SHAPE, 3)
+    wide = dataclasses.replace(SUBJECTS[WIDE], peers={})
+    table = compare({**SUBJECTS, WIDE: wide}, SHAPE, 3)
     return [table, beside_graph(table)]
 
 
