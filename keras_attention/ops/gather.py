@@ -112,6 +112,24 @@ def scale_cells(x: Any, gate: Any, data_format: str = "channels_last") -> Any:
     return ops.reshape(scaled, (-1, *x.shape[1:]))
 
 
+def weighted_sum(x: Any, kernel: Any) -> Any:
+    """Sum over all positions, weighted by a kernel of the image's size.
+
+    Args:
+        x: image of shape `(B, H, W, C)`.
+        kernel: of shape `(H, W, C)`.
+
+    Returns:
+        Tensor of shape `(B, 1, 1, C)`, summed in at least float32.
+    """
+    products = widen(x) * widen(kernel)
+    height, width, channels = kernel.shape
+    rows = ops.reshape(products, (-1, height * width, channels))
+    # A product with ones is faster than a sum over rows of channels.
+    total = ops.ones((1, height * width), dtype=rows.dtype) @ rows
+    return ops.cast(total[:, None], x.dtype)
+
+
 def _axes(x, height, width):
     """Of rows and of columns: what the image has, and what is wanted."""
     return zip(ops.shape(x)[1:3], (height, width), strict=True)

@@ -202,3 +202,13 @@ def test_sizes_unknown_while_the_graph_is_traced(jit_compile):
         np.testing.assert_allclose(
             scaled, x * resize(local(x, 4), *size), rtol=1e-5, atol=1e-6
         )
+
+
+def test_weighted_sum():
+    x, kernel = image((2, 5, 3, 7)), image((5, 3, 7), seed=1)
+    np.testing.assert_allclose(
+        numpy(gather.weighted_sum(x, kernel))[:, 0, 0],
+        np.einsum("bhwc,hwc->bc", x.astype("float64"), kernel),
+        rtol=1e-5,
+        atol=1e-5,
+    )

@@ -5,6 +5,9 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.whole_depthwise_conv_2d import (
+    WholeDepthwiseConv2D,
+)
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.gather import local_average_pool
@@ -188,13 +191,14 @@ class GatherExcite(WeightedLayer, BaseGate):
             self.input_spec = keras.layers.InputSpec(
                 ndim=4, axes=dict(enumerate(input_shape[1:], 1))
             )
-            count, strides = 1, 1
+            count, strides, kind = 1, 1, WholeDepthwiseConv2D
         else:
             kernel_size, strides = (3, 3), 2
+            kind = keras.layers.DepthwiseConv2D
             count = int(math.log2(self.extent))
         self.convolutions, self.norms = [], []
         for number in range(1, count + 1):
-            convolution = keras.layers.DepthwiseConv2D(
+            convolution = kind(
                 kernel_size,
                 strides,
                 use_bias=False,
