@@ -5,6 +5,9 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.strided_depthwise_conv_2d import (
+    StridedDepthwiseConv2D,
+)
 from keras_attention.layers.vision.whole_depthwise_conv_2d import (
     WholeDepthwiseConv2D,
 )
@@ -194,7 +197,7 @@ class GatherExcite(WeightedLayer, BaseGate):
             count, strides, kind = 1, 1, WholeDepthwiseConv2D
         else:
             kernel_size, strides = (3, 3), 2
-            kind = keras.layers.DepthwiseConv2D
+            kind = StridedDepthwiseConv2D
             count = int(math.log2(self.extent))
         self.convolutions, self.norms = [], []
         for number in range(1, count + 1):
