@@ -343,7 +343,13 @@ def _attention_layers(model):
         in getattr(getattr(layer, "_call_signature", None), "parameters", ())
     ]
     order = [output.tap for output in layer_outputs(model)]
-    paths = [path for path in paths if path in order]
+    # A block that gives its own attention's scores has them once.
+    paths = [
+        path
+        for path in paths
+        if path in order
+        and not any(other.startswith(f"{path}/") for other in paths)
+    ]
     return [f"{path}:scores" for path in sorted(paths, key=order.index)]
 
 

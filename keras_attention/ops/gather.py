@@ -9,10 +9,13 @@ for the height and one for the width. That is exact for every size, needs no
 padding, and is fast under every compiler.
 """
 
+import math
 from typing import Any
 
+import keras
 from keras import ops
 
+from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.gating import apply_gate
 from keras_attention.ops.gating import widen
 
@@ -102,6 +105,8 @@ def scale_cells(x: Any, gate: Any, data_format: str = "channels_last") -> Any:
     (height, width), (rows, columns) = sizes, cells
     blocks = (rows, height // rows, columns, width // columns)
     channels = gate.shape[-1]
+    if keras.backend.backend() == "tensorflow" and not (first or inside_xla()):
+        return _scale_cells_tensorflow(x, gate, (-1, *blocks, channels))
     gate = ops.expand_dims(gate, (2, 4))  # [B, h, 1, w, 1, C]
     if first:
         blocks = (channels, *blocks)
@@ -110,6 +115,26 @@ def scale_cells(x: Any, gate: Any, data_format: str = "channels_last") -> Any:
         blocks = (*blocks, channels)
     scaled = apply_gate(ops.reshape(x, (-1, *blocks)), gate)
     return ops.reshape(scaled, (-1, *x.shape[1:]))
+
+
+def _scale_cells_tensorflow(x, gate, blocks):
+    """As `scale_cells`; the sum over a cell is a pooling, which is faster."""
+    import tensorflow as tf
+
+    size = blocks[2], blocks[4]
+
+    @tf.custom_gradient
+    def scale(x, gate):
+        def gradient(upstream):
+            products = widen(upstream * x)
+            of_gate = tf.nn.avg_pool2d(products, size, size, "VALID")
+            of_gate = of_gate * tf.cast(math.prod(size), of_gate.dtype)
+            return scale(upstream, gate), tf.cast(of_gate, gate.dtype)
+
+        spread = tf.reshape(x, blocks) * gate[:, :, None, :, None]
+        return tf.reshape(spread, tf.shape(x)), gradient
+
+    return scale(x, tf.cast(gate, x.dtype))
 
 
 def weighted_sum(x: Any, kernel: Any) -> Any:

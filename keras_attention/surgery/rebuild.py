@@ -126,7 +126,10 @@ def _clone(operation):
         operation.function, types.FunctionType
     ):
         raise ValueError("a Lambda's Python code is not saved and loaded")
-    return type(operation).from_config(operation.get_config())
+    rebuilt = type(operation).from_config(operation.get_config())
+    # KerasHub's MobileNet has layers that add to the name they are given.
+    rebuilt.name = operation.name
+    return rebuilt
 
 
 def _copy_state(old, new):
