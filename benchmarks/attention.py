@@ -53,7 +53,7 @@ NOTE = (
     "are equal but for noise, and three projections instead of one (tried) "
     "change nothing. From 2,048 tokens on, chunks of 512 queries are a trade: "
     "with 1,024 at 4,096 tokens, full, forward and backward in the graph took "
-    "0.84 of Keras' time, and the scores twice the memory."
+    "0.84 of Keras' time in a trial, and the scores twice the memory."
 )
 
 
