@@ -46,12 +46,14 @@ class Subject:
         workers: keys of `WORKERS` that have the layer.
         products: returns the pairs of shapes of the layer's matrix products,
             which take the place of the bytes as its floor.
+        tolerance: of the comparison, on the scale of the largest value.
     """
 
     make: Callable[[], keras.layers.Layer]
     peers: dict[str, Callable] = field(default_factory=dict)
     workers: tuple[str, ...] = ()
     products: Callable[[tuple], list[tuple]] | None = None
+    tolerance: float = 1e-3
 
 
 def compare(
@@ -111,6 +113,9 @@ def _time(title, subject, shape, jit, backward, workers, rounds):
         scale = max(1, np.prod(weight.shape[:-1])) ** -0.5
         weight.assign(scale * draw(*weight.shape))
 
+    def check(name, expected, found):
+        _check(f"{title}, {name}", expected, found, subject.tolerance)
+
     def case(call, variables):
         call = functools.partial(call, training=backward)
         return compiled(call, variables, [x], backward, jit, upstream)
@@ -138,7 +143,7 @@ def _time(title, subject, shape, jit, backward, workers, rounds):
                 expected[2:], variables if backward else (), strict=True
             )
         ]
-        _check(f"{title}, {name}", [*expected[:2], *like], found)
+        check(name, [*expected[:2], *like], found)
     for name in () if jit else subject.workers:
         cases[name] = workers[name]
         found = workers[name].load(
@@ -148,19 +153,18 @@ def _time(title, subject, shape, jit, backward, workers, rounds):
             weights=[weight.numpy() for weight in weights],
             upstream=upstream if upstream is None else upstream.numpy(),
         )
-        _check(f"{title}, {name}", expected, found)
+        check(name, expected, found)
     return interleave(cases, rounds), floor, count
 
 
-def _check(name, expected, found):
+def _check(name, expected, found, tolerance):
     """Compare output and gradients: of the image, and of the weights."""
     found = [
         tf.reshape(other, one.shape)
         for one, other in zip(expected, found, strict=True)
     ]
     for part in (slice(0, 1), slice(1, 2), slice(2, None)):
-        # Norms over a small batch make more of rounding.
-        check_equal(expected[part], found[part], name, tolerance=5e-3)
+        check_equal(expected[part], found[part], name, tolerance)
 
 
 def _arranged(value, variable):

@@ -112,13 +112,12 @@ GOALS = (
     Goal("decoding: last ÷ first position", "÷ first", 1.2, table=4),
 )
 NOTE = (
-    "The depthwise op is this machine's best up to K 15: its processor has no "
-    "AVX-512, and the op's own gradient to the filters takes 2 ms at K 7 and "
-    "28 ms at K 31, where a product for each head takes about 20 ms at any K, "
-    "most of it for moving x and dy into rows. Where that gradient is slow "
-    "(oneDNN's), ours is ahead from K 15 on; so ours is used beyond K 7. The "
-    "result and three gradients are in the peaks: for the light convolution, "
-    "they alone are 2 of the 7."
+    "On this machine, without AVX-512, the depthwise op with its "
+    "own gradient is the fastest up to K 15, with little to win beyond. "
+    "Its time grows with K, and that of a product for each head does not; on "
+    "other processors the two have met at a smaller K. So the op is used up to "
+    "K 7. The result and the gradient to x, which are in the peaks, have the "
+    "size of x."
 )
 
 

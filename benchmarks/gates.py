@@ -88,8 +88,7 @@ NOTE = (
     "the image nine times forward and backward, two more than the floor: "
     "TensorFlow's graph has no operation that scales, adds and writes at once, "
     "and a loop over the images takes longer to join them (tried). CBAM's "
-    "gradient compares the image with both maxima again; under XLA that is "
-    "what is left."
+    "gradient compares the image with both maxima again."
 )
 
 

@@ -10,6 +10,8 @@ from benchmarks.report import Table
 
 TITLE = "Image layers"
 SHAPE = (8, 32, 32, 128)
+# Norms over a small batch make more of it.
+ROUNDING = 5e-3
 SUBJECTS = {
     "EffectiveSqueezeExcite": Subject(
         ka.EffectiveSqueezeExcite,
@@ -49,9 +51,13 @@ SUBJECTS = {
         ka.TripletAttention, {"naive": naive.triplet_attention}
     ),
     "SelectiveKernel": Subject(
-        ka.SelectiveKernel, {"naive": naive.selective_kernel}
+        ka.SelectiveKernel,
+        {"naive": naive.selective_kernel},
+        tolerance=ROUNDING,
     ),
-    "NonLocal": Subject(ka.NonLocal, {"naive": naive.non_local}),
+    "NonLocal": Subject(
+        ka.NonLocal, {"naive": naive.non_local}, tolerance=ROUNDING
+    ),
 }
 
 
