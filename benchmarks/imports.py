@@ -1,5 +1,6 @@
 """What `import keras_attention` adds to `import keras`, in fresh processes."""
 
+import os
 import subprocess
 import sys
 
@@ -26,7 +27,7 @@ GOALS = (
 
 def run(quick: bool = False) -> list[Table]:
     rounds = 2 if quick else 15
-    _import()  # Compiled, and read from the disk once.
+    _import()  # Compiled to bytecode, and read from the disk once.
     seconds = np.array(
         [_import() for _ in tqdm(range(rounds), "imports", leave=False)]
     )
@@ -42,9 +43,16 @@ def run(quick: bool = False) -> list[Table]:
 
 
 def _import():
-    """Seconds that each import takes, of a process of its own."""
-    code = CODE.format(modules=MODULES)
+    """Seconds that each import takes, of a process of its own.
+
+    It may write bytecode even where the environment forbids it: an installed
+    package has it, and compiling takes longer than all else here.
+    """
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-c", CODE.format(modules=MODULES)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
     )
     return [float(line) for line in result.stdout.split()[-len(MODULES) :]]
