@@ -18,6 +18,7 @@ from keras import ops
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.gating import apply_gate
 from keras_attention.ops.gating import widen
+from keras_attention.ops.sums import sum_rows
 
 
 def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
@@ -150,9 +151,7 @@ def weighted_sum(x: Any, kernel: Any) -> Any:
     products = widen(x) * widen(kernel)
     height, width, channels = kernel.shape
     rows = ops.reshape(products, (-1, height * width, channels))
-    # A product with ones is faster than a sum over rows of channels.
-    total = ops.ones((1, height * width), dtype=rows.dtype) @ rows
-    return ops.cast(total[:, None], x.dtype)
+    return ops.cast(sum_rows(rows)[:, None], x.dtype)
 
 
 def strided_depthwise(x: Any, kernel: Any) -> Any:

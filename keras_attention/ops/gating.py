@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.sums import sum_rows
 
 HALF = ("float16", "bfloat16")
 # Bytes of one image from which its part of a gate's gradient is computed by
@@ -174,18 +175,12 @@ def _apply_gate_tensorflow(x, gate):
 
 
 def _sum_of_products(x, upstream, axes):
-    """Sum of the products over axes, which are kept.
-
-    XLA's own sum over rows of channels takes three times as long, on the CPU,
-    as a matrix product with ones. A GPU would round its factors.
-    """
+    """Sum of the products over axes, which are kept."""
     import tensorflow as tf
 
     product = widen(x * upstream)
-    of_channels = axes == list(range(1, len(x.shape) - 1))
-    if not of_channels or tf.config.list_physical_devices("GPU"):
+    if axes != list(range(1, len(x.shape) - 1)):
         return tf.reduce_sum(product, axes, keepdims=True)
     batch, channels = tf.shape(x)[0], x.shape[-1]
-    rows = tf.reshape(product, (batch, -1, channels))
-    ones = tf.ones((batch, 1, tf.shape(rows)[1]), rows.dtype)
-    return tf.reshape(ones @ rows, (batch, *[1] * len(axes), channels))
+    total = sum_rows(tf.reshape(product, (batch, -1, channels)))
+    return tf.reshape(total, (batch, *[1] * len(axes), channels))

@@ -16,6 +16,8 @@ from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.gating import global_average_pool
 from keras_attention.ops.gating import spatial_axes
 from keras_attention.ops.gating import widen
+from keras_attention.ops.sums import sum_channels
+from keras_attention.ops.sums import sum_rows
 
 FLOAT16_MAX = float(np.finfo("float16").max)
 
@@ -155,19 +157,15 @@ def _mean_tensorflow(x, axes):
 
 
 def _sum_tensorflow(x, axes):
-    """Sum over axes, which are kept; a product with ones is faster.
-
-    Over the channels it is faster under XLA alone.
-    """
+    """Sum over axes, which are kept."""
     import tensorflow as tf
 
     if tuple(axes) == (1, 2):
         batch, channels = tf.shape(x)[0], tf.shape(x)[3]
-        rows = tf.reshape(x, (batch, -1, channels))
-        found = tf.ones((batch, 1, tf.shape(rows)[1]), x.dtype) @ rows
-        return tf.reshape(found, (batch, 1, 1, channels))
-    if _is_of_channels(axes) and inside_xla():
-        return tf.tensordot(x, tf.ones((x.shape[3], 1), x.dtype), 1)
+        total = sum_rows(tf.reshape(x, (batch, -1, channels)))
+        return tf.reshape(total, (batch, 1, 1, channels))
+    if _is_of_channels(axes):
+        return sum_channels(x)
     return tf.reduce_sum(x, axes, keepdims=True)
 
 
