@@ -19,6 +19,7 @@ def network(
     dropout=0.0,
     regularizer=None,
     seed=0,
+    synchronized=False,
 ):
     """Two stages at 8x8 and 4x4, with batch normalization."""
     keras.utils.set_random_seed(seed)
@@ -32,7 +33,9 @@ def network(
             kernel_regularizer=regularizer,
             name=f"conv{stage}",
         )(x)
-        x = keras.layers.BatchNormalization(name=f"norm{stage}")(x)
+        x = keras.layers.BatchNormalization(
+            synchronized=synchronized, name=f"norm{stage}"
+        )(x)
         x = keras.layers.ReLU(name=f"stage{stage}")(x)
         if dropout:
             x = keras.layers.Dropout(dropout, seed=7, name=f"drop{stage}")(x)

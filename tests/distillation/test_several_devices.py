@@ -23,12 +23,14 @@ from distillation.distillation_common import network
 from distillation.distillation_common import teacher_network
 from keras_attention import AttentionTransferModel
 
+SYNCHRONIZED = False
+
 
 def train():
-    student = network(regularizer="l2")
-    # Each replica has the statistics of its own part of the batch.
+    student = network(regularizer="l2", synchronized=SYNCHRONIZED)
+    # Else each replica has the statistics of its own part of the batch.
     for name in ("norm1", "norm2"):
-        student.get_layer(name).trainable = False
+        student.get_layer(name).trainable = SYNCHRONIZED
     model = AttentionTransferModel(
         student, teacher_network(), alpha=0.5, beta=50, **EXTRA
     )
@@ -75,6 +77,8 @@ with scope():
 check(one, several)
 """
 )
+
+SYNCHRONIZED_NORMS = "SYNCHRONIZED = True\n" + MIRRORED
 
 # One replica's part of a batch is no number: none of them updates anything.
 BAD_PART = (
@@ -123,6 +127,7 @@ CASES = {
     "tensorflow": [
         (MIRRORED, "{}", {}),
         (MIRRORED, "{'gradient_transfer': 0.5, 'reduction': 'paper'}", {}),
+        (SYNCHRONIZED_NORMS, "{}", {}),
         (BAD_PART, "{}", {}),
     ],
     "jax": [

@@ -9,6 +9,8 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 )
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.ops.gating import apply_gate
+from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels
@@ -101,8 +103,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self.spatial_excite.build(input_shape)
 
     def compute_gate(self, inputs, training=None):
-        channel = self.channel_excite.compute_gate(inputs)  # [B, 1, 1, C]
-        spatial = self.spatial_excite.compute_gate(inputs)  # [B, H, W, 1]
+        channel, spatial = self._compute_gates(inputs)
         if self.combine == "add":
             return channel + spatial  # [B, H, W, C]
         # What is scaled is compared, and a negative number turns the order.
@@ -112,9 +113,26 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
             ops.minimum(channel, spatial),
         )
 
+    def call(self, inputs, training=None):
+        if gate_is_tapped(self):
+            return super().call(inputs, training=training)
+        # Without a gate of the image's size.
+        by_channel, by_position = (
+            apply_gate(inputs, gate) for gate in self._compute_gates(inputs)
+        )
+        if self.combine == "add":
+            return by_channel + by_position
+        return ops.maximum(by_channel, by_position)
+
     def get_config(self):
         return {
             **super().get_config(),
             "ratio": self.ratio,
             "combine": self.combine,
         }
+
+    def _compute_gates(self, inputs):
+        return (
+            self.channel_excite.compute_gate(inputs),  # [B, 1, 1, C]
+            self.spatial_excite.compute_gate(inputs),  # [B, H, W, 1]
+        )
