@@ -1,5 +1,7 @@
 """Asks a model server: TensorFlow Serving, or one of its protocols."""
 
+import os
+import pathlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -38,9 +40,14 @@ class ServingClient:
         timeout: seconds that a call may take; by gRPC with all its retries,
             by REST each attempt.
         retries: how often a call is repeated, 0 to 4.
+        tls: whether the connection is encrypted, and the server's name
+            proved by its certificate. A path is that of a PEM file with the
+            authorities that are trusted; `True` trusts those of the system,
+            by gRPC those that gRPC brings.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range.
+        FileNotFoundError: if there is no file of authorities.
         ImportError: if what the protocol needs is not installed.
 
     Example:
@@ -59,6 +66,7 @@ class ServingClient:
         protocol: str = "grpc",
         timeout: float = 10.0,
         retries: int = 3,
+        tls: bool | str | os.PathLike = False,
     ):
         if not isinstance(host, str) or not host or "/" in host:
             raise ValueError(
@@ -76,8 +84,9 @@ class ServingClient:
                 f"`retries` must be at most {MAX_RETRIES}: gRPC makes no more "
                 f"than {MAX_RETRIES + 1} attempts. Received: retries={retries}"
             )
+        self.tls = _check_tls(tls)
         self._transport = _transport(protocol)(
-            host, self.port, self.timeout, retries
+            host, self.port, self.timeout, retries, self.tls
         )
 
     def predict(
@@ -165,6 +174,23 @@ class ServingClient:
 
     def __repr__(self) -> str:
         return f"ServingClient({self.host!r}, {self.port}, {self.protocol!r})"
+
+
+def _check_tls(tls):
+    if isinstance(tls, bool):
+        return tls
+    if not isinstance(tls, str | os.PathLike):
+        raise TypeError(
+            "`tls` must be True, False, or the path of a PEM file of "
+            f"authorities. Received: tls={tls!r}"
+        )
+    path = pathlib.Path(tls)
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`tls` must be True, False, or the path of a PEM file of "
+            f"authorities that exists. Received: tls={str(path)!r}"
+        )
+    return path
 
 
 def _transport(protocol) -> Any:

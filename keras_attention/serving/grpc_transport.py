@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 
 import grpc
 import numpy as np
@@ -22,12 +23,20 @@ SERVICES = ("PredictionService", "ModelService")
 class GrpcTransport:
     """A channel with TensorFlow Serving's two services."""
 
-    def __init__(self, host: str, port: int, timeout: float, retries: int):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        retries: int,
+        tls: bool | pathlib.Path,
+    ):
         self._where = f"{host}:{port}"
         self._timeout = timeout
         self._attempts = retries + 1
-        self._channel = grpc.insecure_channel(
+        self._channel = _channel(
             self._where,
+            tls,
             [
                 ("grpc.service_config", json.dumps(_policy(retries))),
                 ("grpc.enable_retries", int(retries > 0)),
@@ -114,6 +123,14 @@ class GrpcTransport:
                     f"up to {self._attempts} attempts: {details}"
                 ) from error
             raise ServingError(details, code.name) from error
+
+
+def _channel(where, tls, options):
+    if not tls:
+        return grpc.insecure_channel(where, options)
+    authorities = None if tls is True else tls.read_bytes()
+    credentials = grpc.ssl_channel_credentials(authorities)
+    return grpc.secure_channel(where, credentials, options)
 
 
 def _policy(retries):

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import pathlib
 import urllib.parse
 
 import numpy as np
@@ -36,14 +37,22 @@ DTYPES = {
 class RestTransport:
     """TensorFlow Serving's REST interface, version 1."""
 
-    def __init__(self, host: str, port: int, timeout: float, retries: int):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        retries: int,
+        tls: bool | pathlib.Path,
+    ):
         host = f"[{host}]" if ":" in host else host
-        self._where = f"http://{host}:{port}"
+        self._where = f"{'https' if tls else 'http'}://{host}:{port}"
         self._timeout = timeout
         self._attempts = retries + 1
         self._known = {}
         self._pool = urllib3.PoolManager(
             maxsize=16,
+            ca_certs=str(tls) if isinstance(tls, pathlib.Path) else None,
             timeout=urllib3.Timeout(total=timeout),
             retries=_Retry(
                 retries,
