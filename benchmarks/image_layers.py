@@ -1,4 +1,7 @@
-"""The other image layers beside what a user composes of Keras' layers."""
+"""All image layers at one shape, beside what users compose of Keras' layers.
+
+`docs/choosing.md` has their times beside the floor.
+"""
 
 import functools
 
@@ -13,6 +16,11 @@ SHAPE = (8, 32, 32, 128)
 # Norms over a small batch make more of it.
 ROUNDING = 5e-3
 SUBJECTS = {
+    "SqueezeExcite": Subject(ka.SqueezeExcite, {"naive": naive.squeeze_excite}),
+    "EfficientChannelAttention": Subject(
+        ka.EfficientChannelAttention,
+        {"naive": naive.efficient_channel_attention},
+    ),
     "EffectiveSqueezeExcite": Subject(
         ka.EffectiveSqueezeExcite,
         {"naive": naive.effective_squeeze_excite},
@@ -28,6 +36,8 @@ SUBJECTS = {
         ka.GatedChannelTransformation,
         {"naive": naive.gated_channel_transformation},
     ),
+    "GatherExcite": Subject(ka.GatherExcite, {"naive": naive.gather_excite}),
+    "CBAM": Subject(ka.CBAM, {"naive": naive.cbam}),
     "ChannelAttention": Subject(
         ka.ChannelAttention, {"naive": naive.channel_attention}
     ),

@@ -51,19 +51,20 @@ class Table:
 def write_section(
     title: str, command: str, tables: list[Table], path=RESULTS
 ) -> None:
-    """Put a section into the file, in the place of one of its title."""
+    """Put a section into the file, in the place of one of its title.
+
+    What stands before the sections becomes `HEAD`.
+    """
     body = "\n\n".join(str(table) for table in tables)
     section = (
         f"## {title}\n\n`{command}` · {datetime.date.today()} · {machine()}"
         f"\n\n{body}\n"
     )
-    text = path.read_text() if path.exists() else HEAD
-    parts = re.split(r"(?m)^(?=## )", text)
-    sections = {part.split("\n")[0]: part for part in parts[1:]}
+    text = path.read_text() if path.exists() else ""
+    _, *parts = re.split(r"(?m)^(?=## )", text)
+    sections = {part.split("\n")[0]: part for part in parts}
     sections[f"## {title}"] = section
-    whole = "\n".join(
-        [parts[0].strip() + "\n", *map(_close, sections.values())]
-    )
+    whole = "\n".join(map(_close, [HEAD, *sections.values()]))
     beside = path.with_suffix(".writing")
     beside.write_text(whole)
     os.replace(beside, path)
