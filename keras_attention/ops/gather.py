@@ -154,36 +154,6 @@ def weighted_sum(x: Any, kernel: Any) -> Any:
     return ops.cast(sum_rows(rows)[:, None], x.dtype)
 
 
-def strided_depthwise(x: Any, kernel: Any) -> Any:
-    """Depthwise convolution with strides of 2, as a sum of shifted products.
-
-    The image is taken apart into its even and odd rows and columns, so that
-    every tap is a shift of one of the parts.
-
-    Args:
-        x: image of shape `(B, H, W, C)`, padded already.
-        kernel: of shape `(K, K, C)`.
-
-    Returns:
-        Tensor of shape `(B, (H - K) // 2 + 1, (W - K) // 2 + 1, C)`, summed
-        in at least float32.
-    """
-    size, dtype = kernel.shape[0], x.dtype
-    x, kernel = widen(x), widen(kernel)
-    batch, *sizes, channels = ops.shape(x)
-    height, width = ((length - size) // 2 + 1 for length in sizes)
-    x = ops.pad(x, [(0, 0), *((0, length % 2) for length in sizes), (0, 0)])
-    rows, columns = ((length + 1) // 2 for length in sizes)
-    parts = ops.reshape(x, (batch, rows, 2, columns, 2, channels))
-    total = 0
-    for i in range(size):
-        for j in range(size):
-            part = parts[:, i // 2 : i // 2 + height, i % 2]
-            part = part[:, :, j // 2 : j // 2 + width, j % 2]
-            total = total + part * kernel[i, j]
-    return ops.cast(total, dtype)
-
-
 def _axes(x, height, width):
     """Of rows and of columns: what the image has, and what is wanted."""
     return zip(ops.shape(x)[1:3], (height, width), strict=True)

@@ -212,18 +212,3 @@ def test_weighted_sum():
         rtol=1e-5,
         atol=1e-5,
     )
-
-
-@pytest.mark.parametrize("size", [(7, 5), (8, 9), (3, 4)])
-@pytest.mark.parametrize("taps", [1, 3])
-def test_strided_depthwise(size, taps):
-    x, kernel = image((2, *size, 7)), image((taps, taps, 7), seed=1)
-    expected = keras.ops.depthwise_conv(
-        x, kernel[..., None], 2, "valid", "channels_last"
-    )
-    np.testing.assert_allclose(
-        numpy(gather.strided_depthwise(x, kernel)),
-        numpy(expected),
-        rtol=1e-5,
-        atol=1e-5,
-    )
