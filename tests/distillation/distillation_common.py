@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 
+from keras_attention import AttentionTransferModel
 from keras_attention.distillation.backend import value_and_input_gradient
 
 # The quicker way to train for a few steps: JAX compiles each operation too.
 EAGER = keras.backend.backend() != "jax"
+CROSSENTROPY = "sparse_categorical_crossentropy"
 
 
 def network(
@@ -48,6 +50,19 @@ def network(
 
 def teacher_network(**arguments):
     return network("teacher", (6, 11), seed=1, **arguments)
+
+
+def compiled(student, teacher, optimizer="sgd", eager=EAGER, **arguments):
+    """An `AttentionTransferModel`, with arguments of its own and `compile`."""
+    compile_arguments = {
+        name: arguments.pop(name)
+        for name in ("metrics", "loss", "steps_per_execution", "jit_compile")
+        if name in arguments
+    }
+    model = AttentionTransferModel(student, teacher, **arguments)
+    compile_arguments.setdefault("loss", CROSSENTROPY)
+    model.compile(optimizer, run_eagerly=eager, **compile_arguments)
+    return model
 
 
 def examples(count=5, size=8, channels=2, classes=7, seed=3):
