@@ -1,9 +1,14 @@
-"""Runs the benchmarks; writes `benchmarks/RESULTS.md` and its pictures."""
+"""Runs the benchmarks; writes `benchmarks/RESULTS.md` and its pictures.
+
+Data at hand is found by the environment: BLIMP and MULTI30K are folders,
+CIFAR10 is a file. The last two are otherwise downloaded.
+"""
 
 import argparse
 import importlib
 import os
 import sys
+import traceback
 
 from tqdm import tqdm
 
@@ -22,6 +27,8 @@ SUBJECTS = (
     "attention_memory",
     "convolutions",
     "transfer",
+    "pretrained",
+    "cifar10",
     "shards",
     "soak",
     "why_self_attention",
@@ -49,19 +56,31 @@ def main():
         # malloc reads them when a process starts.
         command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, **KEEP_MEMORY})
+    failed = []
     for name in tqdm(options.subjects or SUBJECTS, "subjects"):
-        subject = importlib.import_module(f"benchmarks.{name}")
-        tables = subject.run(quick=options.quick)
-        command = f"python -m benchmarks {name}" + " --quick" * options.quick
-        if options.quick:
-            tqdm.write("\n\n".join(map(str, tables)))
-        else:
-            if goals := getattr(subject, "GOALS", ()):
-                note = getattr(subject, "NOTE", "")
-                tables.append(verdicts(goals, tables, note))
-            write_section(subject.TITLE, command, tables)
+        try:
+            run(name, options.quick)
+        except Exception:
+            # What took an hour before it is not lost, nor what comes after.
+            tqdm.write(f"{name}:\n{traceback.format_exc()}")
+            failed.append(name)
     if not options.quick:
         importlib.import_module("benchmarks.pictures").main()
+    if failed:
+        sys.exit(f"These subjects failed, for the reasons above: {failed}")
+
+
+def run(name, quick):
+    """Run one subject, and print its tables or put them into the results."""
+    subject = importlib.import_module(f"benchmarks.{name}")
+    tables = subject.run(quick=quick)
+    if quick:
+        tqdm.write("\n\n".join(map(str, tables)))
+        return
+    if goals := getattr(subject, "GOALS", ()):
+        note = getattr(subject, "NOTE", "")
+        tables.append(verdicts(goals, tables, note))
+    write_section(subject.TITLE, f"python -m benchmarks {name}", tables)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Experiment:
         self.folder = pathlib.Path(options.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "runs.jsonl"
-        self.done = {}
+        self.done, self.used = {}, {}
         if self.file.exists():
             lines = self.file.read_text().splitlines()
             for run in map(json.loads, lines):
@@ -162,6 +162,7 @@ class Experiment:
         """Train one network, unless that has been done."""
         path = self.folder / f"{key}.weights.h5"
         if key in self.done:
+            self.used[key] = self.done[key]
             return self.done[key]["error"]
         if teacher is not None:  # First, that has a bar of its own.
             taught_by = self.trained(teacher)
@@ -188,7 +189,7 @@ class Experiment:
             "error": 100 * (1 - found["accuracy"]),
             "minutes": (time.perf_counter() - start) / 60,
         }
-        self.done[key] = run
+        self.done[key] = self.used[key] = run
         with open(self.file, "a") as file:
             file.write(json.dumps(run) + "\n")
         print(f"  {run['error']:.2f}% errors, {run['minutes']:.1f} minutes")
@@ -301,14 +302,23 @@ def parse(arguments=None):
 
 
 def main(arguments=None):
+    """Print the tables, and return the rows of each by its title."""
     options = parse(arguments)
     experiment = Experiment(options)
-    rows = transfer_rows(experiment, options.pairs, options.seeds)
-    tables = ["Errors in percent.\n\n" + table(rows)]
+    tables = {
+        "Errors in percent": transfer_rows(
+            experiment, options.pairs, options.seeds
+        )
+    }
     if options.maps:
-        rows = map_rows(experiment, *options.pairs[0], options.seeds)
-        tables.append("Errors in percent by map function.\n\n" + table(rows))
-    print("\n\n".join(tables))
+        tables["Errors in percent by map function"] = map_rows(
+            experiment, *options.pairs[0], options.seeds
+        )
+    for title, rows in tables.items():
+        print(f"\n{title}.\n\n{table(rows)}")
+    minutes = sum(run["minutes"] for run in experiment.used.values())
+    print(f"\nTraining took {minutes:.0f} min, {len(experiment.used)} runs")
+    return tables
 
 
 if __name__ == "__main__":

@@ -101,14 +101,11 @@ def judge(found, expected):
         float(loss(theirs, own))
         for own, theirs in zip(activations, others, strict=True)
     ]
-    divergence = float(keras.ops.mean(divergence))
-    return (
-        f"{agreement:.1f}% the teacher's class, divergence {divergence:.2f}, "
-        f"distance of maps {np.mean(distances):.2f}"
-    )
+    return agreement, float(keras.ops.mean(divergence)), np.mean(distances)
 
 
 def main(arguments=None):
+    """Print a row for each student, and return the rows."""
     parser = argparse.ArgumentParser(description="A pretrained teacher.")
     parser.add_argument("--crops", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=20)
@@ -121,14 +118,30 @@ def main(arguments=None):
     unseen = random_crops(max(options.crops // 4, 8), seed=2)
     large = keras.ops.image.resize(unseen, teacher.input_shape[1:3])
     expected = watched(teacher, [theirs for _, theirs in PAIRS], large)
+    rows = [
+        [
+            "student",
+            "the teacher's class, %",
+            "divergence of the predictions",
+            "distance of the maps",
+            "seconds",
+        ]
+    ]
     for name, beta in (("KD", 0.0), ("KD+AT", BETA)):
         student, seconds = train(taught, beta, options.epochs)
         found = watched(student, [own for own, _ in PAIRS], unseen)
-        print(f"{name}: {judge(found, expected)}; {seconds:.0f} s")
+        agreement, divergence, distance = judge(found, expected)
+        rows.append(
+            [name, f"{agreement:.1f}", f"{divergence:.2f}"]
+            + [f"{distance:.2f}", f"{seconds:.0f}"]
+        )
+    for row in rows:
+        print(" | ".join(row))
     print(
         f"Parameters: {student.count_params():,} and "
         f"{teacher.count_params():,} of the teacher"
     )
+    return rows
 
 
 if __name__ == "__main__":

@@ -41,11 +41,13 @@ def test_the_smallest_setting(example, data, tmp_path, capsys):
         " AT+KD F_sum²",
     }
     # A second time nothing is trained; the maps' table needs three more.
-    example.main([*arguments, "--maps"])
+    tables = example.main([*arguments, "--maps"])
     again = capsys.readouterr().out
-    assert shown.split("Errors")[1].strip() in again
-    assert again.count("minutes") == 3
+    assert shown.split("Errors")[1].split("Training")[0].strip() in again
+    assert again.count(" minutes") == 3
     assert "| ours |" in again.split("by map function")[1]
+    assert "min, 5 runs" in shown and "min, 8 runs" in again
+    assert [len(rows) for rows in tables.values()] == [2, 2]
 
 
 def test_images_of_a_seed_are_the_same_and_are_crops(example):

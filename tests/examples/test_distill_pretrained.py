@@ -12,7 +12,8 @@ def test_the_smallest_setting(monkeypatch, capsys):
             "pip install 'keras-attention-layers[examples]'",
         )
     example = load_example(monkeypatch, "distill_pretrained")
-    example.main(["--crops", "8", "--epochs", "1"])
+    head, *rows = example.main(["--crops", "8", "--epochs", "1"])
+    assert [row[0] for row in rows] == ["KD", "KD+AT"]
     shown = capsys.readouterr().out
-    for words in ("KD: ", "KD+AT: ", "the teacher's class", "4,694,024"):
+    for words in ("KD | ", "KD+AT | ", head[1], "4,694,024"):
         assert words in shown

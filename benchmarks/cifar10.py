@@ -1,0 +1,32 @@
+"""Attention transfer on CIFAR-10, as the example trains it, in a short run.
+
+The file of the data is taken from the environment's `CIFAR10`; without it they
+are downloaded. What the example has trained is taken from
+`attention_transfer_cifar10/`, and an interrupted run goes on from there.
+"""
+
+import os
+import tempfile
+
+from benchmarks.example import run_example
+from benchmarks.report import Table
+
+TITLE = "Attention transfer on CIFAR-10, a short run"
+SHORT = ["--epochs", "4", "--subset", "5000", "--seeds", "1"]
+QUICK = ["--epochs", "1", "--subset", "256", "--seeds", "1"]
+PAIR = ["--pairs", "16-1:16-2", "--maps", "--plain"]
+
+
+def run(quick: bool = False) -> list[Table]:
+    arguments = [*(QUICK if quick else SHORT), *PAIR]
+    if "CIFAR10" in os.environ:
+        arguments += ["--data", os.environ["CIFAR10"]]
+    with tempfile.TemporaryDirectory() as folder:
+        if quick:
+            arguments += ["--folder", folder]
+        found, printed = run_example("attention_transfer_cifar10", arguments)
+    took = printed.splitlines()[-1]
+    return [
+        Table(head, f"{title}; {' '.join(SHORT)}. {took}.", rows)
+        for title, (head, *rows) in found.items()
+    ]
