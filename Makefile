@@ -61,11 +61,11 @@ demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(PYTEST_ARGS)
 
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(PYTEST_ARGS)
 
 # The interactive page, in a headless Chromium.
 test-browser: $(VENV)/ready
@@ -114,7 +114,7 @@ test-parity: $(VENV)/ready
 
 # The table of layers and attention transfer, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
 
 # Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
 # The peers have an environment of their own. keras-cv-attention-models runs

@@ -8,8 +8,7 @@ from PIL import Image
 from keras_attention import demo
 from keras_attention.cli import cli
 
-# One process runs the demo, once.
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.tensorflow
 
 
 def run(*arguments):

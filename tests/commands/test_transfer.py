@@ -72,6 +72,7 @@ def test_student_of_an_npz_is_taught_and_saved(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["taught.keras"]
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_model(files, tmp_path, monkeypatch):
     import keras_attention.distillation as distillation
 

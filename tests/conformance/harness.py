@@ -4,10 +4,23 @@ import contextlib
 
 import keras
 import numpy as np
+import pytest
 
 from conformance.rows import Row
 
 BACKEND = keras.backend.backend()
+
+
+def variants_slow(rows: list[Row]) -> list:
+    """The rows to parametrize by; variants take minutes on TensorFlow.
+
+    The other backends have no slow suite.
+    """
+    slow = [pytest.mark.slow] if BACKEND == "tensorflow" else []
+    return [
+        pytest.param(row, id=row.name, marks=slow if row.variant else [])
+        for row in rows
+    ]
 
 
 def numpy(x):

@@ -14,6 +14,7 @@ from conformance.harness import make_model
 from conformance.harness import numpy
 from conformance.harness import random_input
 from conformance.harness import randomize
+from conformance.harness import variants_slow
 from conformance.rows import ROWS
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.taps import record_taps
@@ -124,7 +125,7 @@ def test_sequential_use(row):
     assert np.isfinite(numpy(y)).all()
 
 
-@rows
+@pytest.mark.parametrize("row", variants_slow(ROWS))
 def test_compiled_training_step(row):
     """Under XLA, and with the gradient that goes on to the layer before."""
     inputs = keras.Input(dynamic_shape(row))

@@ -12,6 +12,7 @@ from conformance.harness import BACKEND
 from conformance.harness import make_model
 from conformance.harness import numpy
 from conformance.harness import random_input
+from conformance.harness import variants_slow
 from conformance.rows import ROWS
 
 LOAD = """
@@ -49,7 +50,6 @@ def saved(tmp_path_factory):
     return folder, expected, result
 
 
-@pytest.mark.xdist_group("saved")
 @names
 def test_loaded_in_a_new_process_equals_saved(row, saved):
     folder, expected, result = saved
@@ -61,7 +61,7 @@ def test_loaded_in_a_new_process_equals_saved(row, saved):
 
 
 @pytest.mark.tensorflow
-@names
+@pytest.mark.parametrize("row", variants_slow(ROWS))
 def test_exported_equals_eager(row, tmp_path):
     import tensorflow as tf
 

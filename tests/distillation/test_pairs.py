@@ -102,6 +102,7 @@ def test_inputs_of_open_size():
     assert both[0].student_size == (128, 128)
 
 
+@pytest.mark.slow
 def test_keras_applications():
     def network(alpha):
         return keras.applications.MobileNetV2(

@@ -47,8 +47,13 @@ def classifier(models):
                 "v2_stack_1_block1_3_bn",
             ],
         ),
-        (densenet, "stage", ["conv1_relu", "pool2_conv", "relu"]),
-        (
+        pytest.param(
+            densenet,
+            "stage",
+            ["conv1_relu", "pool2_conv", "relu"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             classifier,
             "stage",
             [
@@ -56,6 +61,7 @@ def classifier(models):
                 "backbone/v2_stack_0_block2_out",
                 "backbone/v2_stack_1_block1_out",
             ],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["resnet", "densenet", "classifier"],
@@ -91,6 +97,7 @@ def assert_same_outputs(one, other, x):
         np.testing.assert_array_equal(run(one), run(other))
 
 
+@pytest.mark.slow
 def test_classifier_is_trained_saved_and_loaded(models, tmp_path):
     model = classifier(models)
     attended = ka.insert_attention(

@@ -311,6 +311,7 @@ def test_forward_on_odd_images_of_unknown_size():
     np.testing.assert_allclose(outputs.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_without_custom_objects(tmp_path):
     model = small("cbam", kernel_regularizer=keras.regularizers.L2(0.1))
     x = images(2, 9, 7, 3)

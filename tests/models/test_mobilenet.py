@@ -186,6 +186,7 @@ def blocks_of(network):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "attention_at", "suffixes"),
     [
@@ -252,6 +253,7 @@ def test_channels_first_is_the_transposed_network(network):
         ]
 
 
+@pytest.mark.slow
 @networks
 def test_saved_and_loaded_without_custom_objects(network, tmp_path):
     attention = functools.partial(ka.CBAM, ratio=4)

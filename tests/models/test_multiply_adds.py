@@ -107,6 +107,7 @@ def test_the_model_is_left_as_it_was():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("downsample_in", "expected"),
     [("1x1", 3_857_973_248), ("3x3", 4_089_184_256)],
@@ -116,6 +117,7 @@ def test_resnet_50_as_in_the_papers(downsample_in, expected):
     assert count_multiply_adds(model) == expected
 
 
+@pytest.mark.slow
 def test_cbam_resnet_50_as_in_the_paper():
     """The MLP runs twice, once for each pooling."""
     assert count_multiply_adds(ResNet(50, "cbam")) == 3_864_362_102

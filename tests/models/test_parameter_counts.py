@@ -13,6 +13,7 @@ from keras_attention.models import MobileNetV1
 from keras_attention.models import MobileNetV2
 from keras_attention.models import ResNet
 from models_common import count_trainable
+from models_common import first_of
 
 PLAIN = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032}
 BLOCKS = {
@@ -55,7 +56,7 @@ def squeeze_excite(channels, ratio=16):
     return 2 * channels * hidden + hidden + channels
 
 
-@pytest.mark.parametrize("depth", BLOCKS)
+@pytest.mark.parametrize("depth", first_of(BLOCKS, 3))
 def test_plain_resnet(depth):
     expected = resnet_parameters(depth)
     assert expected == PLAIN.get(depth, expected)
@@ -82,6 +83,7 @@ def bam(channels):
 FORMULAS = {"squeeze_excite": squeeze_excite, "cbam": cbam, "eca": eca}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "attention"),
     [
@@ -99,6 +101,7 @@ def test_depths_by_formula(depth, attention):
     assert count_trainable(ResNet(depth, attention)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 101])
 def test_bam_after_three_stages_by_formula(depth):
     ends = [256, 512, 1024] if depth >= 50 else [64, 128, 256]
@@ -127,7 +130,7 @@ RESNETS = {
 }
 
 
-@pytest.mark.parametrize("network", RESNETS)
+@pytest.mark.parametrize("network", first_of(RESNETS, 3))
 def test_resnet_with_attention(network):
     depth, attention, expected = RESNETS[network]
     assert count_trainable(ResNet(depth, attention)) == expected

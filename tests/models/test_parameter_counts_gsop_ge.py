@@ -11,6 +11,7 @@ import pytest
 import keras_attention as ka
 from keras_attention.models import ResNet
 from models_common import count_trainable
+from models_common import first_of
 
 PLAIN = 25_557_032
 STAGES = {256: (3, 56), 512: (4, 28), 1024: (6, 14), 2048: (3, 7)}
@@ -72,7 +73,7 @@ GSOP_NETS = {
 }
 
 
-@pytest.mark.parametrize("network", GSOP_NETS)
+@pytest.mark.parametrize("network", first_of(GSOP_NETS, 1))
 def test_gsop_net(network):
     attention, expected = GSOP_NETS[network]
     model = ResNet(50, attention)
@@ -114,7 +115,7 @@ GATHER_EXCITE = {
 }
 
 
-@pytest.mark.parametrize("kind", GATHER_EXCITE)
+@pytest.mark.parametrize("kind", first_of(GATHER_EXCITE, 3))
 def test_gather_excite(kind):
     arguments, expected = GATHER_EXCITE[kind]
     attention = functools.partial(ka.GatherExcite, **arguments)
@@ -124,6 +125,7 @@ def test_gather_excite(kind):
     assert sum("attention" in layer.name for layer in model.layers) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 101])
 def test_gather_excite_at_depths_by_formula(depth):
     """Each block adds a kernel of its map and a batch normalization."""

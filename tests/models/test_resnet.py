@@ -224,6 +224,7 @@ def test_covariance_before_the_classifier(data_format):
     assert pool.kernel_regularizer is regularizer
 
 
+@pytest.mark.slow
 def test_covariance_network_trains():
     model = small(attention="gsop", pooling="covariance")
     model.compile("sgd", "sparse_categorical_crossentropy")

@@ -323,7 +323,12 @@ def test_padding_is_no_part_of_the_loss():
 
 
 @pytest.mark.parametrize(
-    "dtype", ["mixed_float16", "mixed_bfloat16", "float64"]
+    "dtype",
+    [
+        "mixed_float16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+        "float64",
+    ],
 )
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_precisions(mixer, dtype):

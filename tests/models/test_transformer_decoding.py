@@ -95,7 +95,9 @@ def assert_same_hypotheses(found, expected):
 
 
 @mixers
-@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize(
+    "beam_size", [pytest.param(1, marks=pytest.mark.slow), 3]
+)
 def test_translations_with_caches_equal_those_without(
     mixer, beam_size, monkeypatch
 ):
