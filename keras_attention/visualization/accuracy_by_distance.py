@@ -88,14 +88,15 @@ def plot_accuracy_by_distance(
             [values[d] for d in x],
             color="0.4",
             linestyle=["--", ":", "-."][n % 3],
-            label=name,
+            label=name.replace("_", " "),
         )
     ax.set_xticks(distances)
     ax.set_ylim(0, 1.03)
     ax.set_xlabel("distance (words)")
     ax.set_ylabel("accuracy")
     ax.set_title(title)
-    ax.legend(fontsize=8, loc="lower left")
+    # Flat, at the bottom: an accuracy is seldom that low.
+    ax.legend(fontsize=7, loc="lower center", ncols=4)
     return ax.figure
 
 

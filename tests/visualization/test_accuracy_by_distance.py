@@ -13,13 +13,13 @@ def test_lines_bars_and_the_trained_range():
     figure = plot_accuracy_by_distance(
         ACCURACIES,
         trained=(0, 8),
-        baselines={"majority": 0.5, "nearest": {0: 1.0, 16: 0.1}},
+        baselines={"majority": 0.5, "nearest_noun": {0: 1.0, 16: 0.1}},
         title="agreement",
     )
     (axes,) = figure.axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sorted(labels) == sorted(
-        ["trained range", "lstm", "attention", "majority", "nearest"]
+        ["trained range", "lstm", "attention", "majority", "nearest noun"]
     )
     first, *_ = axes.containers
     means = first[0].get_ydata().astype("float64")
