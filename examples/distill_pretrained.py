@@ -14,7 +14,14 @@ are judged on other crops of the same photographs: how often they name the
 class that the teacher names, and the distances that they were trained to
 lower. So few photographs teach nothing about the world; this shows the way.
 
-No result is recorded here yet: that needs a machine with more time.
+Result, one seed, 6 minutes on two cores shared with other work: the teacher
+took 11 s for 500 crops, once. On 125 other crops
+
+    KD     48.8% the teacher's class, divergence 0.46, distance of maps 0.39
+    KD+AT  51.2% the teacher's class, divergence 0.47, distance of maps 0.06
+
+so the student learns where the teacher looks; what it says is as near with
+the maps as without, as far as 125 crops can tell.
 """
 
 import argparse
