@@ -12,13 +12,14 @@ from benchmarks.example import run_example
 from benchmarks.report import Table
 
 TITLE = "Attention transfer on CIFAR-10, a short run"
-SHORT = ["--epochs", "4", "--subset", "5000", "--seeds", "1"]
-QUICK = ["--epochs", "1", "--subset", "256", "--seeds", "1"]
-PAIR = ["--pairs", "16-1:16-2", "--maps", "--plain"]
+SHORT = ["--epochs", "4", "--subset", "5000", "--seeds", "1", "--plain"]
+SHORT += ["--pairs", "16-1:16-2", "--maps"]
+QUICK = ["--epochs", "1", "--subset", "128", "--seeds", "1", "--plain"]
+QUICK += ["--pairs", "10-1:10-1"]
 
 
 def run(quick: bool = False) -> list[Table]:
-    arguments = [*(QUICK if quick else SHORT), *PAIR]
+    arguments = [*(QUICK if quick else SHORT)]
     if "CIFAR10" in os.environ:
         arguments += ["--data", os.environ["CIFAR10"]]
     with tempfile.TemporaryDirectory() as folder:

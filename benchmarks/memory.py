@@ -10,13 +10,12 @@ import ctypes
 import gc
 import importlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
 from typing import Any
 
-from benchmarks.worker import KEEP_MEMORY
+from benchmarks.worker import plain_environment
 
 STATUS = pathlib.Path("/proc/self/status")
 RESET = pathlib.Path("/proc/self/clear_refs")
@@ -29,7 +28,7 @@ def peak_memory(target: str, **arguments: Any) -> int:
         capture_output=True,
         text=True,
         env={
-            **{k: v for k, v in os.environ.items() if k not in KEEP_MEMORY},
+            **plain_environment(),
             "MALLOC_ARENA_MAX": "2",
         },
     )

@@ -7,7 +7,6 @@ the size of the data set more, and no more. Linux only.
 """
 
 import json
-import os
 import pathlib
 import resource
 import subprocess
@@ -22,6 +21,7 @@ import tensorflow as tf
 
 from benchmarks.memory import _status
 from benchmarks.report import Table
+from benchmarks.worker import plain_environment
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import precompute_teacher
 
@@ -105,10 +105,11 @@ def measure(mode: str, folder: str, allowed: int) -> float | None:
         capture_output=True,
         text=True,
         # Freed memory goes back to the kernel instead of to a thread's heap.
-        env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+        env={**plain_environment(), "MALLOC_ARENA_MAX": "2"},
     )
     if result.returncode:
         words = ("MemoryError", "bad_alloc", "OOM", "mmap error")
+        words += ("Failed to allocate memory",)
         if any(word in result.stderr for word in words):
             return None
         raise RuntimeError(f"'{mode}' failed:\n{result.stderr[-2000:]}")

@@ -31,7 +31,7 @@ from keras_attention.serving import run_export
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 from serving.server_process import ServerProcess  # noqa: E402
 
-TITLE = "Serving for hours: a soak"
+TITLE = "Serving: a soak"
 THREADS = 4
 VERSIONS = 5
 MEGABYTE = 1 << 20

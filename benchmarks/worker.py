@@ -23,6 +23,11 @@ KEEP_MEMORY = {
 LEGACY_KERAS = {"TF_USE_LEGACY_KERAS": "1"}
 
 
+def plain_environment() -> dict[str, str]:
+    """The environment without `KEEP_MEMORY`, for what is about memory."""
+    return {k: v for k, v in os.environ.items() if k not in KEEP_MEMORY}
+
+
 class Worker:
     """A process that runs a case on request; it ends with the `with` block.
 
