@@ -246,7 +246,10 @@ def main(arguments=None):
         started = time.time()
         model, losses = train(mixer, vocabularies, pairs, settings)
         texts, speed = translate(model, vocabularies, sources, settings)
-        bleu = sacrebleu.corpus_bleu(texts, [references], lowercase=True)
+        # A translation is tokens with spaces between, as `force` says.
+        bleu = sacrebleu.corpus_bleu(
+            texts, [references], lowercase=True, force=True
+        )
         # Other words of the sentences may be unknown: the same in both texts.
         scorer = ContrastiveScorer(
             model, vocabularies[1], vocabularies[0], 64, unknown="keep"

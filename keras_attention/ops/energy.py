@@ -4,7 +4,9 @@ from typing import Any
 
 from keras import ops
 
+from keras_attention.ops.gating import expand_channel_gate
 from keras_attention.ops.gating import spatial_axes
+from keras_attention.ops.gating import squeeze
 from keras_attention.ops.gating import widen
 
 
@@ -26,11 +28,11 @@ def inverse_energy(
     Returns:
         Tensor of the shape of `x`, at least float32.
     """
-    axes = spatial_axes(data_format)
-    wide = widen(ops.convert_to_tensor(x))
-    mean = ops.mean(wide, axis=axes, keepdims=True)
-    squares = ops.square(wide - mean)  # [B, H, W, C]
-    height, width = (ops.shape(x)[axis] for axis in axes)
-    freedom = ops.cast(ops.maximum(height * width - 1, 1), squares.dtype)
-    variance = ops.sum(squares, axis=axes, keepdims=True) / freedom
-    return squares / (4 * (variance + regularization)) + 0.5
+    height, width = (ops.shape(x)[axis] for axis in spatial_axes(data_format))
+    mean, wide = squeeze(widen(ops.convert_to_tensor(x)), data_format)
+    distance = wide - expand_channel_gate(mean, data_format)
+    mean, squares = squeeze(ops.square(distance), data_format)  # [B, H, W, C]
+    number = ops.cast(height * width, squares.dtype)
+    variance = mean * (number / ops.maximum(number - 1, 1))  # [B, C]
+    scale = expand_channel_gate(4 * (variance + regularization), data_format)
+    return squares / scale + 0.5

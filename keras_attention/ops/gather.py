@@ -37,6 +37,11 @@ def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
     Returns:
         Tensor of shape `(B, height, width, C)`, at least float32.
     """
+    blocks = _blocks(x, height, width)
+    if blocks and keras.backend.backend() == "tensorflow" and not inside_xla():
+        import tensorflow as tf
+
+        return tf.nn.avg_pool2d(widen(x), blocks, blocks, "VALID")
     return _average_cells(
         x, *(_adaptive_cells(size, to) for size, to in _axes(x, height, width))
     )
@@ -152,6 +157,16 @@ def weighted_sum(x: Any, kernel: Any) -> Any:
     height, width, channels = kernel.shape
     rows = ops.reshape(products, (-1, height * width, channels))
     return ops.cast(sum_rows(rows)[:, None], x.dtype)
+
+
+def _blocks(x, height, width):
+    """The size of a cell, where sizes are known and divide; else `None`."""
+    sizes = list(zip(x.shape[1:3], (height, width), strict=True))
+    if not all(isinstance(number, int) for size in sizes for number in size):
+        return None
+    if any(size == 0 or size % to for size, to in sizes):
+        return None
+    return [size // to for size, to in sizes]
 
 
 def _axes(x, height, width):
