@@ -17,7 +17,19 @@ are: where the tagger finds a finite verb that is the third person singular or
 plural by the dictionary, its number is flipped. Sentences have no
 parse, so there is no distance; accuracy is by the number of the verb.
 
-No result is recorded here yet: that needs a machine with more time.
+A short run, `--sentences 6000 --epochs 4 --test 200 --width 96`, English to
+German, 10 minutes on two cores (greedy; the last column is of 186 pairs, with
+an interval of 5% on either side):
+
+    mixer        BLEU  words/s  agreement
+    attention     4.6     1217      86.6%
+    lightweight   7.7     1794      85.5%
+    dynamic       7.7     2242      81.7%
+    convolution  10.4     2806      84.9%
+    lstm          6.3     2046      86.0%
+
+It is one seed and far from convergence: it shows that all parts work, and
+ranks nothing. The whole network has not been trained: that needs a GPU.
 """
 
 import argparse
