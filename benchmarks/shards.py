@@ -7,6 +7,7 @@ the size of the data set more, and no more. Linux only.
 """
 
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -28,6 +29,7 @@ from keras_attention.distillation import precompute_teacher
 TITLE = "Data larger than memory"
 SHAPE, BATCH, SHARDS = (96, 96, 3), 32, 8
 PAIRS = ["stage"]
+OUT_OF_MEMORY = 3  # The exit status of such a process.
 # In the order in which they run: the later ones use the files of the earlier.
 MODES = {
     "arrays": "all images as an array (must fail)",
@@ -108,9 +110,11 @@ def measure(mode: str, folder: str, allowed: int) -> float | None:
         env={**plain_environment(), "MALLOC_ARENA_MAX": "2"},
     )
     if result.returncode:
+        # Where there is no memory for Python's exception, C++ says it.
         words = ("MemoryError", "bad_alloc", "OOM", "mmap error")
-        words += ("Failed to allocate memory",)
-        if any(word in result.stderr for word in words):
+        if result.returncode == OUT_OF_MEMORY or any(
+            word in result.stderr for word in words
+        ):
             return None
         raise RuntimeError(f"'{mode}' failed:\n{result.stderr[-2000:]}")
     return json.loads(result.stdout.split("\n")[-2])
@@ -148,16 +152,19 @@ def _main(mode: str, folder: str, allowed: str) -> None:
     limit = _status("VmData") + int(allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.perf_counter()
-    if mode == "arrays":
-        np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
-    elif mode == "shards":
-        fit(model, load(shards))
-    else:
-        data = precompute(dataset, folder / "maps")
-        if mode == "train":
-            fit(model, data)
-        elif mode == "save":
-            save(data, str(shards))
+    try:
+        if mode == "arrays":
+            np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
+        elif mode == "shards":
+            fit(model, load(shards))
+        else:
+            data = precompute(dataset, folder / "maps")
+            if mode == "train":
+                fit(model, data)
+            elif mode == "save":
+                save(data, str(shards))
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        os._exit(OUT_OF_MEMORY)  # A trace would need memory too.
     print(json.dumps(time.perf_counter() - start))
 
 
