@@ -88,6 +88,24 @@ def test_the_table_of_choices_has_every_layer_and_its_cost():
     }
 
 
+def test_the_times_of_the_choices_are_those_of_the_results():
+    text = (DOCS / "choosing.md").read_text()
+    written = dict(
+        re.findall(r"^\| `(\w+)` (?:\| [^|]+ ){3}\| ([\d.]+) \|", text, re.M)
+    )
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    section = results.split("## Image layers\n")[1].split("\n## ")[0]
+    measured = re.findall(
+        r"^\| (\w+) \| graph \| forward\+backward \| [\d.]+ \| 7N "
+        r"\| ([\d.]+) ",
+        section,
+        re.M,
+    )
+    found = {name: f"{float(ratio):.1f}" for name, ratio in measured}
+    assert len(written) > 10
+    assert written == {name: found[name] for name in written}
+
+
 def test_every_layer_has_its_page():
     heads = "".join(
         page.read_text().split("\n")[2] for page in mechanism_pages()
