@@ -41,6 +41,7 @@ def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
     if blocks and keras.backend.backend() == "tensorflow" and not inside_xla():
         import tensorflow as tf
 
+        # Cells of one size, which the op averages in less time.
         return tf.nn.avg_pool2d(widen(x), blocks, blocks, "VALID")
     return _average_cells(
         x, *(_adaptive_cells(size, to) for size, to in _axes(x, height, width))
