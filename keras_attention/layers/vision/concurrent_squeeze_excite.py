@@ -107,11 +107,8 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         if self.combine == "add":
             return channel + spatial  # [B, H, W, C]
         # What is scaled is compared, and a negative number turns the order.
-        return ops.where(
-            inputs >= 0,
-            ops.maximum(channel, spatial),
-            ops.minimum(channel, spatial),
-        )
+        takes_channel = (inputs >= 0) == (channel >= spatial)
+        return ops.where(takes_channel, channel, spatial)
 
     def call(self, inputs, training=None):
         if gate_is_tapped(self):
@@ -122,6 +119,10 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         )
         if self.combine == "add":
             return by_channel + by_position
+        if keras.backend.backend() == "torch":
+            # There `ops.maximum` makes float32 of float64.
+            larger = by_channel >= by_position
+            return ops.where(larger, by_channel, by_position)
         return ops.maximum(by_channel, by_position)
 
     def get_config(self):
