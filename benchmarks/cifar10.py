@@ -19,7 +19,8 @@ QUICK += ["--pairs", "10-1:10-1"]
 
 
 def run(quick: bool = False) -> list[Table]:
-    arguments = [*(QUICK if quick else SHORT)]
+    setting = QUICK if quick else SHORT
+    arguments = [*setting]
     if "CIFAR10" in os.environ:
         arguments += ["--data", os.environ["CIFAR10"]]
     with tempfile.TemporaryDirectory() as folder:
@@ -28,6 +29,6 @@ def run(quick: bool = False) -> list[Table]:
         found, printed = run_example("attention_transfer_cifar10", arguments)
     took = printed.splitlines()[-1]
     return [
-        Table(head, f"{title}; {' '.join(SHORT)}. {took}.", rows)
+        Table(head, f"{title}; {' '.join(setting)}. {took}.", rows)
         for title, (head, *rows) in found.items()
     ]
