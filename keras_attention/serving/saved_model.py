@@ -209,11 +209,9 @@ def _write(model, signatures, path):
     for name, signature in signatures.items():
         for part in signature.tracked():
             archive.track(part)
-        archive.add_endpoint(
-            name,
-            signature.function(model),
-            input_signature=signature.inputs(model),
-        )
+        specs = signature.inputs(model)
+        function = _with_checked_shapes(signature.function(model), specs)
+        archive.add_endpoint(name, function, input_signature=specs)
     try:
         archive.write_out(str(path), verbose=False)
     except tf.errors.OpError as error:
@@ -221,6 +219,24 @@ def _write(model, signatures, path):
             f"The export could not be written to '{path.parent}': "
             f"{error.message}"
         ) from error
+
+
+def _with_checked_shapes(function, specs):
+    """Let the graph refuse inputs of other shapes than the signature's.
+
+    A server passes on what it is sent, and some of TensorFlow's operations
+    end the whole process on a tensor of a rank that they do not expect.
+    """
+    import tensorflow as tf
+
+    def call(*tensors):
+        checked = [
+            tf.ensure_shape(tensor, spec.shape)
+            for tensor, spec in zip(tensors, specs, strict=True)
+        ]
+        return function(*checked)
+
+    return call
 
 
 def _verify(model, signatures, requests, path, format):
