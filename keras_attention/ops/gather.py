@@ -19,6 +19,7 @@ from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.gating import apply_gate
 from keras_attention.ops.gating import widen
 from keras_attention.ops.sums import sum_rows
+from keras_attention.ops.window_average import average_windows
 
 
 def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
@@ -63,6 +64,8 @@ def local_average_pool(x: Any, extent: int) -> Any:
         float32.
     """
     height, width = ops.shape(x)[1:3]
+    if keras.backend.backend() == "tensorflow" and _splits(x, extent):
+        return average_windows(widen(x), extent)
     return _average_cells(
         x, _window_cells(height, extent), _window_cells(width, extent)
     )
@@ -168,6 +171,13 @@ def _blocks(x, height, width):
     if any(size == 0 or size % to for size, to in sizes):
         return None
     return [size // to for size, to in sizes]
+
+
+def _splits(x, extent):
+    """Whether an image is known to consist of whole blocks."""
+    if None in x.shape[1:]:
+        return False
+    return all(size > 0 and size % extent == 0 for size in x.shape[1:3])
 
 
 def _axes(x, height, width):

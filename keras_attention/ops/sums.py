@@ -14,7 +14,7 @@ from keras_attention.ops.compilation import inside_xla
 
 def sum_rows(rows: Any) -> Any:
     """Sum over the second axis: `(B, N, C)` to `(B, 1, C)`."""
-    if not _multiplies_in_full():
+    if not multiplies_in_full():
         return ops.sum(rows, axis=1, keepdims=True)
     batch, size = ops.shape(rows)[:2]
     return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
@@ -25,12 +25,12 @@ def sum_channels(x: Any) -> Any:
 
     The product is faster under XLA alone.
     """
-    if not (inside_xla() and _multiplies_in_full()):
+    if not (inside_xla() and multiplies_in_full()):
         return ops.sum(x, axis=-1, keepdims=True)
     return ops.tensordot(x, ops.ones((x.shape[-1], 1), dtype=x.dtype), 1)
 
 
-def _multiplies_in_full():
+def multiplies_in_full() -> bool:
     """Whether there is no device that would round a product's factors."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -170,9 +170,11 @@ def test_float64_stays():
     x = image((2, 7, 5, 3), dtype="float64")
     with float64_mode():
         whole = keras.ops.convert_to_tensor(x)
+        even, even_whole = x[:, :6, :4], whole[:, :6, :4]
         for found, expected in [
             (gather.adaptive_average_pool(whole, 3, 8), adaptive(x, 3, 8)),
             (gather.local_average_pool(whole, 2), local(x, 2)),
+            (gather.local_average_pool(even_whole, 2), local(even, 2)),
         ]:
             assert keras.backend.standardize_dtype(found.dtype) == "float64"
             np.testing.assert_allclose(numpy(found), expected, atol=1e-14)
