@@ -58,13 +58,13 @@ NOTE = (
 
 
 def run(quick: bool = False) -> list[Table]:
-    tokens, lengths = 2048, (128, 256, 512, 1024, 2048, 4096)
+    tokens, lengths, kinds = 2048, (128, 256, 512, 1024, 2048, 4096), KINDS
     if quick:
-        tokens, lengths = 512, (128, 512)
+        tokens, lengths, kinds = 512, (512,), ("full",)
     cases = [
         (length, kind, mode)
         for length in lengths
-        for kind in KINDS
+        for kind in kinds
         for mode in MODES
     ]
     tables = []

@@ -51,8 +51,10 @@ GOALS = (
 
 
 def run(quick: bool = False) -> list[Table]:
-    lengths = (256, 512) if quick else (2048, 4096, 8192, 16384)
-    return [peaks(lengths, 1 if quick else 3), *windows(lengths)]
+    if quick:
+        return [peaks((512,), 1), *windows((256, 512))]
+    lengths = (2048, 4096, 8192, 16384)
+    return [peaks(lengths, 3), *windows(lengths)]
 
 
 def peaks(lengths, processes):

@@ -38,7 +38,9 @@ NOTE = (
 
 
 def run(quick: bool = False) -> list[Table]:
-    size, rounds = (16, 3) if quick else (32, 11)
+    size, rounds, batches, modes = 32, 11, (64, 128), MODES
+    if quick:
+        size, rounds, batches, modes = 16, 3, (8,), {"graph": False}
     table = Table(
         [
             "step",
@@ -54,8 +56,8 @@ def run(quick: bool = False) -> list[Table]:
         "maps, and keras.distillation.Distiller compute the same loss, which "
         "was checked in this run.",
     )
-    for batch in (8,) if quick else (64, 128):
-        for mode, jit in MODES.items():
+    for batch in batches:
+        for mode, jit in modes.items():
             cases = _cases(batch, size, jit)
             name = f"transfer {mode} {batch}"
             seconds = interleave(cases, rounds, name).seconds

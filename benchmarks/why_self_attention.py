@@ -16,7 +16,7 @@ TEXT = (
     "{minutes}."
 )
 QUICK = ["--seeds", "1", "--steps", "2", "--rates", "0.01"]
-QUICK += ["--mixers", "attention", "lstm"]
+QUICK += ["--mixers", "attention"]
 
 
 def run(quick: bool = False) -> list[Table]:
