@@ -47,7 +47,13 @@ WIDE = "GatherExcite, learned"
 NOTE = (
     f"The naive way of `{WIDE}`, a depthwise kernel of the image's size, takes "
     "seconds at this size, and over a minute under XLA; `--quick` compares "
-    "it with ours."
+    "it with ours. Goals count all rows. The average of the whole image is one "
+    "operation for Keras, too, and leaves little to win. With extent 2, "
+    "spreading the windows' gradient over the image takes half of the backward "
+    "pass; transposed matrices, and the convolution's own gradient (both "
+    "tried) take as long in the graph. Under XLA every tap of the learned "
+    "gather computes the batch normalization's gradient again; a barrier "
+    "between them (tried, not public in TensorFlow) takes at most a fifth off."
 )
 BOTH = {"pass": "forward+backward"}
 SIMPLE = ("GatherExcite", "GatherExcite, extent 2", "GatherExcite, extent 8")
