@@ -52,9 +52,10 @@ NOTE = (
     "tokens the products are nearly all of the time; under XLA, forward, both "
     "are equal but for noise; three projections instead of one, and products "
     "with a transposed factor instead of a transposed key (both tried) change "
-    "nothing beyond it. From 2,048 tokens on, chunks of 512 queries are a trade: "
-    "with 1,024 at 4,096 tokens, full, forward and backward in the graph took "
-    "0.84 of Keras' time in a trial, and the scores twice the memory."
+    "nothing beyond it. From 2,048 tokens on, chunks of 512 queries are a "
+    "trade: with 1,024 at 4,096 tokens, full, forward and backward in the "
+    "graph took 0.84 of Keras' time in a trial, and the scores twice the "
+    "memory."
 )
 
 
