@@ -26,6 +26,7 @@ SUBJECTS = (
     "attention",
     "attention_memory",
     "convolutions",
+    "precision",
     "transfer",
     "pretrained",
     "cifar10",

@@ -1,6 +1,6 @@
-"""Multi-head attention beside Keras' own layers, by length.
+"""Multi-head attention beside Keras' own layers and torch's, by length.
 
-Every case is first compared with Keras', the gradients included.
+Every case is first compared with theirs, the gradients included.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from benchmarks.cases import draw
 from benchmarks.goals import Goal
 from benchmarks.report import Table
 from benchmarks.timing import interleave
+from benchmarks.worker import Worker
 
 TITLE = "Attention"
 HEADS, WIDTH = 8, 512
@@ -26,6 +27,7 @@ KINDS = {"full": False, "causal": True}
 GROUPS = 2
 PEERS = {None: "MultiHeadAttention", GROUPS: "GroupQueryAttention"}
 RATIO = "ours ÷ Keras"
+NAMES = ("ours", "Keras", "torch")
 LENGTH = "batch, length"
 SHORT = ("16, 128", "8, 256", "4, 512")
 GOALS = (
@@ -63,49 +65,59 @@ def run(quick: bool = False) -> list[Table]:
     tokens, lengths, kinds = 2048, (128, 256, 512, 1024, 2048, 4096), KINDS
     if quick:
         tokens, lengths, kinds = 512, (512,), ("full",)
-    cases = [
-        (length, kind, mode)
-        for length in lengths
-        for kind in kinds
-        for mode in MODES
-    ]
-    tables = []
-    for kv_heads, peer in PEERS.items():
-        table = Table(
-            [LENGTH, "kind", "mode", "pass"] + ["ours, ms", "Keras, ms", RATIO],
-            f"Beside `keras.layers.{peer}`: self-attention, width {WIDTH}, "
-            f"{HEADS} heads{f', {kv_heads} of keys' if kv_heads else ''}, "
-            f"float32, at least {tokens:,} tokens a batch.",
-        )
-        for length, kind, mode in tqdm(cases, peer, leave=False):
-            if kv_heads and (length != 512 or kind == "causal"):
-                continue
-            for direction in PASSES:
-                batch = max(1, tokens // length)
+    with Worker() as torch:
+        tables = []
+        for kv_heads, peer in PEERS.items():
+            table = Table(
+                [LENGTH, "kind", "mode", "pass"]
+                + [f"{name}, ms" for name in NAMES]
+                + [f"ours ÷ {name}" for name in NAMES[1:]],
+                f"Beside `keras.layers.{peer}`: self-attention, width {WIDTH}, "
+                f"{HEADS} heads{f', {kv_heads} of keys' if kv_heads else ''}, "
+                f"float32, at least {tokens:,} tokens a batch. torch's is its "
+                "fused operation between the same projections.",
+            )
+            cases = [
+                (max(1, tokens // length), length, kind, mode, direction)
+                for length in lengths
+                for kind in kinds
+                for mode in MODES
+                for direction in PASSES
+                if kv_heads is None or (length, kind) == (512, "full")
+            ]
+            for batch, length, kind, mode, direction in tqdm(
+                cases, peer, leave=False
+            ):
                 timings = compare(
-                    batch,
-                    length,
-                    KINDS[kind],
-                    MODES[mode],
+                    *(batch, length, KINDS[kind], MODES[mode]),
                     direction == PASSES[1],
                     3 if quick else 7 if length <= 1024 else 4,
                     kv_heads,
+                    None if MODES[mode] else torch,
                 )
+                timed = timings.seconds
                 table.add(
-                    f"{batch}, {length:,}",
-                    kind,
-                    mode,
-                    direction,
-                    f"{timings.milliseconds('ours').median:.1f}",
-                    f"{timings.milliseconds('Keras').median:.1f}",
-                    timings.ratio("ours", "Keras"),
+                    *(f"{batch}, {length:,}", kind, mode, direction),
+                    *(
+                        f"{timings.milliseconds(name).median:.1f}"
+                        if name in timed
+                        else "–"
+                        for name in NAMES
+                    ),
+                    *(
+                        timings.ratio("ours", name) if name in timed else "–"
+                        for name in NAMES[1:]
+                    ),
                 )
-        tables.append(table)
+            tables.append(table)
     return tables
 
 
-def compare(batch, length, causal, jit, backward, rounds, kv_heads=None):
-    """Time ours beside Keras', after a check that they do the same."""
+def compare(batch, length, causal, jit, backward, rounds, kv_heads, torch):
+    """Time ours beside Keras' and torch's, if they do the same.
+
+    `torch` is a worker, or `None` where only ours and Keras' are compiled.
+    """
     x, upstream = draw(batch, length, WIDTH), draw(batch, length, WIDTH)
     ours = our_layer(causal, kv_heads)
     theirs, call = keras_layer(causal, kv_heads)
@@ -127,6 +139,17 @@ def compare(batch, length, causal, jit, backward, rounds, kv_heads=None):
     if backward:
         expected = (*expected[:2], *in_our_form(expected[2:]))
     check_equal(expected, found, f"attention of {length} tokens")
+    if torch is not None:
+        cases["torch"] = torch
+        given = torch.load(
+            "benchmarks.peers.torch_attention:case",
+            x=x.numpy(),
+            weights=[weight.numpy() for weight in ours.weights],
+            heads=HEADS,
+            causal=causal,
+            upstream=upstream.numpy() if backward else None,
+        )
+        check_equal(found, given, f"torch's attention of {length} tokens")
     return interleave(cases, rounds)
 
 

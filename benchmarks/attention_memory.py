@@ -1,4 +1,4 @@
-"""Peak memory of attention by length, beside Keras' own; sliding windows.
+"""Peak memory of attention by length, beside its peers; sliding windows.
 
 What is measured is one forward and backward pass in the plain graph, at batch
 1. `benchmarks.attention` checks the same calls against Keras'.
@@ -59,12 +59,13 @@ def run(quick: bool = False) -> list[Table]:
 
 def peaks(lengths, processes):
     table = Table(
-        ["length", "kind", "ours, MiB", "Keras, MiB", "ours ÷ Keras"],
+        ["length", "kind", "ours, MiB", "Keras, MiB", "ours ÷ Keras"]
+        + ["torch, MiB"],
         "Peak memory over the inputs, batch 1, "
         f"width {WIDTH}, {HEADS} heads, a fresh process for each; ours is "
         f"the median of {processes} up to 4,096 tokens, with the least and "
         f"most. Grouped: {GROUPS} heads of keys, beside "
-        "`keras.layers.GroupQueryAttention`.",
+        "`keras.layers.GroupQueryAttention`. torch's is its fused operation.",
     )
     kinds = [
         (length, kind, None)
@@ -89,8 +90,14 @@ def peaks(lengths, processes):
         if length <= MOST_OF_KERAS:
             theirs = _peak("Keras", arguments)
             cells[1:] = f"{theirs:,.0f}", f"1/{theirs / np.median(ours):.1f}"
+        torch = peak_memory(
+            "benchmarks.peers.torch_attention:train",
+            width=WIDTH,
+            heads=HEADS,
+            **arguments,
+        )
         name = f"{kind}, grouped" if kv_heads else kind
-        table.add(f"{length:,}", name, *cells)
+        table.add(f"{length:,}", name, *cells, f"{torch / 2**20:,.0f}")
     return table
 
 

@@ -20,7 +20,7 @@ from benchmarks.goals import number
 from benchmarks.report import RESULTS
 
 Row = dict[str, str]
-COLORS = {"ours": "tab:blue", "Keras": "tab:orange"}
+COLORS = {"ours": "tab:blue", "Keras": "tab:orange", "torch": "tab:red"}
 COLORS |= {"light": "tab:blue", "dynamic": "tab:green"}
 LINES = {"full": "-", "causal": "--"}
 WAYS = {
@@ -41,14 +41,14 @@ def read_tables(title: str, path: pathlib.Path = RESULTS) -> list[list[Row]]:
 
 
 def draw_attention(path: pathlib.Path) -> None:
-    """Time and peak memory of ours and of Keras' layer."""
+    """Time and peak memory of ours, of Keras' layer and of torch's."""
     times = read_tables(attention.TITLE)[0]
     peaks = read_tables(attention_memory.TITLE)[0]
     figure, (left, right) = _figure(
         "Self-attention, width 512, 8 heads: forward and backward"
     )
     for kind, line in LINES.items():
-        for name in ("ours", "Keras"):
+        for name in attention.NAMES:
             label = f"{name}, {kind}"
             style = {"color": COLORS[name], "linestyle": line, "label": label}
             _plot(
