@@ -8,6 +8,7 @@ training step, with the statistics of the batch.
 import contextlib
 import functools
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -61,6 +62,7 @@ def compare(
     shape: tuple,
     rounds: int,
     modes: dict[str, bool] = MODES,
+    passes: Sequence[str] = PASSES,
 ) -> Table:
     """A table of all subjects at one shape."""
     names = [
@@ -83,7 +85,7 @@ def compare(
         }
         for title in tqdm(subjects, str(shape), leave=False):
             for mode, jit in modes.items():
-                for direction in PASSES:
+                for direction in passes:
                     timings, floor, count = _time(
                         *(title, subjects[title], shape, jit),
                         *(direction == PASSES[1], workers, rounds),

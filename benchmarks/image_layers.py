@@ -6,6 +6,7 @@
 import functools
 
 import keras_attention as ka
+from benchmarks.cases import PASSES
 from benchmarks.comparison import Subject
 from benchmarks.comparison import compare
 from benchmarks.peers import naive
@@ -77,5 +78,5 @@ GRAPH = {"graph": False}
 
 def run(quick: bool = False) -> list[Table]:
     if quick:
-        return [compare(SUBJECTS, (8, 16, 16, 32), 3, GRAPH)]
+        return [compare(SUBJECTS, (8, 16, 16, 32), 3, GRAPH, PASSES[1:])]
     return [compare(SUBJECTS, SHAPE, 5, GRAPH)]
