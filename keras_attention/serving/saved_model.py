@@ -45,11 +45,13 @@ def export_for_serving(
 
     The signature `serving_default` has named inputs and outputs: the names of
     the model's input and output tensors. Sizes that are `None` in the model
-    stay open. The files are written beside and then renamed, so that a server
-    that watches the directory never sees half a model, and a version that is
-    there already is not overwritten unless that is asked for. An export that
-    is killed leaves a folder `.writing-…`, which servers pass over and which
-    an export on another day removes.
+    stay open. The graph refuses inputs of other shapes: servers do not look,
+    and a wrong rank can end one in the middle of a convolution. The files are
+    written beside and then renamed, so that a server that watches the
+    directory never sees half a model, and a version that is there already is
+    not overwritten unless that is asked for. An export that is killed leaves
+    a folder `.writing-…`, which servers pass over and which an export on
+    another day removes.
 
     Before the rename the export is loaded in a new process by TensorFlow's C
     API, which is how TensorFlow Serving loads it; every signature is asked
