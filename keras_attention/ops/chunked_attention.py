@@ -20,6 +20,7 @@ from keras import ops
 
 from keras_attention.ops.chunk_map import last_chunk
 from keras_attention.ops.chunk_map import map_chunks
+from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.dot_product import attend
 from keras_attention.ops.dot_product import draw_kept
 from keras_attention.ops.dot_product import to_distances
@@ -73,6 +74,16 @@ def chunked_attention(
         groups = count if few else CAUSAL_GROUPS
     blocks = key.shape[1] if _loops_over_heads(bias) else 1
 
+    # In TensorFlow's graph only those keys are masked that some query of the
+    # group does not see.
+    nothing_else = (mask, bias, distance_bias, window, logit_soft_cap)
+    splits = (
+        causal
+        and all(option is None for option in nothing_else)
+        and keras.backend.backend() == "tensorflow"
+        and not inside_xla()
+    )
+
     def by_query(x):  # [H * n, B, N / H, C, .]
         return _split(x, 2, count, chunk, blocks)
 
@@ -115,15 +126,19 @@ def chunked_attention(
     def attend_chunk(group, block, index, rows, shared):
         source = rows if band else shared
         key, value = source["key"], source["value"]
-        keys = num_taken
+        keys, clear = num_taken, 0
         if groups > 1:
             end = (last_chunk(group, count, groups) + 1) * chunk + shift
             keys = _smaller(_larger(end, 1), num_keys)
             key, value = key[..., :keys], value[:, :, :keys]
+        if splits:
+            seen = (last_chunk(group - 1, count, groups) + 1) * chunk + shift
+            clear = seen if isinstance(seen, int) and 0 < seen < keys else 0
         start = index * chunk
         by_position = position_mask(
             start + shift + ops.arange(chunk, dtype="int32"),
-            (start + first if band else 0) + ops.arange(keys, dtype="int32"),
+            (start + first if band else clear)
+            + ops.arange(keys - clear, dtype="int32"),
             causal,
             window,
         )
@@ -143,6 +158,8 @@ def chunked_attention(
             mask=combine_masks(
                 _first_keys(mask_of(block, index), keys), by_position
             ),
+            never_empty=mask is None and isinstance(shift, int) and shift >= 0,
+            clear=clear,
             bias=bias,
             logit_soft_cap=logit_soft_cap,
             kept=kept,

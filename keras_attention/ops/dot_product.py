@@ -4,6 +4,7 @@
 width of queries and keys, `E` width of values.
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -21,6 +22,8 @@ def attend(
     key: Any,
     value: Any,
     mask: Any = None,
+    never_empty: bool = False,
+    clear: int = 0,
     bias: Any = None,
     logit_soft_cap: float | None = None,
     kept: Any = None,
@@ -33,7 +36,10 @@ def attend(
         query: scaled, `(B, N, T, D)`.
         key: transposed, `(B, K, D, S)`.
         value: `(B, K, S, E)`.
-        mask: boolean, broadcasts to `(B, N, T, S)`.
+        mask: boolean, broadcasts to `(B, N, T, S - clear)`.
+        never_empty: whether the mask leaves every query a key.
+        clear: number of keys, the first ones, that every query sees and that
+            the mask leaves out; not with a bias or a cap.
         bias: broadcasts to `(B, N, T, S)`.
         logit_soft_cap: largest absolute score before the bias.
         kept: boolean `(B, N, T, S)`, False where dropout drops.
@@ -43,18 +49,24 @@ def attend(
     Returns:
         Output `(B, N, T, E)` and, if wanted, scores `(B, N, T, S)`.
     """
-    scores = _grouped_product(query, key)  # [B, N, T, S]
+    product = matmul
+    if clear:
+        mask_of_rows = _repeat_rows(mask, query.shape[1] // key.shape[1])
+        product = functools.partial(
+            _matmul_and_hide, mask=mask_of_rows, clear=clear
+        )
+    scores = _grouped_product(query, key, product)  # [B, N, T, S]
     if logit_soft_cap is not None:
         scores = logit_soft_cap * ops.tanh(scores / logit_soft_cap)
     if bias is not None:
         scores = scores + bias
-    if mask is not None:
+    if mask is not None and not clear:
         scores = _hide(scores, mask)
     weights = scores = _softmax(scores)
     if kept is not None:
         weights = ops.where(kept, scores / (1 - dropout), 0)
     output = _grouped_product(weights, value, _matmul_with_long_factor)
-    if mask is not None:
+    if mask is not None and not never_empty:
         sees_any = ops.cast(ops.any(mask, -1, keepdims=True), scores.dtype)
         output = output * sees_any
         scores = scores * sees_any if return_scores else None
@@ -148,6 +160,35 @@ def _hide(scores, mask):
         return hidden, tf.identity
 
     return hide(scores)
+
+
+def _matmul_and_hide(x, y, mask, clear):
+    """Matrix product, hidden by the mask from column `clear` on.
+
+    For TensorFlow's graph, where the choice takes longer than the product:
+    most of a causal mask is of keys that are all seen. The gradient is that
+    of the product; hidden ones get none, as in `_hide`.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def multiply(x, y):
+        def gradient(upstream):
+            return (
+                tf.matmul(upstream, y, transpose_b=True),
+                tf.matmul(x, upstream, transpose_a=True),
+            )
+
+        hidden = x @ y[..., clear:]
+        hidden = tf.where(mask, hidden, tf.cast(HIDDEN, hidden.dtype))
+        return tf.concat([x @ y[..., :clear], hidden], -1), gradient
+
+    return multiply(x, y)
+
+
+def _repeat_rows(mask, times):
+    """The mask of heads that are stacked as rows, each after the other."""
+    return mask if times == 1 else ops.tile(mask, (1, 1, times, 1))
 
 
 def _matmul_with_long_factor(x, y):

@@ -206,6 +206,8 @@ def _plain(
         key,
         value,
         mask=combine_masks(mask, by_position),
+        # A position sees itself.
+        never_empty=mask is None and _known_at_least(keys, queries),
         bias=bias,
         logit_soft_cap=logit_soft_cap,
         kept=draw_kept(shape, dropout, seed, 0) if dropout else None,
@@ -321,6 +323,11 @@ def _check_shapes(query, key, value, distance_bias):
             f"here {(shapes[0][2], length)}. Received: distance_bias of shape "
             f"{shape}"
         )
+
+
+def _known_at_least(size, other):
+    known = isinstance(size, int) and isinstance(other, int)
+    return known and size >= other
 
 
 def _differ(size, other):

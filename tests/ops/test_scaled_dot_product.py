@@ -131,6 +131,26 @@ def test_second_gradients_are_equal_both_ways(case):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("heads, shared", [(2, 2), (6, 2), (3, 1)])
+@pytest.mark.parametrize("queries, keys", [(11, 11), (5, 13), (16, 9), (4, 4)])
+def test_causal_alone(queries, keys, heads, shared, order):
+    """Its chunks mask only the keys that some of their queries do not see."""
+    inputs = {
+        "query": draw(2, queries, heads, 5, seed=1),
+        "key": draw(2, keys, shared, 5, seed=2),
+        "value": draw(2, keys, shared, 3, seed=3),
+    }
+    plain, chunked = (
+        derivatives(inputs, {"causal": True}, way, order) for way in WAYS
+    )
+    for one, other in zip(plain, chunked, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    if order == 1:
+        output, _ = attention(**inputs, causal=True)
+        np.testing.assert_allclose(chunked[0], output, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["query", "key", "value", "bias"])
 def test_gradient_equals_differences(name):
     inputs = {
