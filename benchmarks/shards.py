@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,9 +115,10 @@ def measure(mode: str, folder: str) -> float | None:
         env={**plain_environment(), "MALLOC_ARENA_MAX": "2"},
     )
     if result.returncode:
-        # Where there is no memory for Python's exception, C++ says it.
+        # Where there is no memory for Python's exception, C++ says it, or
+        # touches what it was refused.
         words = ("MemoryError", "bad_alloc", "OOM", "mmap error")
-        if result.returncode == OUT_OF_MEMORY or any(
+        if result.returncode in (OUT_OF_MEMORY, -signal.SIGSEGV) or any(
             word in result.stderr for word in words
         ):
             return None
