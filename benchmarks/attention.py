@@ -51,13 +51,14 @@ GOALS = (
 )
 NOTE = (
     "All rows count, so a goal is missed if one pass misses it. Up to 512 "
-    "tokens the products are nearly all of the time; under XLA, forward, both "
-    "are equal but for noise; three projections instead of one, and products "
-    "with a transposed factor instead of a transposed key (both tried) change "
-    "nothing beyond it. From 2,048 tokens on, chunks of 512 queries are a "
-    "trade: with 1,024 at 4,096 tokens, full, forward and backward in the "
-    "graph took 0.84 of Keras' time in a trial, and the scores twice the "
-    "memory."
+    "tokens the products are nearly all of the time, and both are equal but "
+    "for noise: the same row was 1.01 and 1.10 in two runs of one day. Three "
+    "projections instead of one, and products with a transposed factor instead "
+    "of a transposed key (both tried) change nothing beyond it. From 2,048 "
+    "tokens on, the scores are computed twice, which is the price of the "
+    "memory, and chunks of 512 queries are a trade: with 1,024 at 4,096 "
+    "tokens, full, forward and backward in the graph took 0.84 of Keras' time "
+    "in a trial, and the scores twice the memory."
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks import attention
 from benchmarks import attention_memory
@@ -207,6 +208,8 @@ def _plot(axes, rows, wanted, length, value, style):
 def _finish(axes: Axes, label: str, scale: str = "log"):
     axes.set_xscale("log", base=2)
     axes.set_yscale(scale)
+    if scale == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.yaxis.set_minor_formatter("")

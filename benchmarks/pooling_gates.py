@@ -53,7 +53,9 @@ NOTE = (
     "pass; transposed matrices, and the convolution's own gradient (both "
     "tried) take as long in the graph. Under XLA every tap of the learned "
     "gather computes the batch normalization's gradient again; a barrier "
-    "between them (tried, not public in TensorFlow) takes at most a fifth off."
+    "between them (tried, not public in TensorFlow) takes at most a fifth off. "
+    "GSoP's floor is the graph's product, which is oneDNN's where there is "
+    "AVX-512, and XLA's is not."
 )
 BOTH = {"pass": "forward+backward"}
 SIMPLE = ("GatherExcite", "GatherExcite, extent 2", "GatherExcite, extent 8")
