@@ -59,12 +59,19 @@ NOTE = (
 
 def run(quick: bool = False) -> list[Table]:
     if quick:
-        return [peaks((512,), ("full",), 1), *windows((256, 512))]
+        return [peaks([(512, "full", None)], 1), *windows((256, 512))]
     lengths = (2048, 4096, 8192, 16384)
-    return [peaks(lengths, KINDS, 3), *windows(lengths)]
+    cases = [
+        (length, kind, None)
+        for length in lengths
+        for kind in KINDS
+        if kind == "causal" or length <= MOST_OF_KERAS
+    ]
+    cases.append((4096, "full", GROUPS))
+    return [peaks(cases, 3), *windows(lengths)]
 
 
-def peaks(lengths, kinds, processes):
+def peaks(cases, processes):
     table = Table(
         ["length", "kind", "ours, MiB", "Keras, MiB", "ours ÷ Keras"]
         + ["torch, MiB"],
@@ -74,13 +81,6 @@ def peaks(lengths, kinds, processes):
         f"most. Grouped: {GROUPS} heads of keys, beside "
         "`keras.layers.GroupQueryAttention`. torch's is its fused operation.",
     )
-    cases = [
-        (length, kind, None)
-        for length in lengths
-        for kind in kinds
-        if kind == "causal" or length <= MOST_OF_KERAS
-    ]
-    cases += [(min(4096, max(lengths)), "full", GROUPS)]
     for length, kind, kv_heads in tqdm(cases, "peaks", leave=False):
         arguments = {
             "length": length,

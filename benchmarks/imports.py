@@ -26,7 +26,7 @@ GOALS = (
 
 
 def run(quick: bool = False) -> list[Table]:
-    rounds = 2 if quick else 15
+    rounds = 1 if quick else 15
     _import()  # Compiled to bytecode, and read from the disk once.
     seconds = np.array(
         [_import() for _ in tqdm(range(rounds), "imports", leave=False)]

@@ -43,7 +43,7 @@ MODES = {
 
 
 def run(quick: bool = False) -> list[Table]:
-    size = (512 if quick else 1024) * 2**20
+    size = (384 if quick else 1024) * 2**20
     images = size // (4 * int(np.prod(SHAPE)))
     table = Table(
         ["what", "ended", "s", "images/s"],

@@ -16,7 +16,7 @@ TEXT = (
     "{minutes}."
 )
 QUICK = ["--seeds", "1", "--steps", "2", "--rates", "0.01"]
-QUICK += ["--mixers", "attention"]
+QUICK += ["--mixers", "attention", "--sentences", "1000"]
 
 
 def run(quick: bool = False) -> list[Table]:

@@ -340,6 +340,7 @@ def main(arguments=None):
     parser.add_argument("--fast", action="store_true", help="a small setting")
     parser.add_argument("--seeds", type=int, help="runs of everything")
     parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--sentences", type=int, help="to train on")
     parser.add_argument("--rates", nargs="+", type=float, help="to choose from")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--mixers", nargs="+", default=MIXERS, choices=MIXERS)
@@ -351,7 +352,7 @@ def main(arguments=None):
     settings.rates = settings.rates or [1e-2, 2e-2, 4e-2]
     settings.width, settings.blocks = (32, 2) if small else (64, 3)
     settings.batch = 256
-    settings.sentences = 16_000 if small else 64_000
+    settings.sentences = settings.sentences or (16_000 if small else 64_000)
     settings.count = 20 if small else 50
 
     # TensorFlow counts the graphs of all models as if they were of one.
@@ -360,6 +361,7 @@ def main(arguments=None):
     out = pathlib.Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     setting = {"fast": small, "steps": settings.steps, "heads": settings.heads}
+    setting["sentences"] = settings.sentences
     log = Log(out / "trained.jsonl", setting)
     rows, rules, entries = (
         {suite: defaultdict(list) for suite in ("agreement", "senses")}
