@@ -220,6 +220,8 @@ class Log:
 def choose_rate(trainer, log):
     """The learning rate of the lowest loss on other sentences."""
     suite, mixer = trainer.suite, trainer.mixer
+    if len(trainer.settings.rates) == 1:
+        return trainer.settings.rates[0]
     losses = {}
     for rate in trainer.settings.rates:
 
