@@ -125,7 +125,7 @@ benchmark:
 	  EXTRAS=benchmark,tensorflow-cpu \
 	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
 
-# Small sizes and few rounds, on the terminal: under five minutes.
+# Small sizes and few rounds, on the terminal: about five minutes.
 benchmark-quick:
 	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
 
