@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 MODES = {"graph": False, "XLA": True}
+# Where XLA would take most of the time, since that goes to compiling.
+GRAPH = {"graph": False}
 PASSES = ("forward", "forward+backward")
 
 

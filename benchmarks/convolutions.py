@@ -12,6 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import keras_attention as ka
+from benchmarks.cases import GRAPH
 from benchmarks.cases import MODES
 from benchmarks.cases import PASSES
 from benchmarks.cases import check_equal
@@ -123,8 +124,8 @@ NOTE = (
 def run(quick: bool = False) -> list[Table]:
     if quick:
         return [
-            ways((2, 64), [3], 3),
-            layer((2, 64), 3, {"graph": False}),
+            ways((2, 64), [3], 3, GRAPH),
+            layer((2, 64), 3, GRAPH),
             *lengths([64, 128], 3),
             decoding((16, 64)),
         ]
@@ -141,7 +142,7 @@ def draw_filters(kind, batch, length, taps):
     return tf.nn.softmax(draw(*shape, taps))
 
 
-def ways(shape, sizes, rounds):
+def ways(shape, sizes, rounds, modes=MODES):
     table = Table(
         [
             "kind",
@@ -159,7 +160,7 @@ def ways(shape, sizes, rounds):
         (kind, taps, mode, direction)
         for kind in OURS
         for taps in sizes
-        for mode in MODES
+        for mode in modes
         for direction in PASSES
         if mode != "XLA" or taps == max(sizes)
     ]
@@ -177,7 +178,7 @@ def ways(shape, sizes, rounds):
                 [],
                 [x, filters],
                 direction == PASSES[1],
-                MODES[mode],
+                modes[mode],
                 upstream=upstream,
             )
             for name, function in functions.items()

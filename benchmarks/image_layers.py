@@ -6,6 +6,7 @@
 import functools
 
 import keras_attention as ka
+from benchmarks.cases import GRAPH
 from benchmarks.cases import PASSES
 from benchmarks.comparison import Subject
 from benchmarks.comparison import compare
@@ -70,10 +71,6 @@ SUBJECTS = {
         ka.NonLocal, {"naive": naive.non_local}, tolerance=ROUNDING
     ),
 }
-
-
-# XLA would take most of the time, and that would go to compiling.
-GRAPH = {"graph": False}
 
 
 def run(quick: bool = False) -> list[Table]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import keras_attention as ka
+from benchmarks.cases import GRAPH
 from benchmarks.comparison import Subject
 from benchmarks.comparison import compare
 from benchmarks.goals import Goal
@@ -93,8 +94,7 @@ GOALS = (
 
 def run(quick: bool = False) -> list[Table]:
     if quick:
-        # XLA takes most of the time, and it goes to compiling.
-        return [compare(SUBJECTS, (2, 16, 16, 32), 3, {"graph": False})]
+        return [compare(SUBJECTS, (2, 16, 16, 32), 3, GRAPH)]
     wide = dataclasses.replace(SUBJECTS[WIDE], peers={})
     table = compare({**SUBJECTS, WIDE: wide}, SHAPE, 3)
     return [table, beside_graph(table)]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_attention as ka
+from benchmarks.cases import GRAPH
 from benchmarks.cases import MODES
 from benchmarks.goals import Goal
 from benchmarks.report import Table
@@ -40,7 +41,7 @@ NOTE = (
 def run(quick: bool = False) -> list[Table]:
     size, rounds, batches, modes = 32, 11, (64, 128), MODES
     if quick:
-        size, rounds, batches, modes = 16, 3, (8,), {"graph": False}
+        size, rounds, batches, modes = 16, 3, (8,), GRAPH
     table = Table(
         [
             "step",

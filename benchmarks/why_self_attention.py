@@ -17,6 +17,7 @@ TEXT = (
 )
 QUICK = ["--seeds", "1", "--steps", "2", "--rates", "0.01"]
 QUICK += ["--mixers", "attention", "--sentences", "1000"]
+QUICK += ["--suites", "senses"]
 
 
 def run(quick: bool = False) -> list[Table]:

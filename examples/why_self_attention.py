@@ -67,6 +67,7 @@ from keras_attention.models import TransformerLanguageModel
 from keras_attention.visualization import plot_accuracy_by_distance
 
 MIXERS = ("attention", "lightweight", "dynamic", "convolution", "lstm")
+SUITES = ("agreement", "senses")
 # Student's t at 97.5%, for the interval of a mean over 2, 3, ... seeds.
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 DISTANCES = (0, 3, 6, 8, 10, 12, 16, 20)
@@ -346,6 +347,7 @@ def main(arguments=None):
     parser.add_argument("--rates", nargs="+", type=float, help="to choose from")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--mixers", nargs="+", default=MIXERS, choices=MIXERS)
+    parser.add_argument("--suites", nargs="+", default=SUITES, choices=SUITES)
     parser.add_argument("--out", default="why-self-attention")
     settings = parser.parse_args(arguments)
     small = settings.fast
@@ -366,7 +368,7 @@ def main(arguments=None):
     setting["sentences"] = settings.sentences
     log = Log(out / "trained.jsonl", setting)
     rows, rules, entries = (
-        {suite: defaultdict(list) for suite in ("agreement", "senses")}
+        {suite: defaultdict(list) for suite in settings.suites}
         for _ in range(3)
     )
     for suite, mixer in (
@@ -411,11 +413,13 @@ def main(arguments=None):
 
 
 def draw(rows, rules, path):
-    """Both suites side by side, one line a mixer."""
+    """The suites side by side, one line a mixer."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained", dpi=150)
-    for axes, suite in zip(figure.subplots(1, 2), rows, strict=True):
+    width = 5.5 * len(rows)
+    figure = Figure(figsize=(width, 4), layout="constrained", dpi=150)
+    columns = figure.subplots(1, len(rows), squeeze=False)[0]
+    for axes, suite in zip(columns, rows, strict=True):
         plot_accuracy_by_distance(
             {name: by_distance(found) for name, found in rows[suite].items()},
             trained=(0, TRAINED),

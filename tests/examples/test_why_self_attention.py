@@ -77,5 +77,7 @@ def test_the_smallest_setting(example, tmp_path, capsys):
     assert len((tmp_path / "trained.jsonl").read_text().splitlines()) == 16
     table = shown[shown.index("##") : shown.index("seeds,")]
     assert table in again
+    example.main([*arguments, "--suites", "senses"])
+    assert "agreement" not in capsys.readouterr().out
     chosen = {json.loads(line)["what"]["rate"] for line in lines}
     assert chosen == {0.01, 0.02}
