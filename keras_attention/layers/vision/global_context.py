@@ -103,7 +103,7 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
                 f"'{self.name}'. Lower `ratio`."
             )
         self.attention = self._dense(1, "attention", use_bias=False)
-        self.attention.build((None, None, None, channels))
+        self.attention.build((None, None, channels))
         self.reduce = self._dense(units, "reduce")
         self.reduce.build((None, channels))
         self.norm = keras.layers.LayerNormalization(
@@ -119,7 +119,11 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
 
     def attend(self, inputs, training):
         x = to_channels_last(inputs, self.data_format)
-        logits = self.attention(x)[..., 0]  # [B, H, W]
+        batch, height, width, channels = ops.shape(x)
+        # Images of height 1 must be rows by themselves: oneDNN's product of a
+        # batch of them (TensorFlow 2.21, Keras 3.12) writes beyond its end.
+        rows = ops.reshape(x, (batch, height * width, channels))
+        logits = ops.reshape(self.attention(rows), (batch, height, width))
         context, scores = softmax_pool(x, logits)  # [B, C]
         hidden = self.norm(self.reduce(ops.cast(context, x.dtype)))  # [B, d]
         term = self.expand(ops.relu(hidden))  # [B, C]
