@@ -32,9 +32,11 @@ LAYERS = {
         SEQUENCE,
     ),
 }
-# Of the Euclidean norm: bfloat16 has 8 bits, and where two values are nearly
-# equal it takes another one for their maximum.
-TOLERANCE = 0.05
+# Of the Euclidean norm, for the output, the gradient to the input, and those to
+# weights: bfloat16 has 8 bits. Where two values are nearly equal it takes the
+# other one for their maximum, and a unit near zero passes or not; the weights
+# of a few units sum few such values, and one of them moves a good part.
+TOLERANCES = 0.02, 0.1, 0.5
 
 
 def run(quick: bool = False) -> list[Table]:
@@ -81,10 +83,13 @@ def _cases(make, shape, backward, jit):
             jit,
             tf.cast(upstream, name),
         )
-    for one, other in zip(
-        *(tf.nest.flatten(run()) for run in made.values()), strict=True
-    ):
+    results = (tf.nest.flatten(run()) for run in made.values())
+    for number, (one, other) in enumerate(zip(*results, strict=True)):
+        tolerance = TOLERANCES[min(number, 2)]
         error = float(tf.norm(one - tf.cast(other, "float32")))
-        if error > TOLERANCE * float(tf.norm(one)):
-            raise RuntimeError(f"bfloat16: off by {error / tf.norm(one):.1e}")
+        if error > tolerance * float(tf.norm(one)):
+            raise RuntimeError(
+                f"bfloat16: result {number} is off by "
+                f"{error / tf.norm(one):.1e} of its norm"
+            )
     return made
