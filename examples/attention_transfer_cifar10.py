@@ -20,14 +20,14 @@ from the same weights and see the same images.
 Each finished run is a line of `runs.jsonl` in `--folder`; what is there is
 not run again, so a run that was stopped goes on, and seeds can be added.
 
-The result of the short run, about 5 minutes of two cores a network; it is far
+The result of the short run, about 3 minutes of two cores a network; it is far
 from the paper's 78,000 steps, and with one seed it ranks nothing. Errors in
 percent on the first 5,000 test images, after 156 steps:
 
-    WRN-16-1 < WRN-16-2  student 53.5  AT 56.3  KD 56.7  AT+KD 57.4
-                         teacher 51.0
-    map functions        none 53.5  F_sum 52.8  F_sum² 56.3  F_sum⁴ 62.7
-                         F_max 54.7
+    WRN-16-1 < WRN-16-2  student 54.7  AT 57.6  KD 56.2  AT+KD 58.5
+                         teacher 52.0
+    map functions        none 54.7  F_sum 53.5  F_sum² 57.6  F_sum⁴ 64.7
+                         F_max 55.0
 
 The teacher has hardly learned when it teaches, and the students follow it as
 the recipe for 200 epochs says. The whole recipe has not been run: it takes
