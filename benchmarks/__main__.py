@@ -1,7 +1,8 @@
 """Runs the benchmarks; writes `benchmarks/RESULTS.md` and its pictures.
 
 Data at hand is found by the environment: BLIMP and MULTI30K are folders,
-CIFAR10 is a file. The last two are otherwise downloaded.
+CIFAR10 is a file. The last two are otherwise downloaded; without the first,
+its subject is left out.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import traceback
 
 from tqdm import tqdm
 
+from benchmarks.example import DataMissing
 from benchmarks.goals import verdicts
 from benchmarks.report import write_section
 from benchmarks.worker import KEEP_MEMORY
@@ -61,6 +63,10 @@ def main():
     for name in tqdm(options.subjects or SUBJECTS, "subjects"):
         try:
             run(name, options.quick)
+        except DataMissing as error:
+            tqdm.write(f"{name} is left out. {error}")
+            if name in options.subjects:
+                failed.append(name)
         except Exception:
             # What took an hour before it is not lost, nor what comes after.
             tqdm.write(f"{name}:\n{traceback.format_exc()}")

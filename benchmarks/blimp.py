@@ -7,6 +7,7 @@ the second the captions are downloaded.
 import os
 import tempfile
 
+from benchmarks.example import DataMissing
 from benchmarks.example import run_example
 from benchmarks.report import Table
 
@@ -17,7 +18,7 @@ QUICK = ["--sentences", "4000", "--epochs", "1", "--width", "16"]
 
 def run(quick: bool = False) -> list[Table]:
     if "BLIMP" not in os.environ:
-        raise FileNotFoundError(
+        raise DataMissing(
             "BLiMP's files are not downloaded: set BLIMP to their folder"
         )
     arguments = [*(QUICK if quick else SHORT), "--blimp", os.environ["BLIMP"]]

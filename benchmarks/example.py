@@ -9,6 +9,10 @@ import sys
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
+class DataMissing(Exception):
+    """What a subject needs is neither here nor downloaded."""
+
+
 def run_example(name: str, arguments: list[str]) -> tuple[object, str]:
     """Return what an example's `main` returns, and what it prints."""
     if str(EXAMPLES) not in sys.path:
