@@ -125,7 +125,8 @@ benchmark:
 	  EXTRAS=benchmark,tensorflow-cpu \
 	  ALONE="tf-keras keras-cv-attention-models tensorflow-serving-api"
 
-# Small sizes and few rounds, on the terminal: about five minutes.
+# Small sizes and few rounds, on the terminal: under five minutes. Subjects
+# that train for longer are left out if they are not named.
 benchmark-quick:
 	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
 
