@@ -23,8 +23,10 @@ from benchmarks.growth import exponent
 from benchmarks.memory import peak_memory
 from benchmarks.report import Table
 from benchmarks.timing import interleave
-from keras_attention.ops.head_convolution import dynamic_convolution
-from keras_attention.ops.head_convolution import lightweight_convolution
+from keras_attention.ops.sequence.head_convolution import dynamic_convolution
+from keras_attention.ops.sequence.head_convolution import (
+    lightweight_convolution,
+)
 
 TITLE = "Lightweight and dynamic convolutions"
 BATCH, LENGTH, WIDTH, HEADS = 8, 512, 512, 8

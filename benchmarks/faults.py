@@ -130,7 +130,7 @@ def one_key_head(ours):
     query, key = draw(1, T, N, 3), draw(1, S, 1, 3)
     try:
         if ours:
-            from keras_attention.ops.scaled_dot_product import (
+            from keras_attention.ops.attention.scaled_dot_product import (
                 scaled_dot_product_attention,
             )
 

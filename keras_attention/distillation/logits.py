@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_attention.distillation.layer_outputs import layer_outputs
-from keras_attention.ops.gating import widen
+from keras_attention.ops.precision import widen
 
 # Probabilities below this are no longer told apart from it in float32.
 SMALLEST = 1e-37

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.ops.gating import widen
+from keras_attention.ops.precision import widen
 
 REDUCTIONS = ("mean", "sum", "paper")
 EPSILON = 1e-12

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attention.ops.gating import widen
+from keras_attention.ops.precision import widen
 
 MAP_FUNCTIONS = ("sum", "max")
 EPSILON = 1e-12

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.ops.gating import widen
+from keras_attention.ops.precision import widen
 from keras_attention.taps import children
 from keras_attention.taps import find_layer
 from keras_attention.taps import gives_scores

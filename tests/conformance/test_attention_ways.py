@@ -6,7 +6,9 @@ import pytest
 
 from conformance.harness import BACKEND
 from conformance.harness import numpy
-from keras_attention.ops.scaled_dot_product import scaled_dot_product_attention
+from keras_attention.ops.attention.scaled_dot_product import (
+    scaled_dot_product_attention,
+)
 
 OPTIONS = {
     "plain": {},
@@ -43,7 +45,8 @@ def gradients(function, arrays):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_chunked_equals_plain(name, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
+        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        (4, 4),
     )
     generator = np.random.default_rng(1)
     shapes = [(2, 9, 4, 3), (2, 11, 2, 3), (2, 11, 2, 5), (4, 19)]
@@ -71,7 +74,8 @@ def test_chunked_equals_plain(name, monkeypatch):
 
 def test_dropout_is_drawn_anew_for_each_chunk(monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
+        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        (4, 4),
     )
     x = np.ones((1, 8, 1, 2), "float32")
     values = np.eye(8, dtype="float32")[None, :, None]

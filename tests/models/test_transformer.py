@@ -14,7 +14,7 @@ from keras_attention.models import transformer_configuration
 from keras_attention.models.transformer import ConvolutionMixer
 from keras_attention.models.transformer import RecurrentMixer
 from keras_attention.models.transformer import TokenEmbedding
-from keras_attention.ops.positions import sinusoidal_positions
+from keras_attention.ops.attention.positions import sinusoidal_positions
 from models.transformer_common import MIXERS
 from models.transformer_common import SOURCE
 from models.transformer_common import TOKENS

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.ops.scaled_dot_product import scaled_dot_product_attention
+from keras_attention.ops.attention.scaled_dot_product import (
+    scaled_dot_product_attention,
+)
 
 torch = pytest.importorskip("torch", reason="needs the extra 'test-torch'")
 
@@ -24,7 +26,8 @@ def numpy(x):
 @pytest.mark.parametrize("options", ["", "causal", "mask", "bias", "scale"])
 def test_scaled_dot_product_attention(options, shared, way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
+        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        (4, 4),
     )
     query = draw(2, 11, 6, 8)
     key, value = draw(2, 11, shared, 8, seed=1), draw(2, 11, shared, 5, seed=2)
@@ -110,7 +113,8 @@ def gradients(function, arrays):
 @pytest.mark.parametrize("way", ["plain", "chunked"])
 def test_gradients(way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.chunked_attention.QUERIES_PER_CHUNK", (4, 4)
+        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        (4, 4),
     )
     arrays = [draw(2, 11, 2, 4, seed=n) for n in range(3)]
     found = gradients(
@@ -135,7 +139,9 @@ def test_gradients(way, monkeypatch):
 def test_torch_kernel_is_taken_at_inference_on_torch(
     causal, shared, monkeypatch
 ):
-    monkeypatch.setattr("keras_attention.ops.scaled_dot_product.PLAIN_LIMIT", 1)
+    monkeypatch.setattr(
+        "keras_attention.ops.attention.scaled_dot_product.PLAIN_LIMIT", 1
+    )
     query, key = draw(2, 7, 2, 4), draw(2, 7, shared, 4, seed=1)
     called = []
     kernel = torch.nn.functional.scaled_dot_product_attention

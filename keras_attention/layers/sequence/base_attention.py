@@ -5,14 +5,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.ops import decoding
-from keras_attention.ops.masks import check_boolean_mask
-from keras_attention.ops.masks import combine_masks
-from keras_attention.ops.masks import expand_to_heads
-from keras_attention.ops.masks import padding_mask
-from keras_attention.ops.masks import position_mask
-from keras_attention.ops.masks import query_positions
-from keras_attention.ops.scaled_dot_product import scaled_dot_product_attention
+from keras_attention.ops.attention import decoding
+from keras_attention.ops.attention.masks import check_boolean_mask
+from keras_attention.ops.attention.masks import combine_masks
+from keras_attention.ops.attention.masks import expand_to_heads
+from keras_attention.ops.attention.masks import padding_mask
+from keras_attention.ops.attention.masks import position_mask
+from keras_attention.ops.attention.masks import query_positions
+from keras_attention.ops.attention.scaled_dot_product import (
+    scaled_dot_product_attention,
+)
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer

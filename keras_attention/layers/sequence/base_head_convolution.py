@@ -7,10 +7,12 @@ from keras import ops
 
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.gating import widen
-from keras_attention.ops.head_convolution import dynamic_convolution
-from keras_attention.ops.head_convolution import lightweight_convolution
-from keras_attention.ops.head_convolution import pad_widths
+from keras_attention.ops.precision import widen
+from keras_attention.ops.sequence.head_convolution import dynamic_convolution
+from keras_attention.ops.sequence.head_convolution import (
+    lightweight_convolution,
+)
+from keras_attention.ops.sequence.head_convolution import pad_widths
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability

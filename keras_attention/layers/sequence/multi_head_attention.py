@@ -6,10 +6,10 @@ from keras import ops
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.dot_product import matmul
-from keras_attention.ops.positions import alibi_bias
-from keras_attention.ops.positions import relative_buckets
-from keras_attention.ops.positions import rotary_embedding
+from keras_attention.ops.attention.dot_product import matmul
+from keras_attention.ops.attention.positions import alibi_bias
+from keras_attention.ops.attention.positions import relative_buckets
+from keras_attention.ops.attention.positions import rotary_embedding
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number

@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import expand_spatial_gate
-from keras_attention.ops.gating import global_average_pool
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.ops.image.gating import expand_spatial_gate
+from keras_attention.ops.image.gating import global_average_pool
+from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels

@@ -3,10 +3,10 @@
 from typing import Any
 
 from keras_attention.layers.vision.base_gate import BaseGate
-from keras_attention.ops.gating import apply_gate
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import global_average_pool
-from keras_attention.ops.gating import squeeze
+from keras_attention.ops.image.gating import apply_gate
+from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.ops.image.gating import global_average_pool
+from keras_attention.ops.image.gating import squeeze
 
 
 class BaseChannelGate(BaseGate):

@@ -1,7 +1,7 @@
 """What every gate of the vision room shares."""
 
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
-from keras_attention.ops.gating import apply_gate
+from keras_attention.ops.image.gating import apply_gate
 
 
 class BaseGate(BaseImageLayer):

@@ -9,8 +9,8 @@ from keras_attention.layers.vision.channel_attention import ChannelAttention
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.gating import apply_gate
-from keras_attention.ops.pooling import GLOBAL_POOLS
+from keras_attention.ops.image.gating import apply_gate
+from keras_attention.ops.image.pooling import GLOBAL_POOLS
 from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choices

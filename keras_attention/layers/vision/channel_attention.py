@@ -6,9 +6,9 @@ from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.pooling import GLOBAL_POOLS
-from keras_attention.ops.pooling import global_pools
+from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.ops.image.pooling import GLOBAL_POOLS
+from keras_attention.ops.image.pooling import global_pools
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels

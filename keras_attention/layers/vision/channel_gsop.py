@@ -5,8 +5,8 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gsop import BaseGSoP
-from keras_attention.ops.covariance import channel_covariance
-from keras_attention.ops.gating import expand_channel_gate
+from keras_attention.ops.image.covariance import channel_covariance
+from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.validation import check_positive_integer
 
 

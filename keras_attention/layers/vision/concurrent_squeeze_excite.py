@@ -9,7 +9,7 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 )
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import apply_gate
+from keras_attention.ops.image.gating import apply_gate
 from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer

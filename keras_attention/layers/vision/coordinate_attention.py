@@ -6,9 +6,9 @@ from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import from_channels_last
-from keras_attention.ops.gating import to_channels_last
-from keras_attention.ops.gating import widen
+from keras_attention.ops.image.gating import from_channels_last
+from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.precision import widen
 from keras_attention.validation import check_positive_integer
 
 

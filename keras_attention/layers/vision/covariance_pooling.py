@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.layers.weighted_layer import KernelLayer
-from keras_attention.ops.covariance import channel_covariance
-from keras_attention.ops.covariance import newton_schulz_square_root
-from keras_attention.ops.covariance import upper_triangle
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image.covariance import channel_covariance
+from keras_attention.ops.image.covariance import newton_schulz_square_root
+from keras_attention.ops.image.covariance import upper_triangle
+from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.validation import check_positive_integer
 
 

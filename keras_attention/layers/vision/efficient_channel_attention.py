@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import KernelLayer
-from keras_attention.ops.pooling import channel_windows
-from keras_attention.ops.pooling import pad_channels
+from keras_attention.ops.image.pooling import channel_windows
+from keras_attention.ops.image.pooling import pad_channels
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number

@@ -5,11 +5,11 @@ from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.channel_norms import NORMS
-from keras_attention.ops.channel_norms import channel_norms
-from keras_attention.ops.channel_norms import normalize_channels
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import widen
+from keras_attention.ops.image.channel_norms import NORMS
+from keras_attention.ops.image.channel_norms import channel_norms
+from keras_attention.ops.image.channel_norms import normalize_channels
+from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.ops.precision import widen
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 

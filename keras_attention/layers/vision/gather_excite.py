@@ -13,12 +13,12 @@ from keras_attention.layers.vision.whole_depthwise_conv_2d import (
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.gather import local_average_pool
-from keras_attention.ops.gather import nearest_resize
-from keras_attention.ops.gather import scale_cells
-from keras_attention.ops.gating import global_average_pool
-from keras_attention.ops.gating import spatial_axes
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image.gating import global_average_pool
+from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.image.grid_pooling import local_average_pool
+from keras_attention.ops.image.grid_pooling import nearest_resize
+from keras_attention.ops.image.grid_pooling import scale_cells
 from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice

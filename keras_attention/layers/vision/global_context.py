@@ -6,10 +6,10 @@ from keras import ops
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.gating import apply_gate
-from keras_attention.ops.gating import expand_channel_gate
-from keras_attention.ops.gating import to_channels_last
-from keras_attention.ops.pairwise import softmax_pool
+from keras_attention.ops.image.gating import apply_gate
+from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.image.pairwise import softmax_pool
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels

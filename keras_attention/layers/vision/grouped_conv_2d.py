@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.ops.grouped_convolution import grouped_convolution
+from keras_attention.ops.image.grouped_convolution import grouped_convolution
 
 
 class GroupedConv2D(keras.layers.Conv2D):

@@ -9,7 +9,7 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.position_gsop import PositionGSoP
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.ops.narrow_convolution import narrow_convolution
+from keras_attention.ops.image.narrow_convolution import narrow_convolution
 
 
 class NarrowConv2D(keras.layers.Conv2D):

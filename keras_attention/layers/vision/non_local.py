@@ -7,9 +7,9 @@ from keras import ops
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops import pairwise
-from keras_attention.ops.gating import from_channels_last
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image import pairwise
+from keras_attention.ops.image.gating import from_channels_last
+from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer

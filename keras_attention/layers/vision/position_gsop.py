@@ -4,10 +4,10 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gsop import BaseGSoP
-from keras_attention.ops.covariance import position_covariance
-from keras_attention.ops.gather import adaptive_average_pool
-from keras_attention.ops.gating import expand_spatial_gate
-from keras_attention.ops.gating import spatial_axes
+from keras_attention.ops.image.covariance import position_covariance
+from keras_attention.ops.image.gating import expand_spatial_gate
+from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.grid_pooling import adaptive_average_pool
 from keras_attention.validation import check_positive_integer
 
 

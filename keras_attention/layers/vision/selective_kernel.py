@@ -7,10 +7,10 @@ from keras import ops
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
-from keras_attention.ops.gating import from_channels_last
-from keras_attention.ops.gating import global_average_pool
-from keras_attention.ops.gating import to_channels_last
-from keras_attention.ops.gating import widen
+from keras_attention.ops.image.gating import from_channels_last
+from keras_attention.ops.image.gating import global_average_pool
+from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.precision import widen
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 

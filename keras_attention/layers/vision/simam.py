@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
-from keras_attention.ops.energy import inverse_energy
+from keras_attention.ops.image.simam import inverse_energy
 from keras_attention.validation import check_number
 
 

@@ -7,8 +7,8 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.gating import expand_spatial_gate
-from keras_attention.ops.pooling import channel_max_and_mean
+from keras_attention.ops.image.gating import expand_spatial_gate
+from keras_attention.ops.image.pooling import channel_max_and_mean
 from keras_attention.validation import check_odd_integer
 
 

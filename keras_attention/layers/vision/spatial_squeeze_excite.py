@@ -4,8 +4,8 @@ import keras
 
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.ops.gating import expand_spatial_gate
-from keras_attention.ops.gating import to_channels_last
+from keras_attention.ops.image.gating import expand_spatial_gate
+from keras_attention.ops.image.gating import to_channels_last
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")

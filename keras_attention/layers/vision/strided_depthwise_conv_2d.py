@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
-from keras_attention.ops.strided_convolution import strided_depthwise
+from keras_attention.ops.image.strided_convolution import strided_depthwise
 
 
 class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):

@@ -6,9 +6,9 @@ from keras import ops
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
-from keras_attention.ops.gating import from_channels_last
-from keras_attention.ops.gating import to_channels_last
-from keras_attention.ops.pooling import max_and_mean
+from keras_attention.ops.image.gating import from_channels_last
+from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.image.pooling import max_and_mean
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_odd_integer
 

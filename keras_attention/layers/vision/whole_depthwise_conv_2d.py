@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attention.ops.gather import weighted_sum
+from keras_attention.ops.image.grid_pooling import weighted_sum
 
 
 class WholeDepthwiseConv2D(keras.layers.DepthwiseConv2D):

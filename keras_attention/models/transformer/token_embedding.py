@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.ops.positions import sinusoidal_positions
+from keras_attention.ops.attention.positions import sinusoidal_positions
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability

@@ -172,7 +172,9 @@ def test_no_gate_of_the_size_of_the_image_is_made(monkeypatch):
     def refuse(*arguments):
         raise RuntimeError("resized")
 
-    monkeypatch.setattr("keras_attention.ops.gather.nearest_resize", refuse)
+    monkeypatch.setattr(
+        "keras_attention.ops.image.grid_pooling.nearest_resize", refuse
+    )
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-5)
     with pytest.raises(RuntimeError, match="resized"):
         layer(image((2, 10, 12, 3)))

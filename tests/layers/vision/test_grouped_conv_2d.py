@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
-from keras_attention.ops.grouped_convolution import grouped_convolution
+from keras_attention.ops.image.grouped_convolution import grouped_convolution
 from layers.vision.vision_common import build
 from layers.vision.vision_common import image
 from layers.vision.vision_common import numpy

@@ -1,0 +1,1 @@
+"""Scaled dot-product attention: masks, positions, paths and the KV cache."""

@@ -1,0 +1,144 @@
+"""Positions in attention: rotated queries and keys, and biases by distance.
+
+`B` batch, `T` positions, `N` heads, `D` width of a head.
+"""
+
+import math
+from typing import Any
+
+from keras import ops
+
+from keras_attention.ops.precision import widen
+
+
+def rotary_embedding(
+    x: Any, positions: Any, max_wavelength: float = 10_000.0
+) -> Any:
+    """Rotate pairs of features by angles that grow with the position.
+
+    The pair (2i, 2i + 1) at position p turns by p · max_wavelength^(-2i/D),
+    so the product of a query and a key depends on their distance alone. The
+    angles are computed in at least float32.
+
+    Args:
+        x: tensor of shape `(B, T, N, D)`; D even.
+        positions: integers of shape `(T,)` or `(B, T)`.
+        max_wavelength: base of the geometric progression of the angles.
+
+    Reference:
+        Su et al., RoFormer, arXiv:2104.09864, equations 15 and 34.
+    """
+    wide = widen(x)
+    pairs = x.shape[-1] // 2
+    frequencies = ops.cast(
+        [max_wavelength ** (-i / pairs) for i in range(pairs)], wide.dtype
+    )
+    positions = ops.expand_dims(ops.cast(positions, wide.dtype), (-2, -1))
+    angles = positions * frequencies
+    cosine, sine = ops.cos(angles), ops.sin(angles)  # [(B,) T, 1, D/2]
+    even, odd = wide[..., 0::2], wide[..., 1::2]
+    rotated = ops.stack(
+        [even * cosine - odd * sine, even * sine + odd * cosine], axis=-1
+    )  # [B, T, N, D/2, 2]
+    return ops.cast(ops.reshape(rotated, ops.shape(x)), x.dtype)
+
+
+def alibi_slopes(num_heads: int) -> list[float]:
+    """Slope of each head: how much a step of distance costs.
+
+    For a power of two the slopes are 2^(-8/N), 2^(-16/N), …, 2^-8. For other
+    numbers they are those of the next lower power, and every second one of
+    twice that power, as in the authors' code.
+
+    Reference:
+        Press et al., Train Short, Test Long, arXiv:2108.12409, section 3.
+    """
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    if power < num_heads:
+        slopes += alibi_slopes(2 * power)[0::2][: num_heads - power]
+    return slopes
+
+
+def alibi_bias(distances: Any, num_heads: int, dtype: Any = "float32") -> Any:
+    """Bias -slope · |distance|: `(..., R)` to `(..., N, R)`.
+
+    Args:
+        distances: integers, key position minus query position.
+        num_heads: number of heads N.
+        dtype: of the result.
+    """
+    slopes = ops.cast(alibi_slopes(num_heads), dtype)
+    cost = ops.cast(ops.abs(distances), dtype)
+    return -ops.expand_dims(slopes, -1) * ops.expand_dims(cost, -2)
+
+
+def relative_buckets(
+    distances: Any,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+    bidirectional: bool = True,
+) -> Any:
+    """Bucket of each distance: one per short distance, shared by longer ones.
+
+    Half of the buckets hold one distance each. The other half grow
+    logarithmically up to `max_distance`; all that is farther shares the last.
+    If `bidirectional`, half of all buckets are for keys behind the query and
+    half for keys before it; otherwise all later keys share bucket 0.
+
+    Args:
+        distances: integers, key position minus query position.
+        num_buckets: number of buckets.
+        max_distance: distance from which on all share one bucket.
+        bidirectional: whether later keys have buckets of their own.
+
+    Returns:
+        Integers in `[0, num_buckets)`, of the shape of `distances`.
+
+    Reference:
+        Raffel et al., Exploring the Limits of Transfer Learning (T5),
+        arXiv:1910.10683, section 2.1, and the authors' code.
+    """
+    offset = 0
+    if bidirectional:
+        num_buckets //= 2
+        offset = ops.where(distances > 0, num_buckets, 0)
+        distances = ops.abs(distances)
+    else:
+        distances = ops.maximum(-distances, 0)
+    exact = num_buckets // 2
+    ratio = ops.cast(ops.maximum(distances, 1), "float32") / exact
+    growth = ops.log(ratio) / math.log(max_distance / exact)
+    far = exact + ops.cast(growth * (num_buckets - exact), "int32")
+    far = ops.minimum(far, num_buckets - 1)
+    near = ops.cast(distances, "int32")
+    return ops.where(near < exact, near, far) + ops.cast(offset, "int32")
+
+
+def sinusoidal_positions(
+    positions: Any, width: int, max_wavelength: float = 10_000.0
+) -> Any:
+    """Sines and cosines of positions, to be added to embeddings.
+
+    Features 2i and 2i + 1 of position p are the sine and the cosine of
+    p · max_wavelength^(-2i/D).
+
+    Args:
+        positions: integers of any shape.
+        width: D, even.
+        max_wavelength: base of the geometric progression of the angles.
+
+    Returns:
+        Tensor of the positions' shape and a last axis of D, in float32.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section
+        3.5.
+    """
+    pairs = width // 2
+    frequencies = ops.cast(
+        [max_wavelength ** (-i / pairs) for i in range(pairs)], "float32"
+    )
+    angles = ops.cast(positions, "float32")[..., None] * frequencies
+    waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+    return ops.reshape(waves, (*ops.shape(angles)[:-1], width))

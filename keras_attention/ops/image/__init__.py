@@ -1,0 +1,1 @@
+"""Pooling, gating and covariance of images in either data format."""

@@ -1,0 +1,180 @@
+"""Squeeze and scale: what every gate does to an image before and after.
+
+`B` batch, `H` height, `W` width, `C` channels.
+
+On TensorFlow the gradients of the two are written by hand, since the
+automatic ones write several tensors of the image's size that are soon thrown
+away; what they compute is the same, and can be differentiated again.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.image.sums import sum_rows
+from keras_attention.ops.precision import widen
+
+# Bytes of one image from which its part of a gate's gradient is computed by
+# itself: below that, starting the loop costs more than memory traffic.
+LOOP_BYTES = 2**20
+
+
+def spatial_axes(data_format: str) -> tuple[int, int]:
+    """Return the height and width axes of a rank-4 image."""
+    return (1, 2) if data_format == "channels_last" else (2, 3)
+
+
+def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
+    """Mean over height and width: `(B, H, W, C)` to `(B, C)`.
+
+    Half-precision images are summed in float32, since 65,504 is soon passed
+    by a sum over positions.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Returns:
+        Tensor of shape `(B, C)`, of the dtype of `x`.
+    """
+    wide = widen(x)
+    return ops.cast(ops.mean(wide, axis=spatial_axes(data_format)), x.dtype)
+
+
+def squeeze(x: Any, data_format: str = "channels_last") -> tuple[Any, Any]:
+    """Return `global_average_pool(x)`, and `x` again, to be scaled.
+
+    A gate needs its image twice. Where both uses go through this function,
+    their gradients are added in one pass over the image.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _squeeze_tensorflow(x, data_format)
+    return global_average_pool(x, data_format), x
+
+
+def apply_gate(x: Any, gate: Any) -> Any:
+    """Scale `x` by `gate`, which broadcasts to it."""
+    gate = ops.cast(gate, x.dtype)
+    if keras.backend.backend() == "tensorflow" and _sums_by_image(x, gate):
+        return _apply_gate_tensorflow(x, gate)
+    return x * gate
+
+
+def expand_channel_gate(gate: Any, data_format: str = "channels_last") -> Any:
+    """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
+    axis = spatial_axes(data_format)[0]
+    return ops.expand_dims(gate, (axis, axis + 1))
+
+
+def expand_spatial_gate(gate: Any, data_format: str = "channels_last") -> Any:
+    """Reshape a gate per position, `(B, H, W)`, so that it scales an image."""
+    return ops.expand_dims(gate, -1 if data_format == "channels_last" else 1)
+
+
+def to_channels_last(x: Any, data_format: str) -> Any:
+    """Turn an image of either data format into `(B, H, W, C)`.
+
+    TensorFlow has no channels-first convolutions on the CPU.
+    """
+    return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
+
+
+def from_channels_last(x: Any, data_format: str) -> Any:
+    """Turn `(B, H, W, C)` back into an image of `data_format`."""
+    return x if data_format == "channels_last" else ops.moveaxis(x, -1, 1)
+
+
+def _squeeze_tensorflow(x, data_format):
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def squeeze_image(x):
+        def gradient(upstream_mean, upstream_x):
+            shape = tf.shape(x)
+            height, width = (shape[axis] for axis in spatial_axes(data_format))
+            share = widen(upstream_mean) / tf.cast(
+                height * width, widen(upstream_mean).dtype
+            )
+            share = tf.cast(share, x.dtype)
+            return upstream_x + expand_channel_gate(share, data_format)
+
+        return (_mean_tensorflow(x, data_format), tf.identity(x)), gradient
+
+    return squeeze_image(tf.convert_to_tensor(x))
+
+
+def _mean_tensorflow(x, data_format):
+    """As `global_average_pool`; a pooling reads an image twice as fast."""
+    import tensorflow as tf
+
+    size = x.shape[1:3]
+    if data_format == "channels_first" or None in size:
+        return global_average_pool(x, data_format)
+    mean = tf.nn.avg_pool2d(widen(x), size, 1, "VALID")[:, 0, 0]
+    return tf.cast(mean, x.dtype)
+
+
+def _sums_by_image(x, gate):
+    """Whether the gate's gradient is worth a way of its own.
+
+    It is if the gate has one value for many of the image's, and if the loop
+    that it takes outside XLA has enough to do.
+    """
+    image, factor = x.shape[1:], gate.shape[1:]
+    if len(image) != len(factor) or None in (*image, *factor):
+        return False
+    return math.prod(factor) < math.prod(image) and (
+        inside_xla() or math.prod(image) * x.dtype.size >= LOOP_BYTES
+    )
+
+
+def _apply_gate_tensorflow(x, gate):
+    import tensorflow as tf
+
+    axes = [a for a in range(1, len(x.shape)) if gate.shape[a] != x.shape[a]]
+
+    @tf.custom_gradient
+    def scale(x, gate):
+        def gradient(upstream):
+            if inside_xla():
+                of_gate = _sum_of_products(x, upstream, axes)
+                return upstream * gate, tf.cast(of_gate, gate.dtype)
+
+            def of_one_image(index):
+                product = widen(x[index] * upstream[index])
+                found = tf.reduce_sum(
+                    product, [axis - 1 for axis in axes], keepdims=True
+                )
+                return tf.cast(found, gate.dtype)
+
+            of_gate = tf.map_fn(
+                of_one_image,
+                tf.range(tf.shape(x)[0]),
+                fn_output_signature=tf.TensorSpec(gate.shape[1:], gate.dtype),
+            )
+            return upstream * gate, of_gate
+
+        return x * gate, gradient
+
+    return scale(x, gate)
+
+
+def _sum_of_products(x, upstream, axes):
+    """Sum of the products over axes, which are kept."""
+    import tensorflow as tf
+
+    product = widen(x * upstream)
+    if axes != list(range(1, len(x.shape) - 1)):
+        return tf.reduce_sum(product, axes, keepdims=True)
+    batch, channels = tf.shape(x)[0], x.shape[-1]
+    total = sum_rows(tf.reshape(product, (batch, -1, channels)))
+    return tf.reshape(total, (batch, *[1] * len(axes), channels))

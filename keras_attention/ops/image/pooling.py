@@ -1,0 +1,210 @@
+"""What is left of an image when its positions, or its channels, are pooled.
+
+`B` batch, `H` height, `W` width, `C` channels. Sums are at least float32;
+results have the dtype of the image, and what float16 cannot hold becomes its
+largest number.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import backend
+from keras import ops
+
+from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.image.gating import global_average_pool
+from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.sums import sum_channels
+from keras_attention.ops.image.sums import sum_rows
+from keras_attention.ops.precision import widen
+
+FLOAT16_MAX = float(np.finfo("float16").max)
+
+
+def global_max_pool(x: Any, data_format: str = "channels_last") -> Any:
+    """Maximum over height and width: `(B, H, W, C)` to `(B, C)`."""
+    return ops.max(x, axis=spatial_axes(data_format))
+
+
+def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
+    """Euclidean norm over height and width: `(B, H, W, C)` to `(B, C)`.
+
+    It is a norm, not a mean: it grows with the number of positions. At an
+    all-zero channel, where the norm has no gradient, the gradient is zero.
+    """
+    squares = ops.square(widen(x))
+    total = ops.sum(squares, axis=spatial_axes(data_format))  # [B, C]
+    is_zero = total == 0
+    # The inner `where` keeps the root's infinite slope out of the gradient.
+    norm = ops.sqrt(ops.where(is_zero, ops.ones_like(total), total))
+    return _narrow(ops.where(is_zero, ops.zeros_like(total), norm), x.dtype)
+
+
+def global_log_sum_exp_pool(x: Any, data_format: str = "channels_last") -> Any:
+    """`log(sum(exp(x)))` over height and width: `(B, H, W, C)` to `(B, C)`.
+
+    The maximum is taken out of the exponentials, so that none overflows.
+    """
+    pooled = ops.logsumexp(widen(x), axis=spatial_axes(data_format))
+    return _narrow(pooled, x.dtype)
+
+
+GLOBAL_POOLS = {
+    "avg": global_average_pool,
+    "max": global_max_pool,
+    "lp": global_lp_pool,
+    "lse": global_log_sum_exp_pool,
+}
+
+
+def global_pools(
+    x: Any, pool_types: Sequence[str], data_format: str = "channels_last"
+) -> Any:
+    """Several global poolings, by name, of `P` kinds: `(B, P, C)`.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        pool_types: keys of `GLOBAL_POOLS`.
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+    pooled = {}
+    if {"max", "avg"} <= set(pool_types):
+        axes = spatial_axes(data_format)
+        pooled["max"], pooled["avg"] = _max_and_mean(x, axes)
+    for name in pool_types:
+        if name not in pooled:
+            pooled[name] = GLOBAL_POOLS[name](x, data_format)
+    return ops.stack([pooled[name] for name in pool_types], axis=1)
+
+
+def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
+    """Maximum and mean over channels: `(B, H, W, C)` to `(B, H, W, 2)`.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Returns:
+        Tensor of shape `(B, H, W, 2)` for both data formats, the maximum
+        first.
+    """
+    return max_and_mean(x, -1 if data_format == "channels_last" else 1)
+
+
+def max_and_mean(x: Any, axis: int) -> Any:
+    """Maximum and mean over one axis, stacked on a new last one."""
+    return ops.stack(_max_and_mean(x, (axis,)), axis=-1)
+
+
+def _max_and_mean(x, axes):
+    if backend.backend() == "tensorflow":
+        return _max_and_mean_tensorflow(x, axes)
+    mean = ops.cast(ops.mean(widen(x), axis=axes), x.dtype)
+    return ops.max(x, axis=axes), mean
+
+
+def _max_and_mean_tensorflow(x, axes):
+    """As `_max_and_mean`, with a gradient that passes over the image less.
+
+    It is the automatic one: equal maxima share it.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def pool(x):
+        maximum, mean = _max_tensorflow(x, axes), _mean_tensorflow(x, axes)
+
+        def gradient(of_maximum, of_mean):
+            size = tf.reduce_prod([tf.shape(x)[axis] for axis in axes])
+            share = widen(of_mean) / tf.cast(size, widen(of_mean).dtype)
+            chosen = x == maximum
+            count = _sum_tensorflow(tf.cast(chosen, share.dtype), axes)
+            of_chosen = widen(of_maximum) / count + share
+            return tf.where(
+                chosen, tf.cast(of_chosen, x.dtype), tf.cast(share, x.dtype)
+            )
+
+        return (maximum, mean), gradient
+
+    return [tf.squeeze(y, axes) for y in pool(tf.convert_to_tensor(x))]
+
+
+def _max_tensorflow(x, axes):
+    """Maximum over axes, which are kept; a pooling is twice as fast."""
+    import tensorflow as tf
+
+    size = x.shape[1:3]
+    if tuple(axes) == (1, 2) and None not in size and not inside_xla():
+        return tf.nn.max_pool2d(x, size, 1, "VALID")
+    return tf.reduce_max(x, axes, keepdims=True)
+
+
+def _mean_tensorflow(x, axes):
+    """Mean over axes, which are kept; a pooling is twice as fast."""
+    import tensorflow as tf
+
+    size, wide = x.shape[1:3], widen(x)
+    if tuple(axes) == (1, 2) and None not in size:
+        mean = tf.nn.avg_pool2d(wide, size, 1, "VALID")
+    elif _is_of_channels(axes) and inside_xla():
+        mean = _sum_tensorflow(wide, axes) / x.shape[3]
+    else:
+        mean = tf.reduce_mean(wide, axes, keepdims=True)
+    return tf.cast(mean, x.dtype)
+
+
+def _sum_tensorflow(x, axes):
+    """Sum over axes, which are kept."""
+    import tensorflow as tf
+
+    if tuple(axes) == (1, 2):
+        batch, channels = tf.shape(x)[0], tf.shape(x)[3]
+        total = sum_rows(tf.reshape(x, (batch, -1, channels)))
+        return tf.reshape(total, (batch, 1, 1, channels))
+    if _is_of_channels(axes):
+        return sum_channels(x)
+    return tf.reduce_sum(x, axes, keepdims=True)
+
+
+def _is_of_channels(axes):
+    return tuple(axes) in ((-1,), (3,))
+
+
+def channel_windows(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
+    """The neighbours of each channel: `(B, C)` to `(B, C, K)`.
+
+    Entry `k` of channel `c` is `x[:, c + k - (K - 1) / 2]`.
+
+    Args:
+        x: tensor of shape `(B, C)` with a known number of channels.
+        kernel_size: odd number `K` of neighbours, the channel included.
+        padding: what is beyond the first and the last channel: `"zeros"`, or
+            `"circular"` for the channels of the other end.
+    """
+    channels = x.shape[-1]
+    padded = pad_channels(x, kernel_size, padding)
+    return ops.stack(
+        [padded[:, k : k + channels] for k in range(kernel_size)], axis=-1
+    )
+
+
+def pad_channels(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
+    """Give every channel its neighbours: `(B, C)` to `(B, C + K - 1)`.
+
+    The arguments are those of `channel_windows`.
+    """
+    channels, reach = x.shape[-1], (kernel_size - 1) // 2
+    if padding == "circular":
+        order = np.arange(-reach, channels + reach) % channels
+        return ops.take(x, order, axis=-1)
+    return ops.pad(x, ((0, 0), (reach, reach)))
+
+
+def _narrow(wide, dtype):
+    """Cast back to `dtype`; float16 takes its largest number for infinity."""
+    if backend.standardize_dtype(dtype) == "float16":
+        wide = ops.clip(wide, -FLOAT16_MAX, FLOAT16_MAX)
+    return ops.cast(wide, dtype)

@@ -1,0 +1,1 @@
+"""Token mixing by convolution along a sequence."""

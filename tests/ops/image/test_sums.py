@@ -1,0 +1,34 @@
+"""Sums by products with ones equal NumPy's, under XLA and where ones round."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_attention.ops.image import sums
+
+
+@pytest.fixture(params=[True, False], ids=["product", "sum"])
+def device(request, monkeypatch):
+    monkeypatch.setattr(sums, "multiplies_in_full", lambda: request.param)
+
+
+def test_rows_equal_numpy(device):
+    x = np.random.default_rng(0).normal(size=(3, 7, 5)).astype("float32")
+    total = ops.convert_to_numpy(sums.sum_rows(ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(total, x.sum(1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_channels_equal_numpy(device, compiled, monkeypatch):
+    monkeypatch.setattr(sums, "inside_xla", lambda: compiled)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype("float32")
+    total = ops.convert_to_numpy(sums.sum_channels(ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(
+        total, x.sum(-1, keepdims=True), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_empty_batch_and_no_rows(device):
+    assert sums.sum_rows(ops.zeros((0, 7, 5))).shape == (0, 1, 5)
+    total = ops.convert_to_numpy(sums.sum_rows(ops.zeros((2, 0, 5))))
+    np.testing.assert_array_equal(total, np.zeros((2, 1, 5)))
