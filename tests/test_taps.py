@@ -7,14 +7,11 @@ from keras_attention.taps import find_layer
 from keras_attention.taps import read_taps
 from keras_attention.taps import record_taps
 from keras_attention.taps import walk_layers
+from support.arrays import numpy
 
 
 def image(shape=(2, 8, 8, 3)):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 @pytest.fixture

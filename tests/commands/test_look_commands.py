@@ -7,9 +7,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_attention.cli import cli
+from support.visualization import image_model
+from support.visualization import masked_model
 from visualization.test_attention_page import content
-from visualization.visualization_common import image_model
-from visualization.visualization_common import masked_model
 
 
 def run(*arguments):

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 import keras_attention as ka
 from keras_attention.cli import cli
 from keras_attention.layers.registry import ATTENTION_LAYERS
-from surgery.surgery_common import image
-from surgery.surgery_common import small_resnet
+from support.surgery import image
+from support.surgery import small_resnet
 
 
 def run(*arguments):

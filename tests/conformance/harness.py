@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from conformance.rows import Row
+from support.arrays import numpy
 
 BACKEND = keras.backend.backend()
 
@@ -21,10 +22,6 @@ def variants_slow(rows: list[Row]) -> list:
         pytest.param(row, id=row.name, marks=slow if row.variant else [])
         for row in rows
     ]
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def make_layer(row: Row, **kwargs):

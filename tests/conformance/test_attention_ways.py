@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from conformance.harness import BACKEND
-from conformance.harness import numpy
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
 )
+from support.arrays import numpy
 
 OPTIONS = {
     "plain": {},

@@ -11,13 +11,13 @@ from conformance.harness import float64_mode
 from conformance.harness import gradients
 from conformance.harness import make_layer
 from conformance.harness import make_model
-from conformance.harness import numpy
 from conformance.harness import random_input
 from conformance.harness import randomize
 from conformance.harness import variants_slow
 from conformance.rows import ROWS
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.taps import record_taps
+from support.arrays import numpy
 
 rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 image_rows = pytest.mark.parametrize(

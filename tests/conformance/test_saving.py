@@ -10,10 +10,10 @@ import pytest
 
 from conformance.harness import BACKEND
 from conformance.harness import make_model
-from conformance.harness import numpy
 from conformance.harness import random_input
 from conformance.harness import variants_slow
 from conformance.rows import ROWS
+from support.arrays import numpy
 
 LOAD = """
 import json, sys

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
 from keras_attention import AttentionTransferModel
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import numpy
-from distillation.distillation_common import teacher_network
 from keras_attention.distillation import AttentionTransferLoss
+from support.arrays import numpy
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
 
 
 def activations():

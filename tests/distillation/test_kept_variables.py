@@ -1,13 +1,13 @@
 import pytest
 
-from distillation.distillation_common import assert_same
-from distillation.distillation_common import examples
-from distillation.distillation_common import moved
-from distillation.distillation_common import network
-from distillation.distillation_common import numpy
-from distillation.distillation_common import teacher_network
-from distillation.distillation_common import weights
 from keras_attention import AttentionTransferModel
+from support.arrays import numpy
+from support.distillation import assert_same
+from support.distillation import examples
+from support.distillation import moved
+from support.distillation import network
+from support.distillation import teacher_network
+from support.distillation import weights
 
 
 class Interrupted(AttentionTransferModel):

@@ -24,10 +24,10 @@ kill_at = int(kill_at)
 sys.path.insert(0, tests)
 import keras
 import numpy as np
-from distillation.distillation_common import EAGER
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
+from support.distillation import EAGER
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import precompute_teacher
 

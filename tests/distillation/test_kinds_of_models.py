@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 import keras_attention
-from distillation.distillation_common import CROSSENTROPY
-from distillation.distillation_common import assert_same
-from distillation.distillation_common import compiled
-from distillation.distillation_common import examples
-from distillation.distillation_common import moved
-from distillation.distillation_common import network
-from distillation.distillation_common import numpy
-from distillation.distillation_common import teacher_network
-from distillation.distillation_common import weights
+from support.arrays import numpy
+from support.distillation import CROSSENTROPY
+from support.distillation import assert_same
+from support.distillation import compiled
+from support.distillation import examples
+from support.distillation import moved
+from support.distillation import network
+from support.distillation import teacher_network
+from support.distillation import weights
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

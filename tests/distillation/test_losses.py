@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from distillation.distillation_common import gradient
-from distillation.distillation_common import numpy
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import gradient_distance
 from keras_attention.distillation.losses import weighted_mean
 from keras_attention.distillation.transfer import maps_distance
+from support.arrays import numpy
+from support.distillation import gradient
 
 
 def units(seed, shape=(3, 2, 5)):

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import numpy
 from keras_attention import AttentionTransferModel
+from support.arrays import numpy
 
 RATE, L2 = 0.125, 0.05
 SHAPE, HIDDEN, CLASSES, BATCH = (4, 6, 2), 3, 5, 4

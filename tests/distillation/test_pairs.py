@@ -1,11 +1,11 @@
 import keras
 import pytest
 
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
 from keras_attention.distillation import Pair
 from keras_attention.distillation.pairs import choose_pairs
 from keras_attention.models import WideResNet
+from support.distillation import network
+from support.distillation import teacher_network
 
 
 def names(pairs):

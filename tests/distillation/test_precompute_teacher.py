@@ -2,15 +2,15 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import EAGER
-from distillation.distillation_common import assert_same
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
-from distillation.distillation_common import weights
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import PrecomputedDataset
 from keras_attention.distillation import precompute_teacher
+from support.distillation import EAGER
+from support.distillation import assert_same
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
+from support.distillation import weights
 
 PAIRS = ["stage1", ("stage1", "stage2")]
 FIT = {"verbose": 0, "shuffle": False}

@@ -17,9 +17,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
 from keras_attention import AttentionTransferModel
 
 cpus = tf.config.list_physical_devices("CPU")

@@ -8,14 +8,14 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import EAGER
-from distillation.distillation_common import assert_same
-from distillation.distillation_common import examples
-from distillation.distillation_common import moved
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
-from distillation.distillation_common import weights
 from keras_attention import AttentionTransferModel
+from support.distillation import EAGER
+from support.distillation import assert_same
+from support.distillation import examples
+from support.distillation import moved
+from support.distillation import network
+from support.distillation import teacher_network
+from support.distillation import weights
 
 FIT = {"verbose": 0, "shuffle": False, "batch_size": 4}
 

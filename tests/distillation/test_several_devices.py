@@ -18,9 +18,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import keras
 import numpy as np
-from distillation.distillation_common import examples
-from distillation.distillation_common import network
-from distillation.distillation_common import teacher_network
+from support.distillation import examples
+from support.distillation import network
+from support.distillation import teacher_network
 from keras_attention import AttentionTransferModel
 
 SYNCHRONIZED = False

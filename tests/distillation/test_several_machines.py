@@ -24,7 +24,7 @@ examples, tests, name = sys.argv[1:4]
 del sys.argv[1:4]
 sys.path[:0] = examples, tests
 example = importlib.import_module(name)
-from distillation.distillation_common import network
+from support.distillation import network
 
 
 def small(depth, width, input_shape):

@@ -1,6 +1,6 @@
 import pytest
 
-from examples_common import load_example
+from support.examples import load_example
 
 
 @pytest.mark.slow

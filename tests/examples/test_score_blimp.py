@@ -3,8 +3,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from examples_common import load_example
 from keras_attention.cli import cli
+from support.examples import load_example
 
 TEXT = "\n".join(
     ["a dog barks .", "dogs bark .", "the dog barks .", "the dogs bark ."] * 4

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from examples_common import load_example
+from support.examples import load_example
 
 PAIRS = {
     "train": [

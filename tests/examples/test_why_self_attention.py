@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from examples_common import load_example
+from support.examples import load_example
 
 SMALL = types.SimpleNamespace(width=32, blocks=2, heads=4)
 FULL = types.SimpleNamespace(width=64, blocks=3, heads=4)

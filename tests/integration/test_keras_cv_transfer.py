@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import assert_same
-from distillation.distillation_common import weights
 from keras_attention import AttentionTransferModel
+from support.distillation import assert_same
+from support.distillation import weights
 
 pytestmark = pytest.mark.tensorflow
 

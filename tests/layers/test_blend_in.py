@@ -6,16 +6,13 @@ import pytest
 
 import keras_attention as ka
 from conformance.harness import float64_mode
+from support.arrays import numpy
 
 SHAPE = (2, 7, 5, 6)
 
 
 def image(seed=0, dtype="float32"):
     return np.random.default_rng(seed).normal(size=SHAPE).astype(dtype)
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,12 @@ import pytest
 import keras_attention as ka
 from keras_attention.models import InceptionModule
 from keras_attention.models import SEInception
-from models_common import count_trainable
+from support.arrays import numpy
+from support.networks import count_trainable
 
 FILTERS = (5, (3, 7), (2, 11), 3)
 SHAPE = (2, 7, 5, 13)
 CHANNELS = 5 + 7 + 11 + 3
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def images(*shape, seed=0):

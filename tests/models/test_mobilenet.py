@@ -8,7 +8,7 @@ import pytest
 import keras_attention as ka
 from keras_attention.models import MobileNetV1
 from keras_attention.models import MobileNetV2
-from models_common import count_trainable
+from support.networks import count_trainable
 
 NETWORKS = {"mobilenet_v1": MobileNetV1, "mobilenet_v2": MobileNetV2}
 networks = pytest.mark.parametrize(

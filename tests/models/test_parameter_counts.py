@@ -12,8 +12,8 @@ import keras_attention as ka
 from keras_attention.models import MobileNetV1
 from keras_attention.models import MobileNetV2
 from keras_attention.models import ResNet
-from models_common import count_trainable
-from models_common import first_of
+from support.networks import count_trainable
+from support.networks import first_of
 
 PLAIN = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032}
 BLOCKS = {

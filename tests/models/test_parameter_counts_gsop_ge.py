@@ -10,8 +10,8 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.models import ResNet
-from models_common import count_trainable
-from models_common import first_of
+from support.networks import count_trainable
+from support.networks import first_of
 
 PLAIN = 25_557_032
 STAGES = {256: (3, 56), 512: (4, 28), 1024: (6, 14), 2048: (3, 7)}

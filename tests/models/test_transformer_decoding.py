@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from keras_attention.models.transformer import beam_search
-from models.transformer_common import MIXERS
-from models.transformer_common import SOURCE
-from models.transformer_common import TOKENS
-from models.transformer_common import Average
-from models.transformer_common import language_model
-from models.transformer_common import mixers
-from models.transformer_common import numpy
-from models.transformer_common import translator
+from support.arrays import numpy
+from support.transformers import MIXERS
+from support.transformers import SOURCE
+from support.transformers import TOKENS
+from support.transformers import Average
+from support.transformers import language_model
+from support.transformers import mixers
+from support.transformers import translator
 
 
 def greedy_by_hand(model, prompt, count):

@@ -6,7 +6,7 @@ import pytest
 
 import keras_attention
 from keras_attention.models import WideResNet
-from models_common import count_trainable
+from support.networks import count_trainable
 
 
 def small(depth=10, width=1, **arguments):

@@ -2,14 +2,14 @@ import keras
 import numpy as np
 import pytest
 
-from distillation.distillation_common import gradient
-from distillation.distillation_common import numpy
 from keras_attention.ops.attention_maps import activation_maps
 from keras_attention.ops.attention_maps import max_map
 from keras_attention.ops.attention_maps import resize_maps
 from keras_attention.ops.attention_maps import score_maps
 from keras_attention.ops.attention_maps import sum_map
 from keras_attention.ops.attention_maps import unit_maps
+from support.arrays import numpy
+from support.distillation import gradient
 
 
 def activation(shape=(2, 3, 5, 7)):

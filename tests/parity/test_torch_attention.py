@@ -8,6 +8,7 @@ import keras_attention as ka
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
 )
+from support.arrays import numpy
 
 torch = pytest.importorskip("torch", reason="needs the extra 'test-torch'")
 
@@ -15,10 +16,6 @@ torch = pytest.importorskip("torch", reason="needs the extra 'test-torch'")
 def draw(*shape, seed=0):
     generator = np.random.default_rng(seed)
     return generator.normal(size=shape).astype("float32")
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 @pytest.mark.parametrize("way", ["plain", "chunked"])

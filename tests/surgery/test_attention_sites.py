@@ -8,9 +8,9 @@ import keras_attention as ka
 from keras_attention.models import ResNet
 from keras_attention.surgery import AttentionSite
 from keras_attention.surgery import AttentionSites
-from surgery.surgery_common import block
-from surgery.surgery_common import names
-from surgery.surgery_common import small_resnet
+from support.surgery import block
+from support.surgery import names
+from support.surgery import small_resnet
 
 
 def test_all_sites_of_a_small_network():

@@ -9,13 +9,13 @@ from keras import layers
 import keras_attention as ka
 from conformance.harness import gradients
 from keras_attention.models import ResNet
-from surgery.surgery_common import block
-from surgery.surgery_common import gate
-from surgery.surgery_common import image
-from surgery.surgery_common import names
-from surgery.surgery_common import numpy
-from surgery.surgery_common import randomize
-from surgery.surgery_common import small_resnet
+from support.arrays import numpy
+from support.surgery import block
+from support.surgery import gate
+from support.surgery import image
+from support.surgery import names
+from support.surgery import randomize
+from support.surgery import small_resnet
 
 
 def gates(model):

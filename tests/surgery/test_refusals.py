@@ -7,8 +7,8 @@ import pytest
 from keras import layers
 
 import keras_attention as ka
-from surgery.surgery_common import gate
-from surgery.surgery_common import small_resnet
+from support.surgery import gate
+from support.surgery import small_resnet
 
 
 @pytest.mark.parametrize("sequential", [False, True])

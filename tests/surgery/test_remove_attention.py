@@ -5,10 +5,10 @@ from keras import layers
 
 import keras_attention as ka
 from keras_attention.models import ResNet
-from surgery.surgery_common import gate
-from surgery.surgery_common import image
-from surgery.surgery_common import numpy
-from surgery.surgery_common import small_resnet
+from support.arrays import numpy
+from support.surgery import gate
+from support.surgery import image
+from support.surgery import small_resnet
 
 
 @pytest.mark.parametrize("preserve_outputs", [False, True])

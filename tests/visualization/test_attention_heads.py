@@ -8,14 +8,14 @@ from keras_attention.visualization import plot_attention_heads
 from keras_attention.visualization import plot_head_summary
 from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.head_summary import summarize
-from visualization.visualization_common import TOKENS
-from visualization.visualization_common import WORDS
-from visualization.visualization_common import count_calls
-from visualization.visualization_common import drawn
-from visualization.visualization_common import image_model
-from visualization.visualization_common import images
-from visualization.visualization_common import language_model
-from visualization.visualization_common import masked_model
+from support.visualization import TOKENS
+from support.visualization import WORDS
+from support.visualization import count_calls
+from support.visualization import drawn
+from support.visualization import image_model
+from support.visualization import images
+from support.visualization import language_model
+from support.visualization import masked_model
 
 
 def scores_of(model, layers):

@@ -5,8 +5,8 @@ from PIL import Image
 
 from keras_attention.visualization import AttentionMapLogger
 from keras_attention.visualization import plot_channel_gates
-from visualization.visualization_common import image_model
-from visualization.visualization_common import images
+from support.visualization import image_model
+from support.visualization import images
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pytest
 import keras_attention as ka
 from keras_attention.taps import read_taps
 from keras_attention.visualization import plot_attention_maps
-from visualization.visualization_common import count_calls
-from visualization.visualization_common import drawn
-from visualization.visualization_common import image_model
-from visualization.visualization_common import images
+from support.visualization import count_calls
+from support.visualization import drawn
+from support.visualization import image_model
+from support.visualization import images
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 
 from keras_attention.taps import read_taps
 from keras_attention.visualization import plot_channel_gates
-from visualization.visualization_common import count_calls
-from visualization.visualization_common import image_model
-from visualization.visualization_common import images
+from support.visualization import count_calls
+from support.visualization import image_model
+from support.visualization import images
 
 
 @pytest.fixture(scope="module")

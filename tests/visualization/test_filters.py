@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 import keras_attention as ka
 from keras_attention.taps import read_taps
 from keras_attention.visualization import plot_filters
-from visualization.visualization_common import TOKENS
-from visualization.visualization_common import WORDS
-from visualization.visualization_common import count_calls
-from visualization.visualization_common import drawn
-from visualization.visualization_common import image_model
-from visualization.visualization_common import images
-from visualization.visualization_common import language_model
+from support.visualization import TOKENS
+from support.visualization import WORDS
+from support.visualization import count_calls
+from support.visualization import drawn
+from support.visualization import image_model
+from support.visualization import images
+from support.visualization import language_model
 
 
 def softmax(x):

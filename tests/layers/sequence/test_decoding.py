@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from ops.attention_reference import draw
-from ops.attention_reference import numpy
+from support.arrays import numpy
+from support.attention import draw
 
 VARIANTS = {
     "plain": {},

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from conformance.harness import numpy
-from layers.sequence.convolution_common import convolve
-from layers.sequence.convolution_common import decode
-from layers.sequence.convolution_common import decode_after_prompts
-from layers.sequence.convolution_common import randomize
-from layers.sequence.convolution_common import sequence
+from support.arrays import numpy
+from support.convolutions import convolve
+from support.convolutions import decode
+from support.convolutions import decode_after_prompts
+from support.convolutions import randomize
+from support.convolutions import sequence
 
 SHAPE = (2, 11, 15)
 

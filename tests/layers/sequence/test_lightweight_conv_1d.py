@@ -4,13 +4,13 @@ import pytest
 
 import keras_attention as ka
 from conformance.harness import float64_mode
-from conformance.harness import numpy
-from layers.sequence.convolution_common import convolve
-from layers.sequence.convolution_common import decode
-from layers.sequence.convolution_common import decode_after_prompts
-from layers.sequence.convolution_common import randomize
-from layers.sequence.convolution_common import sequence
-from layers.sequence.convolution_common import softmax
+from support.arrays import numpy
+from support.convolutions import convolve
+from support.convolutions import decode
+from support.convolutions import decode_after_prompts
+from support.convolutions import randomize
+from support.convolutions import sequence
+from support.convolutions import softmax
 
 SHAPE = (2, 11, 15)
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from ops.attention_reference import attention
-from ops.attention_reference import draw
-from ops.attention_reference import numpy
+from support.arrays import numpy
+from support.attention import attention
+from support.attention import draw
 
 WIDTH = 12
 

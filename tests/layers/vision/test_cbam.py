@@ -6,13 +6,13 @@ import keras_attention as ka
 from keras_attention.taps import read_taps
 from layers.vision.test_channel_attention import reference_gate as channel_gate
 from layers.vision.test_spatial_attention import reference_gate as spatial_gate
-from layers.vision.vision_common import build
-from layers.vision.vision_common import draw_weights
-from layers.vision.vision_common import first
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.vision import build
+from support.vision import draw_weights
+from support.vision import first
+from support.vision import image
+from support.vision import numeric_gradient
+from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 

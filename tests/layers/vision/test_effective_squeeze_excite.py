@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from layers.vision.vision_common import build
-from layers.vision.vision_common import dense
-from layers.vision.vision_common import first
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import build
+from support.vision import dense
+from support.vision import first
+from support.vision import image
 
 SHAPE = (3, 7, 5, 11)
 

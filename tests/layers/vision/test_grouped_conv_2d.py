@@ -3,9 +3,9 @@ import pytest
 
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
 from keras_attention.ops.image.grouped_convolution import grouped_convolution
-from layers.vision.vision_common import build
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import build
+from support.vision import image
 
 SHAPE = (2, 7, 6, 12)
 

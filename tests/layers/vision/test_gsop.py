@@ -4,17 +4,17 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.taps import read_taps
-from layers.vision.gsop_common import channel_gate
-from layers.vision.gsop_common import position_gate
-from layers.vision.gsop_common import temper
-from layers.vision.vision_common import build
-from layers.vision.vision_common import first
-from layers.vision.vision_common import image
-from layers.vision.vision_common import normalize
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import relu
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.gsop import channel_gate
+from support.gsop import position_gate
+from support.gsop import temper
+from support.vision import build
+from support.vision import first
+from support.vision import image
+from support.vision import normalize
+from support.vision import numeric_gradient
+from support.vision import relu
+from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 FUSIONS = ("average", "add", "max", "concat")

@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from layers.vision.vision_common import build
-from layers.vision.vision_common import convolve
-from layers.vision.vision_common import first
-from layers.vision.vision_common import image
-from layers.vision.vision_common import normalize
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import sigmoid
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.vision import build
+from support.vision import convolve
+from support.vision import first
+from support.vision import image
+from support.vision import normalize
+from support.vision import numeric_gradient
+from support.vision import sigmoid
+from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 

@@ -8,8 +8,8 @@ from keras_attention.ops.attention.positions import alibi_bias
 from keras_attention.ops.attention.positions import alibi_slopes
 from keras_attention.ops.attention.positions import relative_buckets
 from keras_attention.ops.attention.positions import rotary_embedding
-from ops.attention_reference import draw
-from ops.attention_reference import numpy
+from support.arrays import numpy
+from support.attention import draw
 
 
 def rotated(x, positions, max_wavelength):

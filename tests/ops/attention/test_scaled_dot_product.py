@@ -13,9 +13,9 @@ from keras_attention.ops.attention import chunked_attention
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
 )
-from ops.attention_reference import attention
-from ops.attention_reference import draw
-from ops.attention_reference import numpy
+from support.arrays import numpy
+from support.attention import attention
+from support.attention import draw
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra 'tensorflow'")
 pytestmark = pytest.mark.tensorflow

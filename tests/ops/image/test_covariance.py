@@ -4,10 +4,10 @@ import pytest
 
 from conformance.harness import float64_mode
 from keras_attention.ops.image import covariance
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.vision import image
+from support.vision import numeric_gradient
+from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 

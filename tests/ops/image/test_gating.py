@@ -4,12 +4,9 @@ import pytest
 
 from keras_attention.ops import precision
 from keras_attention.ops.image import gating
+from support.arrays import numpy
 
 SHAPE = (3, 7, 5, 11)
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def image(shape=SHAPE, dtype="float32"):

@@ -6,11 +6,11 @@ import pytest
 
 from conformance.harness import float64_mode
 from keras_attention.ops.image import grid_pooling
-from layers.vision.vision_common import first
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.vision import first
+from support.vision import image
+from support.vision import numeric_gradient
+from support.vision import vjp
 
 SIZES = [(7, 5), (8, 8), (14, 14), (16, 24), (1, 1), (3, 19), (13, 2)]
 

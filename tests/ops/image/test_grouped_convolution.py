@@ -4,8 +4,8 @@ import pytest
 
 from keras_attention.ops.image import grouped_convolution as module
 from keras_attention.ops.image.grouped_convolution import grouped_convolution
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import image
 
 SHAPE = (2, 7, 6, 12)
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.image.narrow_convolution import narrow_convolution
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numeric_gradient
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import image
+from support.vision import numeric_gradient
 
 SHAPE = (2, 7, 5, 3)
 

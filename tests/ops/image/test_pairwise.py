@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.image import pairwise
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import relu
+from support.arrays import numpy
+from support.vision import image
+from support.vision import relu
 
 
 def softmax(x):

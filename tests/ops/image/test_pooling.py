@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.image import pooling
-from layers.vision.vision_common import vjp
+from support.arrays import numpy
+from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 REFERENCES = {
@@ -13,10 +14,6 @@ REFERENCES = {
     "lse": lambda x: np.logaddexp.reduce(x, (1, 2)),
 }
 PRECISION = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def image(shape=SHAPE, dtype="float32"):

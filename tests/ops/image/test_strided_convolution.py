@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.image.strided_convolution import strided_depthwise
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import image
 
 pytestmark = pytest.mark.tensorflow
 SIZES = [(7, 5), (8, 9), (3, 4)]

@@ -6,8 +6,8 @@ import pytest
 
 from keras_attention.ops.image import window_average
 from keras_attention.ops.image.window_average import average_windows
-from layers.vision.vision_common import image
-from layers.vision.vision_common import numpy
+from support.arrays import numpy
+from support.vision import image
 
 pytestmark = pytest.mark.tensorflow
 CASES = [((6, 10), 2), ((12, 4), 4), ((8, 16), 8), ((2, 2), 2), ((3, 5), 1)]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from conformance.harness import BACKEND
 from conformance.harness import float64_mode
-from conformance.harness import numpy
 from keras_attention.ops.sequence import head_convolution as hc
+from support.arrays import numpy
 
 WAYS = {
     "chosen": lambda x, f, padding: (

@@ -15,10 +15,6 @@ SOURCE = np.array([[7, 9, 3, 0, 0], [5, 6, 8, 4, 3]])
 mixers = pytest.mark.parametrize("mixer", MIXERS)
 
 
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
-
-
 def language_model(mixer="attention", **arguments):
     keras.utils.set_random_seed(1)
     arguments = {"num_blocks": 2, **SMALL, **arguments}

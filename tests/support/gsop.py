@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from layers.vision.vision_common import dense
-from layers.vision.vision_common import normalize
-from layers.vision.vision_common import numpy
-from layers.vision.vision_common import relu
-from layers.vision.vision_common import sigmoid
+from support.arrays import numpy
+from support.vision import dense
+from support.vision import normalize
+from support.vision import relu
+from support.vision import sigmoid
 
 
 def covariance(features):

@@ -4,7 +4,7 @@ import importlib
 import pathlib
 import sys
 
-FOLDER = pathlib.Path(__file__).parents[1] / "examples"
+FOLDER = pathlib.Path(__file__).parents[2] / "examples"
 
 
 def load_example(monkeypatch, name):

@@ -2,12 +2,7 @@
 
 import math
 
-import keras
 import numpy as np
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def draw(*shape, seed=0, dtype="float64"):

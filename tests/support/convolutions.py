@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conformance.harness import numpy
+from support.arrays import numpy
 
 
 def sequence(*shape, seed=0):

@@ -10,10 +10,6 @@ def image(shape=(2, 16, 16, 3), seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
-
-
 def gate():
     return ka.SqueezeExcite(ratio=2)
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation.backend import value_and_input_gradient
+from support.arrays import numpy
 
 # The quicker way to train for a few steps: JAX compiles each operation too.
 EAGER = keras.backend.backend() != "jax"
@@ -69,10 +70,6 @@ def examples(count=5, size=8, channels=2, classes=7, seed=3):
     random = np.random.default_rng(seed)
     x = random.normal(size=(count, size, size, channels)).astype("float32")
     return x, random.integers(classes, size=count)
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 def weights(model):

@@ -3,11 +3,9 @@
 import keras
 import numpy as np
 
+from support.arrays import numpy
+
 BACKEND = keras.backend.backend()
-
-
-def numpy(x):
-    return keras.ops.convert_to_numpy(x).astype("float64")
 
 
 def image(shape, seed=0, dtype="float32"):
