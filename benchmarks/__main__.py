@@ -1,4 +1,4 @@
-"""Runs the benchmarks; writes `benchmarks/RESULTS.md` and its pictures.
+"""Runs the benchmarks; writes `benchmarks/RESULTS.md` and its figures.
 
 Data at hand is found by the environment: BLIMP and MULTI30K are folders,
 CIFAR10 is a file. The last two are otherwise downloaded; without the first,
@@ -13,10 +13,10 @@ import traceback
 
 from tqdm import tqdm
 
-from benchmarks.example import DataMissing
-from benchmarks.goals import verdicts
-from benchmarks.report import write_section
-from benchmarks.worker import KEEP_MEMORY
+from benchmarks.harness.example import DataMissing
+from benchmarks.harness.goals import verdicts
+from benchmarks.harness.report import write_section
+from benchmarks.harness.worker import KEEP_MEMORY
 
 SUBJECTS = (
     "faults",
@@ -79,14 +79,14 @@ def main():
             tqdm.write(f"{name}:\n{traceback.format_exc()}")
             failed.append(name)
     if not options.quick:
-        importlib.import_module("benchmarks.pictures").main()
+        importlib.import_module("benchmarks.harness.figures").main()
     if failed:
         sys.exit(f"These subjects failed, for the reasons above: {failed}")
 
 
 def run(name, quick):
     """Run one subject, and print its tables or put them into the results."""
-    subject = importlib.import_module(f"benchmarks.{name}")
+    subject = importlib.import_module(f"benchmarks.subjects.{name}")
     tables = subject.run(quick=quick)
     if quick:
         tqdm.write("\n\n".join(map(str, tables)))

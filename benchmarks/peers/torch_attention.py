@@ -54,7 +54,7 @@ def case(x, weights, heads, causal, upstream=None):
 
 
 def train(length, width, heads, causal, kv_heads=None):
-    """One forward and backward pass, for `benchmarks.memory`."""
+    """One forward and backward pass, for `benchmarks.harness.memory`."""
     columns = width + 2 * (kv_heads or heads) * (width // heads)
     shapes = [(width, columns), (columns,), (width, width), (width,)]
     x, upstream, *weights = (

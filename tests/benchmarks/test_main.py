@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("tqdm", reason="needs the extra 'benchmark'")
 
 from benchmarks import __main__ as command
-from benchmarks.example import DataMissing
-from benchmarks.worker import KEEP_MEMORY
+from benchmarks.harness.example import DataMissing
+from benchmarks.harness.worker import KEEP_MEMORY
 
 
 @pytest.fixture

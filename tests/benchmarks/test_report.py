@@ -8,14 +8,14 @@ import pytest
 
 pytest.importorskip("tqdm", reason="needs the extra 'benchmark'")
 
-from benchmarks.goals import Goal
-from benchmarks.goals import number
-from benchmarks.goals import verdicts
-from benchmarks.report import HEAD
-from benchmarks.report import Table
-from benchmarks.report import write_section
-from benchmarks.timing import Timings
-from benchmarks.timing import interleave
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.goals import number
+from benchmarks.harness.goals import verdicts
+from benchmarks.harness.report import HEAD
+from benchmarks.harness.report import Table
+from benchmarks.harness.report import write_section
+from benchmarks.harness.timing import Timings
+from benchmarks.harness.timing import interleave
 
 TABLE = Table(
     ["layer", "mode", "ratio"],

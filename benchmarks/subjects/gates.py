@@ -1,12 +1,12 @@
 """The gates that most networks use, beside their floors and all peers."""
 
 import keras_attention as ka
-from benchmarks.cases import PASSES
-from benchmarks.comparison import Subject
-from benchmarks.comparison import compare
-from benchmarks.goals import Goal
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.comparison import Subject
+from benchmarks.harness.comparison import compare
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.report import Table
 from benchmarks.peers import naive
-from benchmarks.report import Table
 
 TITLE = "Gates"
 LARGE, SMALL = (32, 56, 56, 256), (8, 14, 14, 1024)

@@ -1,7 +1,7 @@
-"""Pictures of RESULTS.md: sequence layers by length, gates by their floors.
+"""Figures of RESULTS.md: sequence layers by length, gates by their floors.
 
-`python -m benchmarks.pictures` reads the tables and writes a PNG beside them
-for each subject that has been run.
+`python -m benchmarks.harness.figures` reads the tables and writes a PNG next
+to them for each subject that has been run.
 """
 
 import pathlib
@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from benchmarks import attention
-from benchmarks import attention_memory
-from benchmarks import convolutions
-from benchmarks import gates
-from benchmarks.cases import MODES
-from benchmarks.goals import number
-from benchmarks.report import RESULTS
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.goals import number
+from benchmarks.harness.report import RESULTS
+from benchmarks.subjects import attention
+from benchmarks.subjects import attention_memory
+from benchmarks.subjects import convolutions
+from benchmarks.subjects import gates
 
 Row = dict[str, str]
 COLORS = {"ours": "tab:blue", "Keras": "tab:orange", "torch": "tab:red"}

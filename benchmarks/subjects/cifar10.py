@@ -8,8 +8,8 @@ are downloaded. What the example has trained is taken from
 import os
 import tempfile
 
-from benchmarks.example import run_example
-from benchmarks.report import Table
+from benchmarks.harness.example import run_example
+from benchmarks.harness.report import Table
 
 TITLE = "Attention transfer on CIFAR-10, a short run"
 SHORT = ["--epochs", "4", "--subset", "5000", "--seeds", "1", "--plain"]

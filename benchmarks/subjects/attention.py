@@ -11,15 +11,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import keras_attention as ka
-from benchmarks.cases import MODES
-from benchmarks.cases import PASSES
-from benchmarks.cases import check_equal
-from benchmarks.cases import compiled
-from benchmarks.cases import draw
-from benchmarks.goals import Goal
-from benchmarks.report import Table
-from benchmarks.timing import interleave
-from benchmarks.worker import Worker
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.cases import check_equal
+from benchmarks.harness.cases import compiled
+from benchmarks.harness.cases import draw
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import interleave
+from benchmarks.harness.worker import Worker
 
 TITLE = "Attention"
 HEADS, WIDTH = 8, 512

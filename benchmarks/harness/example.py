@@ -6,7 +6,7 @@ import io
 import pathlib
 import sys
 
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 class DataMissing(Exception):

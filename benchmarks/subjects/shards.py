@@ -21,9 +21,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.memory import _status
-from benchmarks.report import Table
-from benchmarks.worker import plain_environment
+from benchmarks.harness.memory import _status
+from benchmarks.harness.report import Table
+from benchmarks.harness.worker import plain_environment
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import precompute_teacher
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.report import Table
+from benchmarks.harness.report import Table
 
 
 @dataclass(frozen=True)

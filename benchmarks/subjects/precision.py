@@ -4,12 +4,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import keras_attention as ka
-from benchmarks.cases import MODES
-from benchmarks.cases import PASSES
-from benchmarks.cases import compiled
-from benchmarks.cases import draw
-from benchmarks.report import Table
-from benchmarks.timing import interleave
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.cases import compiled
+from benchmarks.harness.cases import draw
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import interleave
 
 TITLE = "bfloat16"
 RATIO = "bfloat16 ÷ float32"

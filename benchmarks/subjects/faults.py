@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import keras_attention as ka
-from benchmarks.report import Table
+from benchmarks.harness.report import Table
 
 TITLE = "Faults of attention layers"
 B, T, S, N, D = 2, 5, 7, 2, 6

@@ -6,12 +6,12 @@
 import functools
 
 import keras_attention as ka
-from benchmarks.cases import GRAPH
-from benchmarks.cases import PASSES
-from benchmarks.comparison import Subject
-from benchmarks.comparison import compare
+from benchmarks.harness.cases import GRAPH
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.comparison import Subject
+from benchmarks.harness.comparison import compare
+from benchmarks.harness.report import Table
 from benchmarks.peers import naive
-from benchmarks.report import Table
 
 TITLE = "Image layers"
 SHAPE = (8, 32, 32, 128)

@@ -2,7 +2,7 @@
 
 A `Worker` is a process that holds one case at a time and runs it whenever it
 is asked to, so that its rounds stay between ours: torch beside TensorFlow,
-and Keras 2 beside Keras 3. The other end is `benchmarks.serve`.
+and Keras 2 beside Keras 3. The other end is `benchmarks.harness.serve`.
 """
 
 import os
@@ -38,7 +38,7 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str] | None = None):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serve"],
+            [sys.executable, "-m", "benchmarks.harness.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},

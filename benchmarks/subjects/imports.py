@@ -7,9 +7,9 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.goals import Goal
-from benchmarks.report import Table
-from benchmarks.timing import Spread
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import Spread
 
 TITLE = "Import"
 MODULES = ("keras", "keras_attention")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.worker import Worker
+from benchmarks.harness.worker import Worker
 
 MIN_SECONDS = 0.05
 

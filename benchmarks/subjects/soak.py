@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import keras_attention as ka
-from benchmarks.report import Table
+from benchmarks.harness.report import Table
 from keras_attention.serving import AttentionSignature
 from keras_attention.serving import ImageBytesSignature
 from keras_attention.serving import ServingClient
@@ -28,7 +28,7 @@ from keras_attention.serving import ServingError
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import run_export
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests"))
 from serving.server_process import ServerProcess  # noqa: E402
 
 TITLE = "Serving: a soak"

@@ -1,4 +1,4 @@
-"""The process of a `benchmarks.worker.Worker`: runs its case on request."""
+"""The process of a `harness.worker.Worker`: runs its case on request."""
 
 import importlib
 import os
@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.timing import measure
+from benchmarks.harness.timing import measure
 
 
 def main():

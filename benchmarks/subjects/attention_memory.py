@@ -1,7 +1,7 @@
 """Peak memory of attention by length, beside its peers; sliding windows.
 
 What is measured is one forward and backward pass in the plain graph, at batch
-1. `benchmarks.attention` checks the same calls against Keras'.
+1. `benchmarks.subjects.attention` checks the same calls against Keras'.
 """
 
 import keras
@@ -9,21 +9,21 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from benchmarks.attention import GROUPS
-from benchmarks.attention import HEADS
-from benchmarks.attention import KINDS
-from benchmarks.attention import WIDTH
-from benchmarks.attention import in_our_form
-from benchmarks.attention import keras_layer
-from benchmarks.attention import our_layer
-from benchmarks.cases import check_equal
-from benchmarks.cases import compiled
-from benchmarks.cases import draw
-from benchmarks.goals import Goal
-from benchmarks.growth import exponent
-from benchmarks.memory import peak_memory
-from benchmarks.report import Table
-from benchmarks.timing import interleave
+from benchmarks.harness.cases import check_equal
+from benchmarks.harness.cases import compiled
+from benchmarks.harness.cases import draw
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.growth import exponent
+from benchmarks.harness.memory import peak_memory
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import interleave
+from benchmarks.subjects.attention import GROUPS
+from benchmarks.subjects.attention import HEADS
+from benchmarks.subjects.attention import KINDS
+from benchmarks.subjects.attention import WIDTH
+from benchmarks.subjects.attention import in_our_form
+from benchmarks.subjects.attention import keras_layer
+from benchmarks.subjects.attention import our_layer
 
 TITLE = "Attention, memory and windows"
 WINDOW = 256
@@ -136,7 +136,7 @@ def windows(lengths):
 
 
 def train(name, length, causal, kv_heads=None, window=None):
-    """One forward and backward pass, for `benchmarks.memory`."""
+    """One forward and backward pass, for `benchmarks.harness.memory`."""
     keras.utils.set_random_seed(0)
     x = draw(1, length, WIDTH)
     if name == "ours":
@@ -149,7 +149,7 @@ def train(name, length, causal, kv_heads=None, window=None):
 
 
 def _peak(name, arguments):
-    target = "benchmarks.attention_memory:train"
+    target = "benchmarks.subjects.attention_memory:train"
     return peak_memory(target, name=name, **arguments) / 2**20
 
 

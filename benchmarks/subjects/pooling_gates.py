@@ -4,13 +4,13 @@ import dataclasses
 import functools
 
 import keras_attention as ka
-from benchmarks.cases import GRAPH
-from benchmarks.comparison import Subject
-from benchmarks.comparison import compare
-from benchmarks.goals import Goal
-from benchmarks.goals import number
+from benchmarks.harness.cases import GRAPH
+from benchmarks.harness.comparison import Subject
+from benchmarks.harness.comparison import compare
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.goals import number
+from benchmarks.harness.report import Table
 from benchmarks.peers import naive
-from benchmarks.report import Table
 
 TITLE = "Gather-excite and second-order pooling"
 SHAPE = (8, 56, 56, 256)

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import floors
-from benchmarks.goals import Goal
-from benchmarks.report import Table
-from benchmarks.timing import Spread
-from benchmarks.timing import interleave
+from benchmarks.harness import floors
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import Spread
+from benchmarks.harness.timing import interleave
 from keras_attention import attention_sites
 from keras_attention import insert_attention
 from keras_attention.models import ResNet

@@ -1,8 +1,8 @@
 """Peak memory of one call, over what its inputs take, in a fresh process.
 
-`peak_memory("benchmarks.attention:train", length=4096)` starts a process
-that calls `train(length=4096)`, which returns the call to be measured, and
-runs that twice: once to trace and warm up, once counted. Linux only: the
+`peak_memory("benchmarks.subjects.attention:train", length=4096)` starts a
+process that calls `train(length=4096)`, which returns the call to be measured,
+and runs that twice: once to trace and warm up, once counted. Linux only: the
 kernel's own high-water mark is read, and reset between the two.
 """
 
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.worker import plain_environment
+from benchmarks.harness.worker import plain_environment
 
 STATUS = pathlib.Path("/proc/self/status")
 RESET = pathlib.Path("/proc/self/clear_refs")

@@ -12,17 +12,17 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import keras_attention as ka
-from benchmarks.cases import GRAPH
-from benchmarks.cases import MODES
-from benchmarks.cases import PASSES
-from benchmarks.cases import check_equal
-from benchmarks.cases import compiled
-from benchmarks.cases import draw
-from benchmarks.goals import Goal
-from benchmarks.growth import exponent
-from benchmarks.memory import peak_memory
-from benchmarks.report import Table
-from benchmarks.timing import interleave
+from benchmarks.harness.cases import GRAPH
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.cases import check_equal
+from benchmarks.harness.cases import compiled
+from benchmarks.harness.cases import draw
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.growth import exponent
+from benchmarks.harness.memory import peak_memory
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import interleave
 from keras_attention.ops.sequence.head_convolution import dynamic_convolution
 from keras_attention.ops.sequence.head_convolution import (
     lightweight_convolution,
@@ -244,7 +244,7 @@ def lengths(sizes, rounds):
         times[kind] = [timings.milliseconds(size).median for size in sizes]
         peaks[kind] = [
             peak_memory(
-                "benchmarks.convolutions:train",
+                "benchmarks.subjects.convolutions:train",
                 kind=kind,
                 batch=BATCH,
                 length=size,
@@ -272,7 +272,7 @@ def lengths(sizes, rounds):
 
 
 def train(kind, batch, length):
-    """One forward and backward pass, for `benchmarks.memory`."""
+    """One forward and backward pass, for `benchmarks.harness.memory`."""
     inputs = [draw(batch, length, WIDTH), draw_filters(kind, batch, length, 31)]
     return compiled(OURS[kind], [], inputs, backward=True, jit=False)
 

@@ -7,9 +7,9 @@ the second the captions are downloaded.
 import os
 import tempfile
 
-from benchmarks.example import DataMissing
-from benchmarks.example import run_example
-from benchmarks.report import Table
+from benchmarks.harness.example import DataMissing
+from benchmarks.harness.example import run_example
+from benchmarks.harness.report import Table
 
 TITLE = "BLiMP: six agreement sets and a small language model"
 SHORT = ["--sentences", "20000", "--epochs", "3"]

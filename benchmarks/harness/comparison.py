@@ -17,16 +17,16 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from benchmarks import floors
-from benchmarks.cases import MODES
-from benchmarks.cases import PASSES
-from benchmarks.cases import check_equal
-from benchmarks.cases import compiled
-from benchmarks.cases import draw
-from benchmarks.report import Table
-from benchmarks.timing import interleave
-from benchmarks.worker import LEGACY_KERAS
-from benchmarks.worker import Worker
+from benchmarks.harness import floors
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.cases import PASSES
+from benchmarks.harness.cases import check_equal
+from benchmarks.harness.cases import compiled
+from benchmarks.harness.cases import draw
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import interleave
+from benchmarks.harness.worker import LEGACY_KERAS
+from benchmarks.harness.worker import Worker
 
 # Peers in a process of their own, compared in the plain graph.
 WORKERS = {

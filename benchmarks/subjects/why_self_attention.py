@@ -6,8 +6,8 @@ interrupted run goes on from there.
 
 import tempfile
 
-from benchmarks.example import run_example
-from benchmarks.report import Table
+from benchmarks.harness.example import run_example
+from benchmarks.harness.report import Table
 
 TITLE = "Why self-attention: five mixers on two generated suites"
 TEXT = (

@@ -6,8 +6,8 @@ they are downloaded.
 
 import os
 
-from benchmarks.example import run_example
-from benchmarks.report import Table
+from benchmarks.harness.example import run_example
+from benchmarks.harness.report import Table
 
 TITLE = "Translation: five mixers on Multi30k, a short run"
 SHORT = ["--sentences", "6000", "--epochs", "4", "--test", "200"]

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 import keras_attention as ka
-from benchmarks.cases import GRAPH
-from benchmarks.cases import MODES
-from benchmarks.goals import Goal
-from benchmarks.report import Table
-from benchmarks.timing import Spread
-from benchmarks.timing import interleave
+from benchmarks.harness.cases import GRAPH
+from benchmarks.harness.cases import MODES
+from benchmarks.harness.goals import Goal
+from benchmarks.harness.report import Table
+from benchmarks.harness.timing import Spread
+from benchmarks.harness.timing import interleave
 from keras_attention.distillation import AttentionTransferLoss
 from keras_attention.distillation import precompute_teacher
 from keras_attention.models import WideResNet

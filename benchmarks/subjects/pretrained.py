@@ -1,7 +1,7 @@
 """A student of a network with published weights, as the example trains it."""
 
-from benchmarks.example import run_example
-from benchmarks.report import Table
+from benchmarks.harness.example import run_example
+from benchmarks.harness.report import Table
 
 TITLE = "A student of EfficientNet-Lite0 with ImageNet's weights"
 QUICK = ["--crops", "16", "--epochs", "1"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from importlib import metadata
 
-RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
+RESULTS = pathlib.Path(__file__).parents[1] / "RESULTS.md"
 HEAD = """# Results
 
 Ratios of medians' rounds: every case runs once a round, in changing order;
@@ -17,7 +17,8 @@ the median of the rounds' ratios is given with its quartiles. Absolute times
 are of one machine on one day and only say what a ratio is a ratio of.
 
 All processes, floors and peers among them, keep the memory of large tensors
-(`benchmarks/worker.py` says how); where peak memory is measured they do not.
+(`benchmarks/harness/worker.py` says how); where peak memory is measured they
+do not.
 """
 VERSIONS = (
     "tensorflow-cpu",

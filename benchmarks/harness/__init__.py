@@ -1,0 +1,1 @@
+"""Cases, timing, memory, goals and reports of the benchmarks."""

@@ -1,0 +1,1 @@
+"""What is measured: a module for each argument of `python -m benchmarks`."""
