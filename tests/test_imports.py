@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(keras_attention.__file__).parent
 # A room may import from rooms of a lower level, and from itself.
 LEVELS = [
     {"validation"},
-    {"ops", "taps"},
+    {"ops", "inspection"},
     {"layers"},
     {
         "models",

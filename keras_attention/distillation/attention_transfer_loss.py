@@ -4,9 +4,9 @@ import keras
 
 from keras_attention.distillation.losses import REDUCTIONS
 from keras_attention.distillation.transfer import maps_distance
+from keras_attention.inspection import find_layer
 from keras_attention.ops.attention_maps import MAP_FUNCTIONS
 from keras_attention.ops.attention_maps import activation_maps
-from keras_attention.taps import find_layer
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_number

@@ -10,8 +10,8 @@ from keras import ops
 from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.losses import gradient_distance
 from keras_attention.distillation.losses import weighted_mean
-from keras_attention.distillation.pairs import channel_axis
 from keras_attention.distillation.step import Step
+from keras_attention.inspection import channel_axis
 
 
 def input_gradient(step: Step, loss: Callable[[Any], Any], outputs: Any) -> Any:

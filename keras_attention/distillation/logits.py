@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.distillation.layer_outputs import layer_outputs
+from keras_attention.inspection import layer_outputs
 from keras_attention.ops.precision import widen
 
 # Probabilities below this are no longer told apart from it in float32.

@@ -1,24 +1,22 @@
 """Which layer of the student learns from which layer of the teacher."""
 
-import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import keras
 
-from keras_attention.distillation.layer_outputs import example_tensors
-from keras_attention.distillation.layer_outputs import layer_outputs
-from keras_attention.taps import split_tap
-from keras_attention.taps import walk_layers
+from keras_attention.inspection import channel_axis
+from keras_attention.inspection import layer_outputs
+from keras_attention.inspection import residual_blocks
+from keras_attention.inspection import split_name
+from keras_attention.inspection import stages
+from keras_attention.inspection import walk_layers
 from keras_attention.validation import check_number
 from keras_attention.validation import nearest
 
 CHOICES = ("blocks", "groups", "scores")
-# Layers that give an image a new size and are not the end of anything.
-RESIZERS = ("Pool", "Padding", "Cropping", "UpSampling", "Input", "Resizing")
 
 
 @dataclass(frozen=True)
@@ -182,18 +180,6 @@ def pair_names(pairs: Sequence[Any]) -> list[tuple[str, str, float]]:
     return [_names(entry) for entry in pairs]
 
 
-def channel_axis(model: Any) -> int:
-    """Return the axis of the channels of images inside a model."""
-    layers = [layer for _, layer in walk_layers(model)]
-    formats = [
-        layer.data_format
-        for layer in [model, *layers]
-        if getattr(layer, "data_format", None)
-    ]
-    first = (formats or [keras.config.image_data_format()])[0]
-    return 1 if first == "channels_first" else -1
-
-
 def _names(entry):
     if isinstance(entry, Pair):
         return entry.student, entry.teacher, entry.weight
@@ -220,16 +206,15 @@ def _automatic(student, teacher, pairs):
     if pairs == "scores":
         found = [_attention_layers(model) for model in (student, teacher)]
         return _one_by_one(*found, "layers with attention scores")
-    images = [Images(student, teacher), Images(teacher, student)]
     if pairs == "groups":
-        return _groups(*images)
-    blocks = [each.blocks() for each in images]
+        return _groups(student, teacher)
+    blocks = [_blocks(student, teacher), _blocks(teacher, student)]
     resolutions = [[part for _, part in each] for each in blocks]
     if blocks[0] and resolutions[0] == resolutions[1]:
         taps = [[tap for tap, _ in each] for each in blocks]
         return _one_by_one(*taps, "residual blocks")
     if pairs is None:
-        return _groups(*images)
+        return _groups(student, teacher)
     raise ValueError(
         "pairs='blocks' compares the networks after every residual block, so "
         "both must have the same number of them at each resolution. Received: "
@@ -249,7 +234,7 @@ def _one_by_one(student, teacher, what):
 
 
 def _groups(student, teacher):
-    ends = [each.groups() for each in (student, teacher)]
+    ends = [_stages(student, teacher), _stages(teacher, student)]
     shared = [part for part in ends[0] if part in ends[1]]
     if not shared:
         raise ValueError(
@@ -257,82 +242,40 @@ def _groups(student, teacher):
             "maps could be compared. Received: "
             + "; ".join(
                 f"{who} with "
-                + (", ".join(map(_size, each.sizes())) or "no images inside")
-                for who, each in (("student", student), ("teacher", teacher))
+                + (", ".join(_size(s.size) for s in each.values()) or "none")
+                for who, each in zip(("student", "teacher"), ends, strict=True)
             )
             + ". Give `pairs` as a list: maps of different sizes are resized."
         )
-    return [(ends[0][part], ends[1][part], 1.0) for part in shared]
+    return [(ends[0][part].name, ends[1][part].name, 1.0) for part in shared]
 
 
-class Images:
-    """The images inside a model, and their sizes as parts of the input's.
+def _blocks(model, like):
+    """`(name, resolution)` of the residual blocks of images."""
+    return [
+        (block.name, block.resolution)
+        for block in residual_blocks(model, like)
+        if _is_comparable(block)
+    ]
 
-    Args:
-        model: a built model.
-        like: one that takes the same inputs.
+
+def _stages(model, like):
+    """The stages with maps, by their resolution and how often it was before.
+
+    A decoder has the resolutions of its encoder once more.
     """
-
-    def __init__(self, model: keras.Model, like: keras.Model):
-        axis = channel_axis(model)
-        inputs = [
-            _positions(tensor.shape, axis)
-            for tensor in keras.tree.flatten(example_tensors(model, like))
-            if len(tensor.shape) == 4
-        ]
-        self._found = []
-        for output in layer_outputs(model, like=like):
-            size = _positions(output.shape, axis)
-            # A single position always has the map 1.
-            if len(output.shape) != 4 or size == (1, 1):
-                continue
-            whole = (inputs or [size])[0]
-            part = tuple(map(Fraction, size, whole))
-            self._found.append((output, part, size))
-
-    def blocks(self) -> list[tuple[str, tuple[Fraction, ...]]]:
-        """Return `(tap, part)` of every residual addition."""
-        return [
-            (output.tap, part)
-            for output, part, _ in self._found
-            if _adds_two(output.layer)
-        ]
-
-    def groups(self) -> dict[tuple[Fraction, ...], str]:
-        """Return the tap at the end of each resolution.
-
-        That is the layer named `stage1` and so on where there are such; else
-        the last residual addition; else, in a network without any, the last
-        layer of that size.
-        """
-        stages = {
-            part: output.tap
-            for output, part, _ in self._found
-            if re.fullmatch(r"(.*/)?stage\d+", output.tap)
-        }
-        if stages:
-            return stages
-        blocks = {part: tap for tap, part in self.blocks()}
-        if blocks:
-            return blocks
-        return {
-            part: output.tap
-            for output, part, _ in self._found
-            if not any(word in type(output.layer).__name__ for word in RESIZERS)
-        }
-
-    def sizes(self) -> list[tuple[int, ...]]:
-        """Return the size of each group's end."""
-        ends = self.groups().values()
-        return [size for out, _, size in self._found if out.tap in ends]
+    found = {}
+    for stage in stages(model, like):
+        if _is_comparable(stage):
+            number = sum(key[0] == stage.resolution for key in found)
+            found[stage.resolution, number] = stage
+    return found
 
 
-def _adds_two(layer):
-    """Whether a layer or operation is a sum of two tensors, as in a block."""
-    if type(layer).__name__ != "Add":
-        return False
-    # The operation that `x + 3` leaves in a graph has one input.
-    return isinstance(layer, keras.layers.Add) or isinstance(layer.input, list)
+def _is_comparable(end):
+    # A single position always has the map 1, and what is called twice has no
+    # single value.
+    return set(end.size) != {1} and end.calls == 1
 
 
 def _attention_layers(model):
@@ -342,7 +285,7 @@ def _attention_layers(model):
         if "return_attention_scores"
         in getattr(getattr(layer, "_call_signature", None), "parameters", ())
     ]
-    order = [output.tap for output in layer_outputs(model)]
+    order = [output.name for output in layer_outputs(model)]
     # A block that gives its own attention's scores has them once.
     paths = [
         path
@@ -356,7 +299,7 @@ def _attention_layers(model):
 def _sizes(model, taps, like):
     axis = channel_axis(model)
     return {
-        output.tap: _size_of(output, axis)
+        output.name: _size_of(output, axis)
         for output in layer_outputs(model, list(dict.fromkeys(taps)), like)
     }
 
@@ -364,7 +307,7 @@ def _sizes(model, taps, like):
 def _check_comparable(pair):
     student, teacher = pair.student_size, pair.teacher_size
     kinds = {
-        split_tap(tap)[1] == "scores" for tap in (pair.student, pair.teacher)
+        split_name(tap)[1] == "scores" for tap in (pair.student, pair.teacher)
     }
     if len(kinds) == 1 and (teacher is None or len(student) == len(teacher)):
         return
@@ -381,7 +324,7 @@ def _positions(shape, axis):
 
 def _size_of(output, axis):
     """The positions of the map of one value."""
-    if split_tap(output.tap)[1] == "scores":
+    if split_name(output.name)[1] == "scores":
         size = output.shape[2:]
     else:
         size = _positions(output.shape, axis if len(output.shape) > 3 else -1)
@@ -389,7 +332,7 @@ def _size_of(output, axis):
         raise ValueError(
             "An attention map has positions: the height and width of an "
             "image, the time of a sequence, or the queries and keys of "
-            f"attention scores. Received: '{output.tap}', whose value has "
+            f"attention scores. Received: '{output.name}', whose value has "
             f"the shape {('batch', *output.shape[1:])}. Name a layer before "
             "the pooling."
         )

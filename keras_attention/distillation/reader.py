@@ -10,15 +10,15 @@ from keras import ops
 
 from keras_attention.distillation.backend import no_gradient
 from keras_attention.distillation.backend import value_and_input_gradient
-from keras_attention.distillation.layer_outputs import input_tensors
 from keras_attention.distillation.logits import as_logits
 from keras_attention.distillation.logits import output_activations
-from keras_attention.distillation.pairs import channel_axis
+from keras_attention.inspection import channel_axis
+from keras_attention.inspection import find_layer
+from keras_attention.inspection import input_tensors
+from keras_attention.inspection import record_outputs
+from keras_attention.inspection import split_name
 from keras_attention.ops.attention_maps import activation_maps
 from keras_attention.ops.attention_maps import score_maps
-from keras_attention.taps import find_layer
-from keras_attention.taps import record_taps
-from keras_attention.taps import split_tap
 
 
 class Reader:
@@ -49,7 +49,7 @@ class Reader:
         self.power = power
         self.logits_tap = logits
         if isinstance(logits, str):
-            find_layer(model, split_tap(logits)[0])
+            find_layer(model, split_name(logits)[0])
         self.channel_axis = channel_axis(model)
         self.activations = output_activations(model) if logits is None else {}
 
@@ -68,7 +68,7 @@ class Reader:
 
     def map_name(self, tap: str) -> str:
         """The name of a tap's map says how it was made."""
-        if split_tap(tap)[1] == "scores":
+        if split_name(tap)[1] == "scores":
             return tap
         return f"{tap} {self.map_function}^{self.power:g}"
 
@@ -99,7 +99,7 @@ class Reader:
 
         def run(x):
             x = self._resized(x)
-            with record_taps(self.model, self.taps) as values:
+            with record_outputs(self.model, self.taps) as values:
                 outputs = self.model(x, training=False)
             found = {**self.maps(values), **self.logits(outputs, values)}
             return (None if loss is None else loss(outputs)), found
@@ -115,7 +115,7 @@ class Reader:
         return {name: ops.stop_gradient(x) for name, x in found.items()}
 
     def _map(self, tap, value):
-        if split_tap(tap)[1] == "scores":
+        if split_name(tap)[1] == "scores":
             return score_maps(value)
         axis = self.channel_axis if len(value.shape) > 3 else -1
         return activation_maps(value, self.map_function, self.power, axis)

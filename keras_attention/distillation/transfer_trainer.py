@@ -24,7 +24,7 @@ from keras_attention.distillation.training_step import torch_step
 from keras_attention.distillation.transfer import attention_parts
 from keras_attention.distillation.transfer import distillation_part
 from keras_attention.distillation.transfer import target
-from keras_attention.taps import record_taps
+from keras_attention.inspection import record_outputs
 
 
 class TransferTrainer(keras.Model):
@@ -67,7 +67,7 @@ class TransferTrainer(keras.Model):
                 x, step.gradient = stack.enter_context(watched(x))
             data = keras.utils.pack_x_y_sample_weight(x, y, weight)
             step.values = stack.enter_context(
-                record_taps(self.student, self._student_reader.taps)
+                record_outputs(self.student, self._student_reader.taps)
             )
             self._steps.now = step
             stack.callback(setattr, self._steps, "now", None)

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.taps import find_layer
-from keras_attention.taps import read_taps
-from keras_attention.taps import split_tap
+from keras_attention.inspection import find_layer
+from keras_attention.inspection import read_outputs
+from keras_attention.inspection import split_name
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 
@@ -68,7 +68,7 @@ class AttentionSignature(PredictionSignature):
     `_gate` or `_scores` at its end, and `/` turned into `_`.
 
     Args:
-        taps: names of layers; see `keras_attention.taps`. A layer's name
+        taps: names of layers; see `keras_attention.inspection`. A layer's name
             gives its activation attention map, the sum over channels of the
             squared activation; `"name:gate"` gives a gate and
             `"name:scores"` attention scores.
@@ -89,15 +89,15 @@ class AttentionSignature(PredictionSignature):
 
     def function(self, model):
         for tap in self.taps:
-            find_layer(model, split_tap(tap)[0])
+            find_layer(model, split_name(tap)[0])
 
         def attend(*tensors):
-            outputs, values = read_taps(
+            outputs, values = read_outputs(
                 model, pack_inputs(model, tensors), self.taps
             )
             named = name_outputs(model, outputs)
             for tap, value in values.items():
-                path, kind = split_tap(tap)
+                path, kind = split_name(tap)
                 if kind == "output":
                     kind, value = "map", _map(model, path, value)
                 named[f"{path.replace('/', '_')}_{kind}"] = value

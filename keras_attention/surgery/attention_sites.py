@@ -1,17 +1,29 @@
 """Lists the places of a model before anything is changed."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_attention.surgery.graph import FlatGraph
-from keras_attention.surgery.graph import Step
-from keras_attention.surgery.graph import flatten_graph
-from keras_attention.surgery.graph import is_graph
-from keras_attention.surgery.places import FINDERS
-from keras_attention.surgery.places import Dominators
+from keras_attention.inspection.graph import FlatGraph
+from keras_attention.inspection.graph import Step
+from keras_attention.inspection.graph import flatten_graph
+from keras_attention.inspection.graph import is_graph
+from keras_attention.inspection.layer_list import format_table
+from keras_attention.inspection.structure import find_blocks
+from keras_attention.inspection.structure import find_convolutions
+from keras_attention.inspection.structure import find_stages
+
+# What each kind of site is found by, in the order of the listing.
+FINDERS: dict[str, Callable[[FlatGraph], list[Step]]] = {
+    "residual": lambda graph: [
+        branch for block in find_blocks(graph) for branch in block.branches
+    ],
+    "stage": find_stages,
+    "conv": find_convolutions,
+}
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,11 @@ def attention_sites(model: keras.Model) -> AttentionSites:
     >>> sites = keras_attention.attention_sites(model)
     >>> stages = [site for site in sites if site.kind == "stage"]
     >>> print(keras_attention.surgery.AttentionSites(stages))
-    kind   shape                after layer
-    stage  (None, 32, 32, 64)   stem_relu
-    stage  (None, 16, 16, 64)   stage1
-    stage  (None, 8, 8, 128)    stage2
-    stage  (None, 4, 4, 256)    stage3
-    stage  (None, 2, 2, 512)    stage4
+    kind   shape               after layer
+    stage  (None, 16, 16, 64)  stage1
+    stage  (None, 8, 8, 128)   stage2
+    stage  (None, 4, 4, 256)   stage3
+    stage  (None, 2, 2, 512)   stage4
     """
     check_graph(model)
     return AttentionSites(place.site for place in find_places(model))
@@ -89,11 +100,10 @@ class Place:
 def find_places(model: keras.Model) -> list[Place]:
     """The places of `attention_sites`."""
     graph = flatten_graph(model)
-    dominators = Dominators(graph.steps)
     order = {id(step): n for n, step in enumerate(graph.steps)}
     places = []
     for kind, find in FINDERS.items():
-        places += group(kind, find(graph.steps, dominators))
+        places += group(kind, find(graph))
     kinds = list(FINDERS)
     return sorted(
         places,
@@ -126,7 +136,7 @@ def group(kind: str, steps: Iterable[Step]) -> list[Place]:
     keys: dict[int, Any] = {}
     for step in steps:
         key = keys.setdefault(id(step.node), _shared_calls(step))
-        site = AttentionSite(step.name, kind, step.shape)
+        site = AttentionSite(step.path, kind, step.shape)
         place = places.setdefault(key, Place(site, []))
         if step.node not in [known.node for known in place.steps]:
             place.steps.append(step)
@@ -176,13 +186,3 @@ def check_graph(model: Any) -> None:
         f"is in its `call`. {hint}. Received: model '{model.name}' of type "
         f"{type(model).__name__}"
     )
-
-
-def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Columns of text, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

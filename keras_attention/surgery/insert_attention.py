@@ -7,19 +7,19 @@ from typing import Any
 
 import keras
 
+from keras_attention.inspection.graph import flatten_graph
+from keras_attention.inspection.graph import graph_nodes
 from keras_attention.layers.blend_in import BlendIn
 from keras_attention.layers.registry import Attention
 from keras_attention.layers.registry import find_attention
 from keras_attention.layers.registry import make_attention
+from keras_attention.surgery.attention_sites import FINDERS
 from keras_attention.surgery.attention_sites import AttentionSite
 from keras_attention.surgery.attention_sites import AttentionSites
 from keras_attention.surgery.attention_sites import Place
 from keras_attention.surgery.attention_sites import check_graph
 from keras_attention.surgery.attention_sites import find_places
 from keras_attention.surgery.attention_sites import layer_places
-from keras_attention.surgery.graph import flatten_graph
-from keras_attention.surgery.graph import graph_nodes
-from keras_attention.surgery.places import FINDERS
 from keras_attention.surgery.rebuild import rebuild
 from keras_attention.validation import check_boolean
 from keras_attention.validation import nearest
@@ -105,7 +105,7 @@ def choose_places(model: keras.Model, at: At) -> list[Place]:
         chosen = [
             place
             for place in layer_places(flatten_graph(model))
-            if place.steps[0].is_image and at.search(place.site.name)
+            if place.steps[0].is_map and at.search(place.site.name)
         ]
     elif isinstance(at, str):
         if at not in FINDERS:

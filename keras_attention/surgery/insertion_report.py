@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_attention.inspection.graph import graph_nodes
+from keras_attention.inspection.graph import nested_graphs
+from keras_attention.inspection.layer_list import format_table
 from keras_attention.layers.blend_in import BlendIn
 from keras_attention.surgery.attention_sites import check_graph
-from keras_attention.surgery.attention_sites import format_table
-from keras_attention.surgery.graph import graph_nodes
-from keras_attention.surgery.graph import nested_graphs
 
 
 @dataclass(frozen=True)

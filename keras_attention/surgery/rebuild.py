@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.surgery.graph import graph_nodes
-from keras_attention.surgery.graph import is_graph
-from keras_attention.surgery.graph import map_tensors
-from keras_attention.surgery.graph import nested_graphs
+from keras_attention.inspection.graph import graph_nodes
+from keras_attention.inspection.graph import is_graph
+from keras_attention.inspection.graph import map_tensors
+from keras_attention.inspection.graph import nested_graphs
 
 # What is called in a node's place: its operation's clone, and others after
 # it. An empty list passes the node's input on.

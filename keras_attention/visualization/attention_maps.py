@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.taps import split_tap
+from keras_attention.inspection import split_name
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import literal
 from keras_attention.visualization.figures import new_figure
@@ -39,7 +39,7 @@ def plot_attention_maps(
         images: array `(count, height, width, channels)`, as the model takes
             it; `(count, channels, height, width)` for models of that format.
         layers: names of layers whose output is an image, and of gates; see
-            `keras_attention.taps`. For models with other names, a mapping
+            `keras_attention.inspection`. For models with other names, a mapping
             from the models' names. `None` for the end of each resolution,
             and the last gate over positions of each.
         labels: a title for each image.
@@ -76,7 +76,7 @@ def plot_attention_maps(
         chosen = layers[name] if isinstance(layers, Mapping) else layers
         for tap, maps in read_maps(each, images, chosen).items():
             title = f"{literal(name)}\n{wrapped(tap)}".strip()
-            if split_tap(tap)[1] == "gate":
+            if split_name(tap)[1] == "gate":
                 title += f"\n{maps.min():.3g} to {maps.max():.3g}"
             columns[title] = (tap, maps)
     first = next(iter(models.values()))
@@ -90,7 +90,7 @@ def plot_attention_maps(
         for ax, (tap, maps) in zip(
             grid[row, 1:], columns.values(), strict=True
         ):
-            is_gate = split_tap(tap)[1] == "gate"
+            is_gate = split_name(tap)[1] == "gate"
             limits = (maps.min(), maps.max()) if is_gate else (0, 1)
             show_over(ax, image, maps[row], *limits)
     for ax, title in zip(grid[0], ["image", *columns], strict=True):
@@ -105,23 +105,16 @@ def read_maps(
     if layers is not None:
         values = readings.read(model, images, layers)
         return {tap: to_map(model, tap, value) for tap, value in values.items()}
+    ends = readings.stage_names(model)
     found = readings.read(
-        model,
-        images,
-        [],
-        optional=[*readings.image_taps(model), *readings.gate_taps(model)],
+        model, images, [], optional=[*ends, *readings.gate_taps(model)]
     )
-    sizes: dict[str, dict] = {"output": {}, "gate": {}}
-    for tap, value in found.items():
-        if value.ndim == 4:
-            shape = readings.image_shape(model, tap, value)
-            sizes[split_tap(tap)[1]][tap] = shape
-    preferred = readings.block_ends(model)
-    chosen = {
-        tap
-        for kind in sizes.values()
-        for tap in readings.ends_of_resolutions(kind, preferred)
+    gates = {
+        tap: readings.image_shape(model, tap, value)
+        for tap, value in found.items()
+        if value.ndim == 4 and split_name(tap)[1] == "gate"
     }
+    chosen = {*ends, *readings.last_of_each_size(gates)} & set(found)
     if not chosen:
         raise ValueError(
             f"No layer of model '{model.name}' was found whose output is an "
@@ -134,7 +127,7 @@ def read_maps(
 
 def to_map(model: keras.Model, tap: str, value: np.ndarray) -> np.ndarray:
     """The map of a layer's output, scaled to 1, or of its gate."""
-    path, kind = split_tap(tap)
+    path, kind = split_name(tap)
     if value.ndim != 4 or kind not in ("output", "gate"):
         raise ValueError(
             "An attention map is drawn of a layer whose output is an "

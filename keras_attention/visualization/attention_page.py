@@ -15,10 +15,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.inspection import find_layer
+from keras_attention.inspection import gives_scores
+from keras_attention.inspection import split_name
 from keras_attention.layers import NonLocal
 from keras_attention.ops.attention_maps import resize_maps
-from keras_attention.taps import find_layer
-from keras_attention.taps import split_tap
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.attention_heads import to_heads
@@ -213,7 +214,9 @@ def _read_layers(model, inputs, layers):
     if layers is None:
         taps = _all_taps(model, is_image)
         found = readings.read(model, inputs, [], optional=taps)
-        chosen = _ends(model, found) if is_image else set(found)
+        chosen = {tap for tap in found if split_name(tap)[1] != "output"}
+        if is_image:
+            chosen |= set(readings.stage_names(model))
     else:
         taps = [tap for name in layers for tap in _taps_of(model, name)]
         found = readings.read(model, inputs, taps)
@@ -222,7 +225,7 @@ def _read_layers(model, inputs, layers):
     for tap in found:
         plot = _plot(model, tap, found, inputs) if tap in chosen else None
         if plot is not None:
-            shown.setdefault(split_tap(tap)[0], []).append(plot)
+            shown.setdefault(split_name(tap)[0], []).append(plot)
     if not shown:
         raise ValueError(
             f"Model '{model.name}' has no gates, scores, filters or maps to "
@@ -237,38 +240,25 @@ def _all_taps(model, is_image):
     if is_image:
         scores = readings.score_taps(model, of_images=True)
         return [
-            *readings.image_taps(model),
+            *readings.stage_names(model),
             *readings.gate_taps(model),
-            *(split_tap(tap)[0] for tap in scores),
+            *(split_name(tap)[0] for tap in scores),
             *scores,
         ]
     filters = [f"{path}:filters" for path in readings.filter_layers(model)]
     return [*readings.score_taps(model), *filters]
 
 
-def _ends(model, found):
-    """All gates and scores, and the output of the end of each resolution."""
-    sizes = {
-        tap: readings.image_shape(model, tap, value)
-        for tap, value in found.items()
-        if split_tap(tap)[1] == "output" and value.ndim == 4
-    }
-    others = {tap for tap in found if split_tap(tap)[1] != "output"}
-    return others | set(
-        readings.ends_of_resolutions(sizes, readings.block_ends(model))
-    )
-
-
 def _taps_of(model, name):
     """All that a layer has to show: its map, gate, scores and filters."""
-    path = split_tap(name)[0]
+    path = split_name(name)[0]
     layer = find_layer(model, path)
     kinds = []
     if hasattr(layer, "compute_gate"):
         kinds.append(f"{path}:gate")
     if hasattr(layer, "compute_filters"):
         kinds.append(f"{path}:filters")
-    if readings.gives_scores(layer):
+    if gives_scores(layer):
         kinds.append(f"{path}:scores")
     return [path, *kinds]
 
@@ -276,7 +266,7 @@ def _taps_of(model, name):
 def _plot(model, tap, found, inputs):
     """One picture of the page, or `None` for what is none."""
     value = found[tap]
-    path, kind = split_tap(tap)
+    path, kind = split_name(tap)
     is_image = inputs.ndim == 4
     if kind == "filters":
         offsets = tap_offsets(find_layer(model, path)).tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.taps import split_tap
+from keras_attention.inspection import split_name
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_maps import check_images
 from keras_attention.visualization.figures import axes_grid
@@ -78,7 +78,7 @@ def plot_channel_gates(
                 label=literal(label),
             )
         plot.plot(gate.mean(0), color="black", linewidth=1.3, label="all")
-        plot.set_title(wrapped(split_tap(tap)[0], 40), fontsize=8)
+        plot.set_title(wrapped(split_name(tap)[0], 40), fontsize=8)
         plot.set_xlabel("channel", fontsize=8)
         plot.set_ylabel("gate", fontsize=8)
         plot.set_xlim(0, max(gate.shape[1] - 1, 1))
@@ -135,5 +135,5 @@ def channel_gate(
     """The gate as `(count, channels)`, or `None` if it depends on positions."""
     if value.ndim != 4:
         return None
-    image = readings.channels_last(model, split_tap(tap)[0], value)
+    image = readings.channels_last(model, split_name(tap)[0], value)
     return image[:, 0, 0] if image.shape[1:3] == (1, 1) else None

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.taps import find_layer
+from keras_attention.inspection import find_layer
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import set_token_labels

@@ -15,8 +15,8 @@ from conformance.harness import random_input
 from conformance.harness import randomize
 from conformance.harness import variants_slow
 from conformance.rows import ROWS
+from keras_attention.inspection import record_outputs
 from keras_attention.layers.vision.base_gate import BaseGate
-from keras_attention.taps import record_taps
 from support.arrays import numpy
 
 rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
@@ -217,7 +217,7 @@ def test_output_is_the_input_times_the_gate(row, data_format):
 def test_a_tapped_gate_leaves_the_layer_as_it_is(row, training):
     tapped, plain = make_model(row), make_model(row)
     x = random_input(row)
-    with record_taps(tapped, ["layer:gate"]) as values:
+    with record_outputs(tapped, ["layer:gate"]) as values:
         y = numpy(tapped(x, training=training))
     expected = row.output_of_gate(x, numpy(values["layer:gate"]))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)

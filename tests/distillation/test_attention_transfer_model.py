@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_attention import AttentionTransferModel
-from keras_attention.taps import walk_layers
+from keras_attention.inspection import walk_layers
 from support.arrays import numpy
 from support.distillation import CROSSENTROPY
 from support.distillation import assert_same

@@ -57,7 +57,6 @@ def classifier(models):
             classifier,
             "stage",
             [
-                "backbone/conv1_relu",
                 "backbone/v2_stack_0_block2_out",
                 "backbone/v2_stack_1_block1_out",
             ],

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import keras_attention as ka
+from keras_attention.inspection import read_outputs
 from keras_attention.serving import AttentionSignature
 from keras_attention.serving import ImageBytesSignature
 from keras_attention.serving import ServingClient
@@ -19,7 +20,6 @@ from keras_attention.serving import ServingError
 from keras_attention.serving import TextSignature
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import read_signatures
-from keras_attention.taps import read_taps
 from serving.server_process import ServerProcess
 
 pytestmark = pytest.mark.tensorflow
@@ -114,7 +114,7 @@ def test_prediction(client, models):
 def test_attention(client, models):
     x = images(3, 7, 11, 3)
     answer = client.predict("vision", {"image": x}, "attention")
-    outputs, values = read_taps(models["vision"], x, ["conv", "se:gate"])
+    outputs, values = read_outputs(models["vision"], x, ["conv", "se:gate"])
     expected = {
         "head": outputs,
         "conv_map": (np.array(values["conv"]) ** 2).sum(-1),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.inspection import read_outputs
 from keras_attention.serving import AttentionSignature
 from keras_attention.serving import ImageBytesSignature
 from keras_attention.serving import TextSignature
@@ -10,7 +11,6 @@ from keras_attention.serving import export_for_serving
 from keras_attention.serving import read_signatures
 from keras_attention.serving import run_export
 from keras_attention.serving.signatures import name_outputs
-from keras_attention.taps import read_taps
 
 pytestmark = pytest.mark.tensorflow
 
@@ -34,7 +34,7 @@ def test_attention_is_given_beside_the_prediction(tmp_path):
     x = np.random.default_rng(1).normal(size=(3, 7, 11, 3)).astype("float32")
     answer = run_export(path, {"image": x}, "attention")
     assert set(answer) == {"head", "conv_map", "se_gate"}
-    outputs, values = read_taps(model, x, ["conv", "se:gate"])
+    outputs, values = read_outputs(model, x, ["conv", "se:gate"])
     expected = {
         "head": outputs,
         "conv_map": (np.array(values["conv"]) ** 2).sum(-1),

@@ -51,7 +51,7 @@ def test_sizes_that_are_open_give_the_same_sites():
 
 def test_own_networks_name_their_stages():
     model = ResNet(18, input_shape=(32, 32, 3))
-    assert names(model, "stage")[1:] == [f"stage{n}" for n in (1, 2, 3, 4)]
+    assert names(model, "stage") == [f"stage{n}" for n in (1, 2, 3, 4)]
     assert names(model, "residual") == [
         f"stage{stage}_block{number}_norm2"
         for stage in (1, 2, 3, 4)
@@ -141,19 +141,22 @@ def test_decoder_from_a_vector_has_sites():
     inputs = keras.Input((5,))
     x = layers.Reshape((4, 4, 2))(layers.Dense(32)(inputs))
     x = layers.Conv2DTranspose(3, 3, 2, "same", name="up")(x)
+    x = layers.Conv2D(1, 3, activation="tanh", name="image")(x)
     assert names(keras.Model(inputs, x), "stage") == ["up"]
 
 
 def test_encoder_and_decoder():
-    """The stage ends of a U-Net: down, bottom; up again is the same level."""
+    """The stage ends of a U-Net: down, bottom, and up again."""
     inputs = keras.Input((16, 16, 3))
     high = layers.Conv2D(4, 3, padding="same", name="high")(inputs)
     low = layers.MaxPooling2D()(high)
     low = layers.Conv2D(4, 3, padding="same", name="low")(low)
     up = layers.UpSampling2D()(low)
     merged = layers.Concatenate()([high, up])
-    outputs = layers.Conv2D(1, 1, name="map")(merged)
-    assert names(keras.Model(inputs, outputs), "stage") == ["high", "low"]
+    fused = layers.Conv2D(5, 3, padding="same", name="fused")(merged)
+    outputs = layers.Conv2D(1, 1, name="map")(fused)
+    found = names(keras.Model(inputs, outputs), "stage")
+    assert found == ["high", "low", "fused"]
 
 
 def test_channels_first():

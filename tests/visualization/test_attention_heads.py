@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_attention_heads
 from keras_attention.visualization import plot_head_summary
 from keras_attention.visualization.attention_heads import find_padding
@@ -20,7 +20,7 @@ from support.visualization import masked_model
 
 def scores_of(model, layers):
     taps = [f"{layer}:scores" for layer in layers]
-    _, values = read_taps(model, TOKENS, taps)
+    _, values = read_outputs(model, TOKENS, taps)
     return [np.asarray(value)[0] for value in values.values()]
 
 

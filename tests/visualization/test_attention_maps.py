@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_attention_maps
 from support.visualization import count_calls
 from support.visualization import drawn
@@ -24,7 +24,7 @@ def test_drawn_maps_are_the_layers_sum_of_squares(model):
     x = images(2)
     figure = plot_attention_maps(model, x, ["conv", "last"], ["a", "b $1$"])
     assert len(figure.axes) == 6
-    _, values = read_taps(model, x, ["conv", "last"])
+    _, values = read_outputs(model, x, ["conv", "last"])
     for column, name in enumerate(["conv", "last"], start=1):
         expected = (np.asarray(values[name]) ** 2).sum(-1)
         for row in range(2):
@@ -51,7 +51,7 @@ def test_maps_lie_over_the_whole_image(model):
 def test_gates_over_positions(model):
     x = images(2)
     figure = plot_attention_maps(model, x, ["cbam:gate"])
-    _, values = read_taps(model, x, ["cbam:gate"])
+    _, values = read_outputs(model, x, ["cbam:gate"])
     expected = np.asarray(values["cbam:gate"]).mean(-1)
     for row in range(2):
         ax = figure.axes[2 * row + 1]
@@ -62,7 +62,7 @@ def test_gates_over_positions(model):
     assert titles(figure, 2)[1] == f"cbam:gate\n{low:.3g} to {high:.3g}"
 
 
-def test_without_names_the_ends_of_the_resolutions(model):
+def test_without_names_the_ends_of_the_stages(model):
     calls = count_calls(model)
     figure = plot_attention_maps(model, images(1))
     assert len(calls) == 1
@@ -87,7 +87,7 @@ def test_a_subclassed_model_without_names():
     model = Net()
     model(images(1))
     figure = plot_attention_maps(model, images(1))
-    assert titles(figure, 3) == ["image", "conv", "pool"]
+    assert titles(figure, 2) == ["image", "conv"]
 
 
 def test_models_side_by_side_each_run_once(model):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from keras_attention.visualization import write_attention_page
 from support.visualization import TOKENS
 from support.visualization import WORDS
@@ -59,7 +59,7 @@ def test_images(tmp_path):
         ("last", "map", "map"),
     ]
     taps = ["squeeze:gate", "cbam:gate", "last"]
-    _, values = read_taps(model, images(2), taps)
+    _, values = read_outputs(model, images(2), taps)
     squeeze, cbam, last = (np.asarray(value) for value in values.values())
     for key, expected in (
         (("squeeze", "channels", None), squeeze[:, 0, 0]),
@@ -79,7 +79,7 @@ def test_sentences(tmp_path):
     assert example["words"] == WORDS and example["label"] == " ".join(WORDS[:5])
     found = plots(page["models"][0])
     assert list(found) == [("ours", "scores", None), ("theirs", "scores", None)]
-    _, values = read_taps(model, TOKENS, ["ours:scores"])
+    _, values = read_outputs(model, TOKENS, ["ours:scores"])
     expected = np.asarray(values["ours:scores"], "float64")
     shown = np.array(found["ours", "scores", None]["values"], "float64")
     np.testing.assert_allclose(
@@ -98,7 +98,7 @@ def test_filters(tmp_path, mixer):
     assert len(found) == 2
     (name, kind, _), plot = next(iter(found.items()))
     assert kind == "filters" and plot["offsets"] == [-2, -1, 0]
-    _, values = read_taps(model, TOKENS, [f"{name}:filters"])
+    _, values = read_outputs(model, TOKENS, [f"{name}:filters"])
     expected = np.asarray(values[f"{name}:filters"])
     if mixer == "dynamic":
         expected = expected.swapaxes(1, 2)
@@ -117,7 +117,7 @@ def test_scores_of_positions_are_a_map_of_what_is_looked_at(
     path = write_attention_page(tmp_path / "page.html", model, x)
     found = plots(content(path)["models"][0])
     taps = ["non_local:scores", "context:scores"]
-    _, values = read_taps(model, x, taps)
+    _, values = read_outputs(model, x, taps)
     size = (2, 3, 2) if sub_sample else (2, 6, 5)
     expected = np.asarray(values["non_local:scores"]).mean(1).reshape(size)
     shown = found["non_local", "map", "scores"]["values"]
@@ -157,9 +157,12 @@ def test_no_text_leaves_its_place(tmp_path):
 
 
 def test_numbers_that_are_none(tmp_path):
-    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.ReLU()])
+    layers = [keras.Input((4, 4, 1)), keras.layers.ReLU(name="relu")]
+    model = keras.Sequential(layers)
     x = np.full((1, 4, 4, 1), np.inf)
-    path = write_attention_page(tmp_path / "page.html", model, x)
+    path = write_attention_page(
+        tmp_path / "page.html", model, x, layers=["relu"]
+    )
     (plot,) = plots(content(path)["models"][0]).values()
     assert plot["values"][0][0][0] is None
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_channel_gates
 from support.visualization import count_calls
 from support.visualization import image_model
@@ -21,7 +21,7 @@ def test_lines_are_the_means_of_the_classes(model):
     figure = plot_channel_gates(model, x, labels)
     assert len(calls) == 1
     taps = ["squeeze:gate", "cbam/channel_attention:gate"]
-    _, values = read_taps(model, x, taps)
+    _, values = read_outputs(model, x, taps)
     assert [ax.get_title() for ax in figure.axes] == [
         "squeeze",
         "cbam/channel_attention",

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_filters
 from support.visualization import TOKENS
 from support.visualization import WORDS
@@ -49,7 +49,7 @@ def test_dynamic_filters_over_time(model):
     calls = count_calls(model)
     figure = plot_filters(model, TOKENS[0], WORDS)
     assert len(calls) == 1
-    _, values = read_taps(model, TOKENS, ["light"])
+    _, values = read_outputs(model, TOKENS, ["light"])
     kernel = np.asarray(model.get_layer("dynamic").filters.kernel)
     logits = np.asarray(values["light"])[0] @ kernel
     expected = softmax(logits.reshape(7, 2, 3))
@@ -69,7 +69,7 @@ def test_the_tap_of_filters_sees_what_is_used():
     layer = ka.DynamicConv1D(1, 3, renormalize_padding=True, name="mixer")
     model = keras.Sequential([keras.Input((None, 2)), layer])
     x = np.random.default_rng(0).normal(size=(1, 4, 2)).astype("float32")
-    output, values = read_taps(model, x, ["mixer:filters"])
+    output, values = read_outputs(model, x, ["mixer:filters"])
     filters = np.asarray(values["mixer:filters"])[0, :, 0]
     assert filters[0, 0] == 0 and filters[-1, -1] == 0
     padded = np.pad(x[0], ((1, 1), (0, 0)))

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.inspection import gate_is_recorded
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_attention import ChannelAttention
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
@@ -11,7 +12,6 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.pooling import GLOBAL_POOLS
-from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_odd_integer
@@ -131,7 +131,7 @@ class CBAM(WeightedLayer, BaseGate):
         )  # [B, H, W, C]
 
     def call(self, inputs, training=None):
-        if gate_is_tapped(self):
+        if gate_is_recorded(self):
             return super().call(inputs, training=training)
         # One gate after the other, without a product of the image's size.
         x = self.channel_attention(inputs)

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.inspection import gate_is_recorded
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite,
@@ -10,7 +11,6 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import apply_gate
-from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_reduced_channels
@@ -111,7 +111,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         return ops.where(takes_channel, channel, spatial)
 
     def call(self, inputs, training=None):
-        if gate_is_tapped(self):
+        if gate_is_recorded(self):
             return super().call(inputs, training=training)
         # Without a gate of the image's size.
         by_channel, by_position = (

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.inspection import gate_is_recorded
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.strided_depthwise_conv_2d import (
     StridedDepthwiseConv2D,
@@ -19,7 +20,6 @@ from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.grid_pooling import local_average_pool
 from keras_attention.ops.image.grid_pooling import nearest_resize
 from keras_attention.ops.image.grid_pooling import scale_cells
-from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
@@ -138,7 +138,7 @@ class GatherExcite(WeightedLayer, BaseGate):
         return ops.moveaxis(gate, -1, 1) if first else gate
 
     def call(self, inputs, training=None):
-        if gate_is_tapped(self):
+        if gate_is_recorded(self):
             return super().call(inputs, training=training)
         # Without a gate of the image's size.
         gate = self._gate_of_cells(inputs, training)

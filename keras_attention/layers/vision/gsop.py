@@ -5,12 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.inspection import gate_is_recorded
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.position_gsop import PositionGSoP
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
-from keras_attention.taps import gate_is_tapped
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -157,7 +157,7 @@ class GSoP(WeightedLayer, BaseGate):
         return gate / 2 if self.fusion == "average" else gate
 
     def call(self, inputs, training=None):
-        if gate_is_tapped(self):
+        if gate_is_recorded(self):
             return super().call(inputs, training=training)
         channel = self.channel_gsop(inputs, training=training)
         position = self.position_gsop(inputs, training=training)

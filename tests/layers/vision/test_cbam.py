@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from layers.vision.test_channel_attention import reference_gate as channel_gate
 from layers.vision.test_spatial_attention import reference_gate as spatial_gate
 from support.arrays import numpy
@@ -107,12 +107,12 @@ def test_gates_of_both_kinds_can_be_tapped():
     taps = ["cbam:gate"] + [
         f"cbam/{part}_attention:gate" for part in ("channel", "spatial")
     ]
-    y, values = read_taps(model, x, taps)
+    y, values = read_outputs(model, x, taps)
     whole, channel, spatial = (numpy(values[tap]) for tap in taps)
     assert channel.shape == (3, 1, 1, 11) and spatial.shape == (3, 7, 5, 1)
     np.testing.assert_allclose(channel * spatial, whole, rtol=1e-6)
     np.testing.assert_allclose(numpy(y), x * whole, rtol=1e-5, atol=1e-6)
-    _, parts = read_taps(model, x, taps[1:])
+    _, parts = read_outputs(model, x, taps[1:])
     for tap, expected in zip(taps[1:], (channel, spatial), strict=True):
         np.testing.assert_allclose(numpy(parts[tap]), expected, rtol=1e-6)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import record_taps
+from keras_attention.inspection import record_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
@@ -184,7 +184,7 @@ def test_no_gate_of_the_size_of_the_image_is_made(monkeypatch):
 def test_gate_covers_the_image(extent):
     x = image(SHAPE)
     model = keras.Sequential([ka.GatherExcite(extent, name="gate")])
-    with record_taps(model, ["gate:gate"]) as values:
+    with record_outputs(model, ["gate:gate"]) as values:
         y = model(x)
     gate = numpy(values["gate:gate"])
     assert gate.shape == ((3, 1, 1, 6) if extent is None else SHAPE)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
@@ -150,7 +150,7 @@ def test_scores_are_tapped_and_known_without_running():
     assert scores.shape == (None, None, None)
     model = keras.Model(inputs, layer(inputs))
     x = image(SHAPE)
-    outputs, taps = read_taps(model, x, ["context:scores"])
+    outputs, taps = read_outputs(model, x, ["context:scores"])
     np.testing.assert_allclose(
         numpy(taps["context:scores"]), reference_scores(x, layer), rtol=1e-4
     )

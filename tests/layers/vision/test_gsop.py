@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from support.arrays import numpy
 from support.gsop import channel_gate
 from support.gsop import position_gate
@@ -121,7 +121,8 @@ def test_concatenation_has_no_gate_but_two():
     layer = made(fusion="concat")
     with pytest.raises(ValueError, match="sublayers `channel_gsop` and"):
         layer.compute_gate(x)
-    y, gates = read_taps(layer, x, ["channel_gsop:gate", "position_gsop:gate"])
+    names = ["channel_gsop:gate", "position_gsop:gate"]
+    y, gates = read_outputs(layer, x, names)
     np.testing.assert_allclose(numpy(y), reference(x, layer), atol=1e-4)
     np.testing.assert_allclose(
         numpy(gates["position_gsop:gate"]),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import read_taps
+from keras_attention.inspection import read_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
@@ -188,7 +188,7 @@ def test_scores_are_tapped_and_known_without_running():
     assert layer.compute_scores_shape((2, None, 5, 11)) == (2, None, None)
     model = keras.Model(inputs, layer(inputs))
     x = image(SHAPE)
-    _, taps = read_taps(model, x, ["nl:scores"])
+    _, taps = read_outputs(model, x, ["nl:scores"])
     np.testing.assert_allclose(
         numpy(taps["nl:scores"]), reference(x, layer)[1], rtol=1e-4, atol=1e-6
     )

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.inspection import read_outputs
 from keras_attention.models.multiply_adds import count_multiply_adds
-from keras_attention.taps import read_taps
 from support.arrays import numpy
 from support.vision import build
 from support.vision import convolve
@@ -181,7 +181,7 @@ def test_scores_are_tapped_and_known_without_running():
     assert scores.shape == (None, 2, 12)
     model = keras.Model(inputs, layer(inputs))
     x = image(SHAPE)
-    _, taps = read_taps(model, x, ["sk:scores"])
+    _, taps = read_outputs(model, x, ["sk:scores"])
     np.testing.assert_allclose(
         numpy(taps["sk:scores"]), reference(x, layer)[1], rtol=1e-4
     )

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.taps import find_layer
-from keras_attention.taps import read_taps
-from keras_attention.taps import record_taps
-from keras_attention.taps import walk_layers
+from keras_attention.inspection import find_layer
+from keras_attention.inspection import read_outputs
+from keras_attention.inspection import record_outputs
+from keras_attention.inspection import walk_layers
 from support.arrays import numpy
 
 
@@ -43,7 +43,7 @@ class Subclassed(keras.Model):
 def test_outputs_are_those_of_a_submodel(nested, backbone):
     x = image()
     expected = keras.Model(backbone.input, backbone.get_layer("se").output)(x)
-    outputs, values = read_taps(nested, x, ["backbone/se", "head"])
+    outputs, values = read_outputs(nested, x, ["backbone/se", "head"])
     np.testing.assert_array_equal(numpy(values["backbone/se"]), numpy(expected))
     np.testing.assert_array_equal(numpy(values["head"]), numpy(outputs))
     np.testing.assert_array_equal(numpy(outputs), numpy(nested(x)))
@@ -52,20 +52,20 @@ def test_outputs_are_those_of_a_submodel(nested, backbone):
 def test_subclassed_model(backbone):
     model = Subclassed(backbone)
     x = image()
-    _, values = read_taps(model, x, ["backbone/conv", "pool"])
+    _, values = read_outputs(model, x, ["backbone/conv", "pool"])
     assert values["backbone/conv"].shape == (2, 8, 8, 6)
     assert values["pool"].shape == (2, 6)
 
 
 def test_operation_that_is_no_layer(backbone):
     (name,) = (op.name for op in backbone.operations if "add" in op.name)
-    outputs, values = read_taps(backbone, image(), [name])
+    outputs, values = read_outputs(backbone, image(), [name])
     np.testing.assert_array_equal(numpy(values[name]), numpy(outputs))
 
 
 def test_gate_times_input_is_the_output(backbone):
     x = image()
-    _, values = read_taps(backbone, x, ["conv", "se", "se:gate"])
+    _, values = read_outputs(backbone, x, ["conv", "se", "se:gate"])
     np.testing.assert_allclose(
         numpy(values["conv"]) * numpy(values["se:gate"]),
         numpy(values["se"]),
@@ -78,7 +78,7 @@ def test_scores_of_keras_attention_leave_the_output_alone():
     attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
     model = keras.Model(inputs, attention(inputs, inputs))
     x = image((3, 5, 8))
-    outputs, values = read_taps(model, x, ["attention:scores", "attention"])
+    outputs, values = read_outputs(model, x, ["attention:scores", "attention"])
     scores = numpy(values["attention:scores"])
     assert scores.shape == (3, 2, 5, 5)
     np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-6)
@@ -87,7 +87,7 @@ def test_scores_of_keras_attention_leave_the_output_alone():
 
 def test_training_mode_reaches_the_layers(nested):
     x = image()
-    _, values = read_taps(nested, x, ["backbone/dropout"], training=True)
+    _, values = read_outputs(nested, x, ["backbone/dropout"], training=True)
     assert (numpy(values["backbone/dropout"]) == 0).mean() > 0.2
 
 
@@ -95,7 +95,7 @@ def test_the_model_is_left_as_it_was(backbone):
     before = {path: set(vars(layer)) for path, layer in walk_layers(backbone)}
     with (
         pytest.raises(RuntimeError, match="stop"),
-        record_taps(backbone, ["conv", "se:gate", "se"]),
+        record_outputs(backbone, ["conv", "se:gate", "se"]),
     ):
         raise RuntimeError("stop")
     after = {path: set(vars(layer)) for path, layer in walk_layers(backbone)}
@@ -112,22 +112,22 @@ def test_unknown_name_offers_the_nearest(nested):
 def test_layer_without_gate_or_scores(backbone):
     with (
         pytest.raises(ValueError, match="no `compute_gate`"),
-        record_taps(backbone, ["conv:gate"]),
+        record_outputs(backbone, ["conv:gate"]),
     ):
         pass
     with (
         pytest.raises(ValueError, match="no attention scores"),
-        record_taps(backbone, ["conv:scores"]),
+        record_outputs(backbone, ["conv:scores"]),
     ):
         pass
 
 
 def test_layer_not_called_or_called_twice(nested):
-    with record_taps(nested, ["head"]) as values:
+    with record_outputs(nested, ["head"]) as values:
         pass
     with pytest.raises(ValueError, match="0 calls"):
         values["head"]
-    with record_taps(nested, ["head"]) as values:
+    with record_outputs(nested, ["head"]) as values:
         nested(image())
         nested(image())
     with pytest.raises(ValueError, match="2 calls"):

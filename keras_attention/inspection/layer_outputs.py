@@ -1,0 +1,164 @@
+"""The shapes of a model's intermediate outputs, without running it on data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_attention.inspection.layer_paths import walk_layers
+from keras_attention.inspection.record_outputs import record_outputs
+
+# Sizes of the axes that a model leaves open, by the rank of its input.
+OPEN_SIZES = {3: 16, 4: 128}
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """An intermediate output of a model.
+
+    Attributes:
+        name: Its name; see `record_outputs`.
+        shape: Its shape, with a batch of 1.
+        layer: The layer or operation; `None` for gates, scores and filters.
+        ends: Numbers of the model's outputs that are this value.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layer: Any
+    ends: tuple[int, ...]
+
+
+def layer_outputs(
+    model: keras.Model,
+    names: list[str] | None = None,
+    like: keras.Model | None = None,
+) -> list[LayerOutput]:
+    """Return the intermediate outputs of a model in the order of their calls.
+
+    The model is traced in inference mode on symbolic inputs, nothing is
+    computed and nothing of it changes. Where its input leaves a size open,
+    that of `like` is used, or else 128 for a height or width and 16 for a
+    time.
+
+    Args:
+        model: A built model.
+        names: Names of intermediate outputs; see `record_outputs`. Defaults
+            to `None`, the outputs of all layers at any depth but those that
+            are called more than once.
+        like: Another model that takes the same inputs. Defaults to `None`.
+
+    Returns:
+        A list of `LayerOutput`s.
+
+    Raises:
+        ValueError: If the model is not built, or as `record_outputs`.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 3)),
+    ...     keras.layers.Conv2D(6, 3, name="conv"),
+    ...     keras.layers.Flatten(name="flat"),
+    ... ])
+    >>> [(output.name, output.shape) for output in layer_outputs(model)][-2:]
+    [('conv', (1, 6, 6, 6)), ('flat', (1, 216))]
+    """
+    listed = names is not None
+    layers = dict(walk_layers(model))
+    wanted = names if listed else list(layers)
+    found: dict[str, Any] = {}
+
+    class Trace(keras.layers.Layer):
+        def call(self, inputs):
+            with record_outputs(model, wanted) as values:
+                outputs = keras.tree.flatten(model(inputs, training=False))
+            shapes = {}
+            for name in wanted:
+                if not listed and not _single_tensor(values, name):
+                    continue
+                shapes[name] = values[name]
+            order = [name for name, _ in values.in_order() if name in shapes]
+            found["order"] = list(dict.fromkeys(order))
+            found["ends"] = {
+                name: tuple(n for n, y in enumerate(outputs) if y is value)
+                for name, value in shapes.items()
+            }
+            return shapes
+
+    shapes = Trace(dtype="float32", autocast=False)(
+        example_tensors(model, like)
+    )
+    return [
+        LayerOutput(
+            name,
+            tuple(shapes[name].shape),
+            layers.get(name),
+            found["ends"][name],
+        )
+        for name in found["order"]
+    ]
+
+
+def input_tensors(model: keras.Model) -> Any:
+    """Return symbolic inputs of a model, as nested as it takes them.
+
+    Args:
+        model: A built model.
+
+    Raises:
+        ValueError: If the model is not built.
+    """
+    if getattr(model, "inputs", None):
+        # A Sequential model has its `input` only once it is called.
+        if not isinstance(model, keras.Sequential):
+            return model.input
+        return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not model.built or shape is None:
+        raise ValueError(
+            "The model must be built, for its layers' outputs to have shapes. "
+            f"Received: model '{model.name}', which is not. Call it on a batch "
+            "of data first."
+        )
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor(shape, "float32"), shape
+    )
+
+
+def example_tensors(model: keras.Model, like: keras.Model | None = None) -> Any:
+    """Return symbolic inputs of a model for a batch of 1, all sizes known.
+
+    Args:
+        model: A built model.
+        like: A model whose sizes are used where `model` leaves them open.
+            Defaults to `None`, 128 for a height or width and 16 for a time.
+
+    Raises:
+        ValueError: If a model is not built.
+    """
+    inputs = input_tensors(model)
+    others = keras.tree.flatten(inputs if like is None else input_tensors(like))
+    mine = keras.tree.flatten(inputs)
+    if [len(x.shape) for x in mine] != [len(x.shape) for x in others]:
+        others = mine
+    return keras.tree.pack_sequence_as(
+        inputs, [_closed(*pair) for pair in zip(mine, others, strict=True)]
+    )
+
+
+def _closed(tensor, other):
+    unknown = OPEN_SIZES.get(len(tensor.shape), 16)
+    sizes = [
+        mine or theirs or unknown
+        for mine, theirs in zip(tensor.shape[1:], other.shape[1:], strict=True)
+    ]
+    return keras.KerasTensor((1, *sizes), tensor.dtype)
+
+
+def _single_tensor(values, name):
+    try:
+        value = values[name]
+    except ValueError:
+        return False
+    return hasattr(value, "shape")
