@@ -45,7 +45,7 @@ def gradients(function, arrays):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_chunked_equals_plain(name, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        "keras_attention.ops.attention.chunk_plan.QUERIES_PER_CHUNK",
         (4, 4),
     )
     generator = np.random.default_rng(1)
@@ -74,7 +74,7 @@ def test_chunked_equals_plain(name, monkeypatch):
 
 def test_dropout_is_drawn_anew_for_each_chunk(monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        "keras_attention.ops.attention.chunk_plan.QUERIES_PER_CHUNK",
         (4, 4),
     )
     x = np.ones((1, 8, 1, 2), "float32")

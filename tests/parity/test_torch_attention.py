@@ -23,7 +23,7 @@ def draw(*shape, seed=0):
 @pytest.mark.parametrize("options", ["", "causal", "mask", "bias", "scale"])
 def test_scaled_dot_product_attention(options, shared, way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        "keras_attention.ops.attention.chunk_plan.QUERIES_PER_CHUNK",
         (4, 4),
     )
     query = draw(2, 11, 6, 8)
@@ -110,7 +110,7 @@ def gradients(function, arrays):
 @pytest.mark.parametrize("way", ["plain", "chunked"])
 def test_gradients(way, monkeypatch):
     monkeypatch.setattr(
-        "keras_attention.ops.attention.chunked_attention.QUERIES_PER_CHUNK",
+        "keras_attention.ops.attention.chunk_plan.QUERIES_PER_CHUNK",
         (4, 4),
     )
     arrays = [draw(2, 11, 2, 4, seed=n) for n in range(3)]

@@ -1,40 +1,94 @@
-"""What the attention layers share: masks, positions, scores, decoding."""
+"""What the attention layers share: inputs, masks, options, decoding."""
 
+import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attention.ops.attention import decoding
-from keras_attention.ops.attention.masks import check_boolean_mask
+from keras_attention.ops.attention.masks import check_scores_shape
+from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
 from keras_attention.ops.attention.masks import padding_mask
 from keras_attention.ops.attention.masks import position_mask
+from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import query_positions
-from keras_attention.ops.attention.scaled_dot_product import (
-    scaled_dot_product_attention,
-)
+from keras_attention.ops.attention.masks import replace_masked
+from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.attention.options import AttentionOptions
+from keras_attention.ops.attention.scaled_dot_product import attend
+from keras_attention.ops.attention.scaled_dot_product import replace_unused
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
 
 
+@dataclasses.dataclass(frozen=True)
+class AttentionInputs:
+    """The arguments of a call, checked and complete.
+
+    Args:
+        query: Tensor `(B, T, ...)`, masked tokens replaced by zeros.
+        key: Tensor `(B, S, ...)`, masked tokens replaced by zeros.
+        value: Tensor `(B, S, ...)`, masked tokens replaced by zeros.
+        query_mask: Boolean tensor `(B, T)` or `None`.
+        key_mask: Boolean tensor `(B, S)` or `None`.
+        mask: Boolean tensor that broadcasts to `(B, N, T, S)`, or `None`:
+            the caller's mask.
+        bias: Float tensor that broadcasts to `(B, N, T, S)`, or `None`: the
+            caller's bias.
+        in_use: `None`, or what `positions_in_use` says of `mask`.
+        cache: Cache of the tokens before, or `None`.
+        query_positions: Integers `(T,)`, with a cache `(B, T)`.
+        key_positions: Integers `(S,)`, with a cache `(B, T)`.
+    """
+
+    query: Any
+    key: Any
+    value: Any
+    query_mask: Any
+    key_mask: Any
+    mask: Any
+    bias: Any
+    in_use: Any
+    cache: Any
+    query_positions: Any
+    key_positions: Any
+
+    @property
+    def distances(self) -> Any:
+        """Key positions minus query positions.
+
+        `(T + S - 1,)`, where entry `j - i + T - 1` is that of query i and key
+        j; with a cache of M slots `(B, T, M)`.
+        """
+        if self.cache is not None:
+            slots = ops.arange(ops.shape(self.cache["key"])[1], dtype="int32")
+            return slots - self.query_positions[..., None]
+        num_queries, num_keys = ops.shape(self.query)[1], ops.shape(self.key)[1]
+        count = num_queries + num_keys - 1
+        count = max(count, 0) if isinstance(count, int) else count
+        return ops.arange(count, dtype="int32") - (num_keys - 1)
+
+
 class BaseAttention(keras.layers.Layer):
     """Base of the layers that attend from queries to keys and values.
 
-    A subclass implements `to_heads`, `from_heads`, `cache_widths` and
-    `compute_output_shape`, and where it has them `scale` and `distance_bias`.
+    A subclass implements `call` as `prepare`, what it does to the heads,
+    `attend` and `collect`; and `cache_widths`, `num_query_heads`,
+    `check_widths` and `compute_output_shape`.
 
     Args:
-        dropout: rate at which scores are dropped in training.
-        causal: whether a query sees no later key.
-        window: a query sees the keys less than `window` positions away;
-            `None` for all.
-        logit_soft_cap: c; scaled products s become c · tanh(s / c).
-        seed: integer seed of the dropout.
-        **kwargs: passed on to the next class.
+        dropout: Float, rate at which scores are dropped in training.
+        causal: Boolean, whether a query attends to no later key.
+        window: Integer, a query attends to the keys less than `window`
+            positions away; `None` for all.
+        logit_soft_cap: Float c; scaled products s become c · tanh(s / c).
+        seed: Integer seed of the dropout.
+        **kwargs: Passed on to the next class.
     """
 
     scale: float | None = None
@@ -66,43 +120,40 @@ class BaseAttention(keras.layers.Layer):
         if self.dropout:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def to_heads(self, query, key, value, query_places, key_places):
-        """Return query `(B, T, N, D)`, key `(B, S, K, D)`, value.
-
-        The places are the positions of the tokens, `(T,)` or `(B, T)`.
-        """
-        raise NotImplementedError
-
-    def from_heads(self, output):
-        """Return the layer's output from the heads' `(B, T, N, E)`."""
-        raise NotImplementedError
-
     def cache_widths(self) -> dict[str, tuple[int, int]]:
         """Heads and width of cached keys and values."""
         raise NotImplementedError
 
-    def scores_shape(self, query_shape, num_keys) -> tuple:
-        """Shape of the scores that the layer returns."""
+    def num_query_heads(self, query_shape: Any) -> int:
+        """Number of heads of the queries."""
         raise NotImplementedError
 
-    def distance_bias(self, distances):
-        """Bias by distance: `(..., R)` to `(..., N, R)`; `None` for none."""
-        return None
+    def check_widths(
+        self, query_shape: Any, key_shape: Any, value_shape: Any
+    ) -> None:
+        """Raise a `ValueError` unless ranks and widths are the layer's."""
+        raise NotImplementedError
+
+    def scores_shape(self, query_shape: Any, num_keys: Any) -> tuple:
+        """Shape of the scores that the layer returns."""
+        heads = self.num_query_heads(query_shape)
+        return (query_shape[0], heads, query_shape[1], num_keys)
 
     def initial_cache(
         self, batch_size: int, max_length: int | None = None
     ) -> dict[str, Any]:
-        """An empty cache for decoding step by step.
+        """Returns an empty cache for decoding step by step.
 
         Args:
-            batch_size: rows of the batch.
-            max_length: most tokens that a row can come to hold.
+            batch_size: Integer, rows of the batch.
+            max_length: Integer, largest number of tokens of a row, masked
+                ones included.
 
         Returns:
             A dictionary of tensors for the layer's `cache` argument.
 
         Raises:
-            ValueError: if the layer is not causal, if `max_length` is not
+            ValueError: If the layer is not causal, if `max_length` is not
                 given, or the widths are not known before the layer is built.
         """
         self._check_decodes()
@@ -123,88 +174,163 @@ class BaseAttention(keras.layers.Layer):
             self.compute_dtype,
         )
 
-    def call(
+    def prepare(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        attention_bias=None,
-        cache=None,
-        return_attention_scores=False,
-        training=None,
-        mask=None,
-    ):
-        query_mask = query_mask if mask is None else mask
-        if value is None:
-            value_mask = query_mask if value_mask is None else value_mask
-        key_mask = combine_masks(
-            *(
-                None if m is None else ops.cast(m, "bool")
-                for m in (value_mask, key_mask)
-            )
+        query: Any,
+        value: Any,
+        key: Any,
+        query_mask: Any,
+        value_mask: Any,
+        key_mask: Any,
+        attention_mask: Any,
+        attention_bias: Any,
+        cache: Any,
+    ) -> AttentionInputs:
+        """Check and complete the arguments of a call; replace masked tokens.
+
+        Raises:
+            TypeError: For a mask of floats.
+            ValueError: For shapes that do not fit.
+        """
+        query, value, key, masks, mask, bias = self._check_call(
+            query,
+            value,
+            key,
+            query_mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+            cache,
         )
-        query, value, key = self._check_call(
-            query, value, key, attention_mask, cache
-        )
+        query_mask, key_mask = masks
         num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
-        if cache is None:
-            query_places = query_positions(num_queries, num_keys)
-            key_places = ops.arange(num_keys, dtype="int32")
-        else:
-            query_places = decoding.token_positions(cache, num_keys, key_mask)
-            key_places = query_places
-        heads = self.to_heads(query, key, value, query_places, key_places)
-
-        options = {}
-        if cache is None:
-            if key_mask is not None:
-                options["mask"] = padding_mask(key_mask)
-            # Entry j - i + T - 1 of the distances from query i to key j.
-            distances = ops.arange(num_queries + num_keys - 1, dtype="int32")
-            options["distance_bias"] = self.distance_bias(
-                distances - (num_keys - 1)
-            )
-            options |= {"causal": self.causal, "window": self.window}
-        else:
-            cache = decoding.append(cache, *heads[1:], key_mask)
-            decoding.check_room(cache)
-            heads = (heads[0], cache["key"], cache["value"])
-            slots = ops.arange(ops.shape(cache["key"])[1], dtype="int32")
-            seen = position_mask(query_places, slots, True, self.window)
-            options["mask"] = ops.expand_dims(seen, 1)  # [B, 1, T, M]
-            distances = slots - query_places[..., None]  # [B, T, M]
-            bias = self.distance_bias(distances)  # [B, T, N, M]
-            if bias is not None:
-                options["bias"] = ops.swapaxes(bias, 1, 2)
-        self._add_arguments(options, heads, attention_mask, attention_bias)
-
-        output = scaled_dot_product_attention(
-            *heads,
-            **options,
-            scale=self.scale,
-            logit_soft_cap=self.logit_soft_cap,
-            dropout=self.dropout if training else 0.0,
-            seed=self.seed_generator if self.dropout else None,
-            return_scores=return_attention_scores,
-        )
-        output, scores = output if return_attention_scores else (output, None)
-        if query_mask is not None:
-            # A padded query sees nothing, without a (B, T, S) mask.
-            valid = ops.cast(query_mask, output.dtype)
-            output = output * ops.expand_dims(valid, (2, 3))
-            if scores is not None:
-                scores = scores * ops.expand_dims(valid, (1, 3))
-        results = [self.from_heads(output)]
-        if scores is not None:
-            shape = self.scores_shape(query.shape, None)
-            results.append(scores if len(shape) == 4 else scores[:, 0])
+        in_use = None
         if cache is not None:
-            results.append(cache)
-        return results[0] if len(results) == 1 else tuple(results)
+            places = decoding.token_positions(cache, num_keys)
+            places = places, places
+        else:
+            places = (
+                query_positions(num_queries, num_keys),
+                ops.arange(num_keys, dtype="int32"),
+            )
+            if mask is not None:
+                own = None if key_mask is None else padding_mask(key_mask)
+                in_use = positions_in_use(
+                    combine_masks(mask, own),
+                    num_queries,
+                    num_keys,
+                    self.causal,
+                    self.window,
+                )
+        query, key, value = _replace_masked_tokens(
+            query, key, value, query_mask, key_mask, in_use
+        )
+        return AttentionInputs(
+            query,
+            key,
+            value,
+            query_mask,
+            key_mask,
+            mask,
+            bias,
+            in_use,
+            cache,
+            *places,
+        )
+
+    def attend(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        inputs: AttentionInputs,
+        return_scores: bool,
+        training: Any,
+        position_bias: Any = None,
+        **options: Any,
+    ) -> tuple[Any, Any, Any]:
+        """Attend with the heads' queries, keys and values.
+
+        Args:
+            query: Queries, `(B, T, N, D)`.
+            key: Keys, `(B, S, K, D)`.
+            value: Values, `(B, S, K, E)`.
+            inputs: What `prepare` returned.
+            return_scores: Boolean, whether the scores are wanted.
+            training: Boolean, whether scores are dropped.
+            position_bias: Bias for each of `inputs.distances`, `(N, T + S -
+                1)` or with a cache `(B, T, N, M)`. Defaults to `None`.
+            **options: Further options, as in `AttentionOptions`.
+
+        Returns:
+            Output `(B, T, N, E)`; scores `(B, N, T, S)` or `None`; the next
+            cache or `None`.
+        """
+        cache, own_mask, own_bias = inputs.cache, None, None
+        in_use = inputs.in_use
+        if cache is None:
+            options |= {"causal": self.causal, "window": self.window}
+            options["distance_bias"] = position_bias
+            if inputs.key_mask is not None:
+                own_mask = padding_mask(inputs.key_mask)  # [B, 1, 1, S]
+        else:
+            cache = decoding.append(cache, key, value, inputs.key_mask)
+            key, value = cache["key"], cache["value"]
+            num_slots = ops.shape(key)[1]
+            by_position = position_mask(
+                inputs.query_positions,
+                ops.arange(num_slots, dtype="int32"),
+                True,
+                self.window,
+            )  # [B, T, M]
+            own_mask = combine_masks(
+                ops.expand_dims(by_position, 1), padding_mask(cache["mask"])
+            )  # [B, 1, T, M]
+            if position_bias is not None:
+                own_bias = ops.swapaxes(position_bias, 1, 2)  # [B, N, T, M]
+            if inputs.mask is not None:
+                in_use = positions_in_use(
+                    combine_masks(own_mask, inputs.mask),
+                    ops.shape(query)[1],
+                    num_slots,
+                )
+        if in_use is not None:
+            query, key, value = replace_unused(query, key, value, in_use)
+        bias = inputs.bias
+        if own_bias is not None:
+            bias = own_bias if bias is None else own_bias + bias
+        dropout = self.dropout if training else 0.0
+        output, scores = attend(
+            query,
+            key,
+            value,
+            AttentionOptions(
+                mask=combine_masks(own_mask, inputs.mask),
+                bias=bias,
+                scale=self.scale,
+                logit_soft_cap=self.logit_soft_cap,
+                dropout=dropout,
+                seed=self.seed_generator if dropout else None,
+                return_scores=return_scores,
+                **options,
+            ),
+        )
+        if inputs.query_mask is not None:
+            # A masked query attends to nothing, without a (B, T, S) mask.
+            output = replace_masked(output, inputs.query_mask)
+            if scores is not None:
+                valid = ops.expand_dims(inputs.query_mask, (1, 3))
+                scores = ops.where(valid, scores, 0)
+        if cache is not None:
+            output = decoding.check_room(cache, output)
+        return output, scores, cache
+
+    def collect(self, output: Any, scores: Any, cache: Any) -> Any:
+        """Join what a call returns: output, scores and cache if there are."""
+        results = (output, scores, cache)
+        results = tuple(result for result in results if result is not None)
+        return results[0] if len(results) == 1 else results
 
     def compute_output_spec(
         self,
@@ -221,22 +347,28 @@ class BaseAttention(keras.layers.Layer):
         training=None,
         mask=None,
     ):
-        query, value, key = self._check_call(
-            query, value, key, attention_mask, cache
+        query, value, key, *_ = self._check_call(
+            query,
+            value,
+            key,
+            query_mask if mask is None else mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+            cache,
         )
         shapes = [query.shape, value.shape, key.shape]
-        results = [self._spec(self.compute_output_shape(*shapes))]
+        output, scores = self._spec(self.compute_output_shape(*shapes)), None
         if return_attention_scores:
             keys = key.shape[1] if cache is None else cache["key"].shape[1]
-            results.append(self._spec(self.scores_shape(query.shape, keys)))
+            scores = self._spec(self.scores_shape(query.shape, keys))
         if cache is not None:
-            results.append(
-                {
-                    name: keras.KerasTensor(tensor.shape, tensor.dtype)
-                    for name, tensor in cache.items()
-                }
-            )
-        return results[0] if len(results) == 1 else tuple(results)
+            cache = {
+                name: keras.KerasTensor(tensor.shape, tensor.dtype)
+                for name, tensor in cache.items()
+            }
+        return self.collect(output, scores, cache)
 
     def get_config(self):
         return {
@@ -251,50 +383,167 @@ class BaseAttention(keras.layers.Layer):
     def _spec(self, shape):
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
-    def _add_arguments(self, options, heads, attention_mask, attention_bias):
-        """Join the caller's mask and bias to the layer's own."""
-        query, key = heads[:2]
-        shape = (query.shape[0], query.shape[2], query.shape[1], key.shape[1])
-        if attention_mask is not None:
-            attention_mask = expand_to_heads(
-                "attention_mask", attention_mask, shape
-            )
-            options["mask"] = combine_masks(options.get("mask"), attention_mask)
-        if attention_bias is not None:
-            bias = expand_to_heads("attention_bias", attention_bias, shape)
-            own = options.get("bias")
-            options["bias"] = bias if own is None else own + bias
-
-    def _check_call(self, query, value, key, attention_mask, cache):
-        """Check the arguments; return query, value and key, all given."""
+    def _check_call(
+        self,
+        query,
+        value,
+        key,
+        query_mask,
+        value_mask,
+        key_mask,
+        attention_mask,
+        attention_bias,
+        cache,
+    ):
+        """Check tensors or symbolic tensors; complete and convert them."""
+        for name, tensor in (("query", query), ("value", value), ("key", key)):
+            self.check_one_tensor(name, tensor)
         if value is None and key is not None:
             raise ValueError(
                 f"{type(self).__name__} needs the values that belong to the "
-                "keys. Received: key without value. For self-attention give "
+                "keys. Received: key without value. For self-attention pass "
                 "the query alone."
             )
+        if value is None:
+            value_mask = query_mask if value_mask is None else value_mask
         value = query if value is None else value
         key = value if key is None else key
+        shapes = [tuple(x.shape) for x in (query, key, value)]
+        self._check_lengths(*shapes)
+        masks = {}
+        for name, mask, shape in (
+            ("query_mask", query_mask, shapes[0]),
+            ("value_mask", value_mask, shapes[2]),
+            ("key_mask", key_mask, shapes[1]),
+        ):
+            if mask is not None:
+                mask = to_boolean_mask(name, mask)
+                check_sequence_mask(name, mask, shape)
+            masks[name] = mask
+        num_keys = shapes[1][1]
+        if cache is not None:
+            self._check_cache(cache, shapes)
+            num_keys = cache["key"].shape[1]
+        heads = self.num_query_heads(shapes[0])
+        scores_shape = (shapes[0][0], heads, shapes[0][1], num_keys)
         if attention_mask is not None:
-            check_boolean_mask("attention_mask", attention_mask)
-        if cache is None:
+            attention_mask = to_boolean_mask("attention_mask", attention_mask)
+            check_scores_shape(
+                "attention_mask", attention_mask.shape, scores_shape
+            )
+        if attention_bias is not None:
+            attention_bias = ops.convert_to_tensor(attention_bias)
+            check_scores_shape(
+                "attention_bias", attention_bias.shape, scores_shape
+            )
+        if isinstance(query, keras.KerasTensor):
             return query, value, key
-        self._check_decodes()
-        if None not in (query.shape[1], key.shape[1]) and (
-            query.shape[1] != key.shape[1]
+        if attention_mask is not None:
+            attention_mask = expand_to_heads(
+                "attention_mask", attention_mask, scores_shape
+            )
+        if attention_bias is not None:
+            attention_bias = expand_to_heads(
+                "attention_bias", attention_bias, scores_shape
+            )
+        is_shared = query_mask is value_mask
+        query_mask, value_mask, key_mask = masks.values()
+        if is_shared:
+            value_mask = query_mask
+        if key_mask is not None and key_mask is not value_mask:
+            value_mask = combine_masks(value_mask, key_mask)
+        query, key, value = self._to_floats(query, key, value)
+        masks = query_mask, value_mask
+        return query, value, key, masks, attention_mask, attention_bias
+
+    def check_one_tensor(self, name: str, tensor: Any) -> None:
+        """Raise a `ValueError` for a list of tensors or of shapes."""
+        if isinstance(tensor, dict) or (
+            isinstance(tensor, list | tuple)
+            and any(not isinstance(x, int | None) for x in tensor)
         ):
             raise ValueError(
-                "With a cache, the new tokens are queries and keys at once. "
-                f"Received: query of shape {tuple(query.shape)}, key of shape "
-                f"{tuple(key.shape)}"
+                f"{type(self).__name__} takes query, value and key as "
+                "arguments of their own: pass query and value as "
+                f"`layer(query, value)`. Received: {name} is a "
+                f"{type(tensor).__name__} of {len(tensor)} for layer "
+                f"'{self.name}'"
             )
-        decoding.check_cache(self, cache, self.cache_widths(), query.shape)
-        return query, value, key
+
+    def _check_lengths(self, query_shape, key_shape, value_shape):
+        self.check_widths(query_shape, key_shape, value_shape)
+        received = (
+            f"Received: query of shape {query_shape}, key of shape "
+            f"{key_shape}, value of shape {value_shape} for layer "
+            f"'{self.name}'"
+        )
+        for name, sizes in (
+            ("Query, key and value must have the same batch", (0, 0, 0)),
+            ("Key and value must have the same length", (None, 1, 1)),
+        ):
+            known = {
+                shape[axis]
+                for shape, axis in zip(
+                    (query_shape, key_shape, value_shape), sizes, strict=True
+                )
+                if axis is not None and shape[axis] is not None
+            }
+            if len(known) > 1:
+                raise ValueError(f"{name}. {received}")
+
+    def _check_cache(self, cache, shapes):
+        self._check_decodes()
+        query_shape, key_shape, _ = shapes
+        lengths = query_shape[1], key_shape[1]
+        if None not in lengths and lengths[0] != lengths[1]:
+            raise ValueError(
+                "With a cache, the new tokens are queries and keys at once. "
+                f"Received: query of shape {query_shape}, key of shape "
+                f"{key_shape}"
+            )
+        decoding.check_cache(self, cache, self.cache_widths(), query_shape)
+
+    def _to_floats(self, *tensors):
+        """Cast integers; equal tensors stay one tensor."""
+        cast = {
+            id(x): x
+            if "float" in keras.backend.standardize_dtype(x.dtype)
+            else ops.cast(x, self.compute_dtype)
+            for x in tensors
+        }
+        return [cast[id(x)] for x in tensors]
 
     def _check_decodes(self):
         if not self.causal:
             raise ValueError(
                 "Decoding step by step equals the full pass only if no token "
-                "sees a later one. Received: causal=False in layer "
+                "attends to a later one. Received: causal=False in layer "
                 f"'{self.name}'. Make the layer with `causal=True`."
             )
+
+
+def _replace_masked_tokens(query, key, value, query_mask, key_mask, in_use):
+    """Replace tokens that are masked or that take part in nothing.
+
+    What is one tensor, under one mask, stays one tensor.
+    """
+    is_self = query is key and query_mask is key_mask
+    if in_use is not None:
+        queries, keys = (ops.any(mask, axis=1) for mask in in_use)
+        if is_self:
+            queries = keys = ops.logical_or(queries, keys)
+        query_mask = combine_masks(query_mask, queries)
+        key_mask = query_mask if is_self else combine_masks(key_mask, keys)
+    replaced = {}
+
+    def replace(x, mask):
+        if mask is None:
+            return x
+        pair = id(x), id(mask)
+        if pair not in replaced:
+            replaced[pair] = replace_masked(x, mask)
+        return replaced[pair]
+
+    return replace(query, query_mask), *(
+        replace(x, key_mask) for x in (key, value)
+    )

@@ -186,9 +186,11 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             self._check_key_dim(key_dim)
 
     def build(self, query_shape, value_shape=None, key_shape=None):
+        self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
         widths = self._input_widths(query_shape, key_shape, value_shape)
+        self._widths = widths
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: widths[0]})
         self._head_dims = self._find_head_dims(widths[0])
         key_dim, value_dim = self._head_dims
@@ -229,31 +231,46 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             (self.output_dim or widths[0],),
         )
 
-    def to_heads(self, query, key, value, query_places, key_places):
-        query, key, value = self._project(query, key, value)
-        if self.qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
-        if self.positions == "rotary":
-            query = rotary_embedding(query, query_places, self.max_wavelength)
-            key = rotary_embedding(key, key_places, self.max_wavelength)
-        return query, key, value
-
-    def from_heads(self, output):
-        batch, length, heads, width = ops.shape(output)
-        joined = ops.reshape(output, (batch, length, heads * width))
-        return _project(joined, *self._output_projection)
-
-    def distance_bias(self, distances):
-        if self.positions == "alibi":
-            return alibi_bias(distances, self.num_heads)
-        if self.positions == "relative":
-            buckets = relative_buckets(
-                distances, self.num_buckets, self.max_distance, not self.causal
-            )
-            return ops.swapaxes(
-                ops.take(self.relative_bias, buckets, axis=0), -1, -2
-            )
-        return None
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        attention_bias=None,
+        cache=None,
+        return_attention_scores=False,
+        training=None,
+        mask=None,
+    ):
+        inputs = self.prepare(
+            query,
+            value,
+            key,
+            query_mask if mask is None else mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+            cache,
+        )
+        query, key, value = self._project_inputs(inputs)
+        # [B, T, N, D], [B, S, K, D], [B, S, K, E]
+        query, key = self._position(query, key, inputs)
+        output, scores, cache = self.attend(
+            query,
+            key,
+            value,
+            inputs,
+            return_attention_scores,
+            training,
+            position_bias=self._position_bias(inputs.distances),
+        )  # [B, T, N, E], [B, N, T, S]
+        output = self._project_output(output)  # [B, T, output_dim]
+        return self.collect(output, scores, cache)
 
     def cache_widths(self):
         if not self.built and self.key_dim is None:
@@ -268,8 +285,17 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "value": (self._kv_heads, value_dim),
         }
 
-    def scores_shape(self, query_shape, num_keys):
-        return (query_shape[0], self.num_heads, query_shape[1], num_keys)
+    def num_query_heads(self, query_shape):
+        return self.num_heads
+
+    def check_widths(self, query_shape, key_shape, value_shape):
+        widths = self._input_widths(query_shape, key_shape, value_shape)
+        if self.built and widths != self._widths:
+            raise ValueError(
+                "Query, key and value must have the widths for which the "
+                f"layer was built, {self._widths}. Received: input of "
+                f"incompatible widths {widths} for layer '{self.name}'"
+            )
 
     def compute_output_shape(
         self, query_shape, value_shape=None, key_shape=None
@@ -292,15 +318,19 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "max_distance": self.max_distance,
         }
 
-    def _project(self, query, key, value):
-        """One product for each run of equal inputs, if the kernel is one."""
-        inputs, products, first = (query, key, value), [], 0
-        while first < 3:
+    def _project_inputs(self, inputs):
+        """Queries, keys and values of the heads.
+
+        One product for each run of equal inputs, if the kernel is one.
+        """
+        tensors, products = (inputs.query, inputs.key, inputs.value), []
+        while (first := len(products)) < 3:
             stop = first + 1
-            while self._is_fused and stop < 3 and inputs[stop] is inputs[first]:
+            while (
+                self._is_fused and stop < 3 and tensors[stop] is tensors[first]
+            ):
                 stop += 1
-            products += self._multiply(inputs[first], first, stop)
-            first = stop
+            products += self._multiply(tensors[first], first, stop)
         key_dim, value_dim = self._head_dims
         return [
             ops.reshape(product, (*ops.shape(product)[:2], heads, width))
@@ -311,6 +341,38 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                 strict=True,
             )
         ]
+
+    def _position(self, query, key, inputs):
+        """Normalize and rotate queries and keys, if the layer does so."""
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if self.positions == "rotary":
+            query = rotary_embedding(
+                query, inputs.query_positions, self.max_wavelength
+            )
+            key = rotary_embedding(
+                key, inputs.key_positions, self.max_wavelength
+            )
+        return query, key
+
+    def _position_bias(self, distances):
+        """Bias by distance: `(..., R)` to `(..., N, R)`; `None` for none."""
+        if self.positions == "alibi":
+            return alibi_bias(distances, self.num_heads)
+        if self.positions == "relative":
+            buckets = relative_buckets(
+                distances, self.num_buckets, self.max_distance, not self.causal
+            )
+            return ops.swapaxes(
+                ops.take(self.relative_bias, buckets, axis=0), -1, -2
+            )
+        return None
+
+    def _project_output(self, output):
+        """`(B, T, N, E)` to `(B, T, output_dim)`."""
+        batch, length, heads, width = ops.shape(output)
+        joined = ops.reshape(output, (batch, length, heads * width))
+        return _project(joined, *self._output_projection)
 
     def _multiply(self, x, first, stop):
         """Projections number `first` to `stop` of query, key and value."""

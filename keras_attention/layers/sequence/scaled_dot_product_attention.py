@@ -4,6 +4,9 @@ import keras
 from keras import ops
 
 from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.ops.attention.scaled_dot_product import (
+    check_attention_shapes,
+)
 from keras_attention.validation import check_number
 
 
@@ -99,6 +102,7 @@ class ScaledDotProductAttention(BaseAttention):
             check_number("scale", scale)
 
     def build(self, query_shape, value_shape=None, key_shape=None):
+        self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
         shapes = [tuple(s) for s in (query_shape, value_shape, key_shape)]
@@ -128,13 +132,42 @@ class ScaledDotProductAttention(BaseAttention):
             "value": (heads, shapes[1][-1]),
         }
 
-    def to_heads(self, query, key, value, query_places, key_places):
-        if self._rank == 4:
-            return query, key, value
-        return tuple(ops.expand_dims(x, 2) for x in (query, key, value))
-
-    def from_heads(self, output):
-        return output if self._rank == 4 else ops.squeeze(output, 2)
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        attention_bias=None,
+        cache=None,
+        return_attention_scores=False,
+        training=None,
+        mask=None,
+    ):
+        inputs = self.prepare(
+            query,
+            value,
+            key,
+            query_mask if mask is None else mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+            cache,
+        )
+        heads = inputs.query, inputs.key, inputs.value
+        if self._rank == 3:
+            heads = (ops.expand_dims(x, 2) for x in heads)
+        output, scores, cache = self.attend(
+            *heads, inputs, return_attention_scores, training
+        )  # [B, T, N, E], [B, N, T, S]
+        if self._rank == 3:
+            output = output[:, :, 0]  # [B, T, E]
+            scores = None if scores is None else scores[:, 0]  # [B, T, S]
+        return self.collect(output, scores, cache)
 
     def cache_widths(self):
         if not self.built:
@@ -145,9 +178,24 @@ class ScaledDotProductAttention(BaseAttention):
             )
         return self._cache_widths
 
+    def num_query_heads(self, query_shape):
+        return query_shape[2] if self._rank == 4 else 1
+
+    def check_widths(self, query_shape, key_shape, value_shape):
+        shapes = [query_shape, key_shape, value_shape]
+        if {len(shape) for shape in shapes} != {self._rank}:
+            raise ValueError(
+                f"Layer '{self.name}' was built for tensors of rank "
+                f"{self._rank}. Received: query, key and value of shapes "
+                f"{shapes}"
+            )
+        if self._rank == 3:
+            shapes = [(*s[:2], 1, s[2]) for s in shapes]
+        check_attention_shapes(*shapes)
+
     def scores_shape(self, query_shape, num_keys):
-        batch, length, *heads, _ = query_shape
-        return (batch, *heads, length, num_keys)
+        shape = super().scores_shape(query_shape, num_keys)
+        return shape if self._rank == 4 else (shape[0], *shape[2:])
 
     def compute_output_shape(
         self, query_shape, value_shape=None, key_shape=None

@@ -1,13 +1,8 @@
 """Exact attention in memory that grows with the length, not with its square.
 
-The queries are split into chunks. Each chunk is attended to its keys by the
-same code as the plain way, and the scores are computed again for the gradient
-(Rabe & Staats, arXiv:2112.05682).
-
-Three choices of keys. All of them, for every chunk. For causal attention only
-those up to the end of the chunk, rounded up to an eighth of the length, which
-saves nearly half of the work. For a window only the pieces that it reaches,
-which makes the work linear in the length.
+The queries are split into chunks, as `chunk_plan.py` says. Each chunk attends
+to its keys by the same code as the plain path, and the scores are computed
+again for the gradient (Rabe & Staats, arXiv:2112.05682).
 
 `n` chunks of `C` queries; other letters as in `dot_product.py`. Where heads
 are looped over too, `H` is their number, else 1.
@@ -18,170 +13,176 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.ops.attention.chunk_map import last_chunk
 from keras_attention.ops.attention.chunk_map import map_chunks
-from keras_attention.ops.attention.dot_product import attend
-from keras_attention.ops.attention.dot_product import draw_kept
-from keras_attention.ops.attention.dot_product import to_distances
+from keras_attention.ops.attention.chunk_plan import ChunkPlan
+from keras_attention.ops.attention.chunk_plan import larger
+from keras_attention.ops.attention.chunk_plan import plan_chunks
+from keras_attention.ops.attention.dot_product import attend_block
+from keras_attention.ops.attention.dot_product import expand_relative_bias
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import position_mask
+from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.compilation import inside_xla
 
-# Scores of one head of keys in a chunk, 8 MiB: smaller chunks' products take
-# longer, and larger ones are no longer small beside the queries and keys.
-SCORES_PER_CHUNK = 2**21
-QUERIES_PER_CHUNK = 256, 1024
-CAUSAL_GROUPS = 8
+# With these options alone, the keys before a chunk's queries need no mask.
+UNMASKED_PREFIX = frozenset({"causal", "scale", "dropout", "seed"})
 
 
 def chunked_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any,
-    bias: Any,
-    distance_bias: Any,
-    causal: bool,
-    window: int | None,
-    logit_soft_cap: float | None,
-    dropout: float,
-    seed: Any,
+    query: Any, key: Any, value: Any, options: AttentionOptions
 ) -> Any:
-    """Output `(B, N, T, E)`; arguments as in `attend`."""
-    num_queries, num_keys = ops.shape(query)[2], ops.shape(key)[3]
-    shift = num_keys - num_queries
-    band = window is not None and bias is None and _is_by_key(mask)
-    least, most = QUERIES_PER_CHUNK
-    if band:
-        chunk = min(least, max(window, 16))
-        count = _ceil_divide(num_queries, chunk)
-        behind = _ceil_divide(window - 1, chunk)
-        pieces = behind + 1 + (0 if causal else behind)
-        first, num_taken = shift - behind * chunk, pieces * chunk
-    else:
-        # Heads that share their keys are the rows of one product.
-        group = query.shape[1] // key.shape[1]
-        rows_of_chunk = least
-        if isinstance(num_keys, int):
-            fitting = SCORES_PER_CHUNK // num_keys
-            rows_of_chunk = min(max(fitting, least), most)
-        count = _ceil_divide(num_queries, max(1, rows_of_chunk // group))
-        chunk = _ceil_divide(num_queries, count)
-        first, num_taken = 0, num_keys
-    groups = 1
-    if causal and not band:
-        few = isinstance(count, int) and count < CAUSAL_GROUPS
-        groups = count if few else CAUSAL_GROUPS
-    blocks = key.shape[1] if _loops_over_heads(bias) else 1
+    """Attend chunk by chunk.
 
-    # In TensorFlow's graph only those keys are masked that some query of the
-    # group does not see.
-    nothing_else = (mask, bias, distance_bias, window, logit_soft_cap)
-    splits = (
-        causal
-        and all(option is None for option in nothing_else)
+    Args:
+        query: Scaled queries, `(B, N, T, D)`.
+        key: Transposed keys, `(B, K, D, S)`.
+        value: Values, `(B, K, S, E)`.
+        options: Options, mask and biases with four axes.
+
+    Returns:
+        Output `(B, N, T, E)`, and `None` for the scores.
+    """
+    heads, key_heads = query.shape[1], key.shape[1]
+    reads_all = options.bias is not None or not _is_by_key(options.mask)
+    plan = plan_chunks(
+        ops.shape(query)[2],
+        ops.shape(key)[3],
+        heads // key_heads,
+        options.causal,
+        None if reads_all else options.window,
+    )
+    blocks = key_heads if _loops_over_heads(options) else 1
+    rows, shared = _split_inputs(query, key, value, options, plan, blocks)
+    mask, mask_index = _split_mask(options.mask, plan, blocks)
+    masks_prefix = (
+        options.causal
+        and options.in_use() <= UNMASKED_PREFIX
         and keras.backend.backend() == "tensorflow"
         and not inside_xla()
     )
 
-    def by_query(x):  # [H * n, B, N / H, C, .]
-        return _split(x, 2, count, chunk, blocks)
+    def attend_chunk(group, block, index, rows, shared):
+        tensors = {**shared, **rows}
+        num_keys = plan.num_keys_of(group)
+        num_unmasked = plan.num_unmasked(group) if masks_prefix else 0
+        first = plan.first_read(index) + num_unmasked
+        by_position = position_mask(
+            index * plan.chunk
+            + plan.shift
+            + ops.arange(plan.chunk, dtype="int32"),
+            first + ops.arange(num_keys - num_unmasked, dtype="int32"),
+            options.causal,
+            options.window,
+        )
+        own_mask = None if mask is None else mask[mask_index(block, index)]
+        changes = {
+            name: _first_keys(tensors[name], num_keys)
+            for name in options.by_score()
+        }
+        if "distance_bias" in tensors:
+            entries = tensors["distance_bias"][..., : plan.chunk + num_keys - 1]
+            by_distance = expand_relative_bias(entries, plan.chunk, num_keys)
+            changes["bias"] = changes.get("bias", 0) + by_distance
+        never_empty = isinstance(plan.shift, int) and plan.shift >= 0
+        key, value = tensors["key"], tensors["value"]
+        if plan.groups > 1:
+            key, value = key[..., :num_keys], value[:, :, :num_keys]
+        return attend_block(
+            tensors["query"],
+            key,
+            value,
+            options.replace(
+                **changes,
+                mask=combine_masks(
+                    _first_keys(own_mask, num_keys), by_position
+                ),
+                distance_bias=None,
+            ),
+            never_empty=mask is None and never_empty,
+            num_unmasked=num_unmasked,
+            index=block * plan.count + index,
+        )[0]
 
-    def by_reach(x, axis):  # [H * n, B, N / H, .. pieces * C ..]
-        x = _cut(x, axis, first, (count + pieces - 1) * chunk)
-        return _overlap(x, axis, count, chunk, pieces, blocks)
+    output = map_chunks(
+        attend_chunk, rows, shared, plan.count, blocks, plan.groups
+    )
+    return _join(output, plan.count, heads)[:, :, : plan.num_queries], None
+
+
+def _split_inputs(query, key, value, options, plan, blocks):
+    """Tensors of each chunk, and those that the chunks of a head share.
+
+    `[H * n, B, N / H, ...]` and `[H, B, N / H, ...]` each.
+    """
+
+    def by_query(x):  # [H * n, B, N / H, C, .]
+        return _split(x, 2, plan.count, plan.chunk, blocks)
 
     def by_head(x):  # [H, B, N / H, ., .]
         return _split(x, 3, 1, ops.shape(x)[3], blocks)
 
     rows, shared = {"query": by_query(query)}, {}
-    by_chunk = band or not _is_by_key(mask)
-    differs_by_head = mask is not None and mask.shape[1] != 1
-    if band:
-        rows |= {"key": by_reach(key, 3), "value": by_reach(value, 2)}
-        # What lies before the first key and after the last is seen by nobody.
-        exists = ops.ones((1, 1, 1, num_keys), "bool")
-        mask = by_reach(combine_masks(exists, mask), 3)
-    else:
+    if plan.pieces is None:
         shared |= {"key": by_head(key), "value": by_head(value)}
-        if bias is not None and _is_by_key(bias):
-            shared["bias"] = by_head(bias)
-        elif bias is not None:
-            rows["bias"] = by_query(bias)
-        if mask is not None:
-            mask = by_query(mask) if by_chunk else by_head(mask)
-    if distance_bias is not None:
-        lead = num_queries - chunk + first
-        moves = ops.arange(count, dtype="int32") * (0 if band else -chunk)
+    else:
+        rows["key"] = _by_reach(key, 3, plan, blocks)
+        rows["value"] = _by_reach(value, 2, plan, blocks)
+    for name, tensor in options.by_score().items():
+        if _is_by_key(tensor):
+            shared[name] = by_head(tensor)
+        else:
+            rows[name] = by_query(tensor)
+    if options.distance_bias is not None:
+        lead = plan.num_queries - plan.chunk + plan.first_key
+        step = -plan.chunk if plan.pieces is None else 0
         rows["distance_bias"] = _stretches(
-            distance_bias, lead + moves, chunk + num_taken - 1, blocks
+            options.distance_bias,
+            lead + ops.arange(plan.count, dtype="int32") * step,
+            plan.chunk + plan.num_read - 1,
+            blocks,
         )
+    return rows, shared
 
-    def mask_of(block, index):
-        if mask is None:
-            return None
+
+def _split_mask(mask, plan, blocks):
+    """Masks of the chunks, and a function of block and chunk to its index."""
+    differs_by_head = mask is not None and mask.shape[1] != 1
+    by_chunk = plan.pieces is not None or not _is_by_key(mask)
+    if plan.pieces is not None:
+        # Keys before the first and after the last one do not exist.
+        exists = ops.ones((1, 1, 1, plan.num_keys), "bool")
+        mask = _by_reach(combine_masks(exists, mask), 3, plan, blocks)
+    elif mask is not None and by_chunk:
+        mask = _split(mask, 2, plan.count, plan.chunk, blocks)
+    elif mask is not None:
+        mask = _split(mask, 3, 1, ops.shape(mask)[3], blocks)
+
+    def index_of(block, index):
         block = block if differs_by_head else 0
-        return mask[block * count + index if by_chunk else block]
+        return block * plan.count + index if by_chunk else block
 
-    def attend_chunk(group, block, index, rows, shared):
-        source = rows if band else shared
-        key, value = source["key"], source["value"]
-        keys, clear = num_taken, 0
-        if groups > 1:
-            end = (last_chunk(group, count, groups) + 1) * chunk + shift
-            keys = _smaller(_larger(end, 1), num_keys)
-            key, value = key[..., :keys], value[:, :, :keys]
-        if splits:
-            seen = (last_chunk(group - 1, count, groups) + 1) * chunk + shift
-            clear = seen if isinstance(seen, int) and 0 < seen < keys else 0
-        start = index * chunk
-        by_position = position_mask(
-            start + shift + ops.arange(chunk, dtype="int32"),
-            (start + first if band else clear)
-            + ops.arange(keys - clear, dtype="int32"),
-            causal,
-            window,
-        )
-        bias = _first_keys(rows.get("bias", shared.get("bias")), keys)
-        if "distance_bias" in rows:
-            entries = rows["distance_bias"][..., : chunk + keys - 1]
-            by_distance = to_distances(entries, chunk, keys)
-            bias = by_distance if bias is None else bias + by_distance
-        kept = None
-        if dropout:
-            shape = (*ops.shape(rows["query"])[:3], keys)
-            kept = draw_kept(shape, dropout, seed, block * count + index)
-        return attend(
-            rows["query"],
-            key,
-            value,
-            mask=combine_masks(
-                _first_keys(mask_of(block, index), keys), by_position
-            ),
-            never_empty=mask is None and isinstance(shift, int) and shift >= 0,
-            clear=clear,
-            bias=bias,
-            logit_soft_cap=logit_soft_cap,
-            kept=kept,
-            dropout=dropout,
-        )[0]
-
-    output = map_chunks(attend_chunk, rows, shared, count, blocks, groups)
-    return _join(output, count, query.shape[1])[:, :, :num_queries]
+    return mask, index_of
 
 
-def _loops_over_heads(bias):
+def _by_reach(x, axis, plan: ChunkPlan, blocks):
+    """The keys in reach of each chunk, `[H * n, B, N / H, .. P * C ..]`."""
+    length = (plan.count + plan.pieces - 1) * plan.chunk
+    x = _cut(x, axis, plan.first_key, length)
+    return _overlap(x, axis, plan.count, plan.chunk, plan.pieces, blocks)
+
+
+def _loops_over_heads(options):
     """Whether each chunk is of one head of the keys, which saves memory.
 
     A bias for all heads would have to be repeated. JAX and torch would add
     up gradients of all heads at every step.
     """
-    fits = bias is None or bias.shape[1] != 1
+    fits = all(x.shape[1] != 1 for x in options.by_score().values())
     return keras.backend.backend() == "tensorflow" and fits
 
 
 def _is_by_key(mask):
-    """Whether a mask says the same for all queries, or there is none."""
+    """Whether a mask or bias is the same for all queries, or `None`."""
     return mask is None or mask.shape[2] == 1
 
 
@@ -196,7 +197,7 @@ def _split(x, axis, count, chunk, blocks):
     """Split an axis into chunks, the last one filled up, and the heads.
 
     `(B, N, .. L ..)` to `(H * n, B, N / H, .. C ..)`, where one head that
-    stands for all heads stays as it is.
+    is shared by all heads stays as it is.
     """
     blocks = 1 if x.shape[1] == 1 else blocks
     x = _cut(x, axis, 0, count * chunk)
@@ -236,13 +237,13 @@ def _overlap(x, axis, count, chunk, pieces, blocks):
 def _cut(x, axis, start, length):
     """`length` entries of an axis from `start` on, zeros where x has none."""
     size = ops.shape(x)[axis]
-    before = _larger(-start, 0)
-    after = _larger(start + length - size, 0)
+    before = larger(-start, 0)
+    after = larger(start + length - size, 0)
     if not (_is_zero(before) and _is_zero(after)):
         padding = [(0, 0)] * len(x.shape)
         padding[axis] = (before, after)
         x = ops.pad(x, padding)
-    first = _larger(start, 0)
+    first = larger(start, 0)
     index = [slice(None)] * len(x.shape)
     index[axis] = slice(first, first + length)
     return x[tuple(index)]
@@ -263,19 +264,5 @@ def _stretches(bias, starts, length, blocks):
     return ops.reshape(taken, (-1, 1, heads // blocks, length))
 
 
-def _ceil_divide(number, divisor):
-    return -(-number // divisor)
-
-
 def _is_zero(number):
     return isinstance(number, int) and number == 0
-
-
-def _larger(x, y):
-    known = isinstance(x, int) and isinstance(y, int)
-    return max(x, y) if known else ops.maximum(x, y)
-
-
-def _smaller(x, y):
-    known = isinstance(x, int) and isinstance(y, int)
-    return min(x, y) if known else ops.minimum(x, y)

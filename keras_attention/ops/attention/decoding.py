@@ -5,16 +5,19 @@ A cache is a dictionary of tensors, so it goes through `tf.function`,
 
     key     (B, M, K, D)   one slot for each token, M in all
     value   (B, M, K, E)
-    length  (B,)           tokens that each row of the batch holds so far
+    mask    (B, M)         which slots hold a token that is not masked
+    length  (B,)           slots that each row of the batch has filled so far
 
-Rows may have different lengths. A token that is masked takes no slot, so
-prompts may be padded on either side.
+A masked token takes a slot as well: the tokens around it keep their distance,
+and decoding in steps of any size equals one pass over the whole sequence.
 """
 
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_attention.ops.compilation import inside_xla
 
 
 def empty_cache(
@@ -24,141 +27,173 @@ def empty_cache(
     key_dim: int,
     value_dim: int,
     dtype: Any,
-) -> Any:
-    """A cache that holds no token yet."""
-    shape = (batch_size, max_length, num_heads)
+) -> dict[str, Any]:
+    """Returns a cache that holds no token yet."""
+    shape = (batch_size, max_length)
     return {
-        "key": ops.zeros((*shape, key_dim), dtype),
-        "value": ops.zeros((*shape, value_dim), dtype),
+        "key": ops.zeros((*shape, num_heads, key_dim), dtype),
+        "value": ops.zeros((*shape, num_heads, value_dim), dtype),
+        "mask": ops.zeros(shape, "bool"),
         "length": ops.zeros((batch_size,), "int32"),
     }
 
 
-def token_positions(cache: Any, num_tokens: Any, mask: Any = None) -> Any:
-    """Slot of each new token: `(B, T)`, counted over the tokens not masked."""
+def token_positions(cache: dict[str, Any], num_tokens: Any) -> Any:
+    """Returns the slot of each new token, `(B, T)`."""
     length = ops.expand_dims(cache["length"], 1)
-    if mask is None:
-        return length + ops.arange(num_tokens, dtype="int32")
-    return length + ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1
+    return length + ops.arange(num_tokens, dtype="int32")
 
 
-def append(cache: Any, key: Any, value: Any, mask: Any = None) -> Any:
-    """Return the cache with new tokens behind those of each row.
+def append(
+    cache: dict[str, Any], key: Any, value: Any, mask: Any = None
+) -> dict[str, Any]:
+    """Returns the cache with new tokens after those of each row.
 
     Args:
-        cache: as described above.
-        key: keys of the new tokens, `(B, T, K, D)`.
-        value: values of the new tokens, `(B, T, K, E)`.
-        mask: boolean `(B, T)`; False for a token that is not stored.
+        cache: Dictionary of tensors, as described above.
+        key: Keys of the new tokens, `(B, T, K, D)`.
+        value: Values of the new tokens, `(B, T, K, E)`.
+        mask: Boolean tensor `(B, T)`, `False` for masked tokens. Defaults to
+            `None`, no masked token.
     """
-    num_tokens = ops.shape(key)[1]
+    batch, num_tokens = ops.shape(key)[:2]
     if mask is None:
-        added = num_tokens * ops.ones_like(cache["length"])
-    else:
-        added = ops.sum(ops.cast(mask, "int32"), axis=1)  # [B]
-        key, value = (_stored_first(x, mask) for x in (key, value))
+        mask = ops.ones((batch, num_tokens), "bool")
+    length = ops.expand_dims(cache["length"], 1)
     slots = ops.arange(ops.shape(cache["key"])[1], dtype="int32")
-    source = slots - ops.expand_dims(cache["length"], 1)  # [B, M]
-    is_new = ops.logical_and(source >= 0, source < ops.expand_dims(added, 1))
+    source = slots - length  # [B, M]
+    is_new = ops.logical_and(source >= 0, source < num_tokens)
     source = ops.clip(source, 0, num_tokens - 1)
+
+    def write(name, new):
+        new = ops.cast(new, cache[name].dtype)
+        if new.shape[1] == 0:
+            return cache[name]
+        chosen = ops.reshape(
+            is_new, (*ops.shape(is_new), *[1] * (len(new.shape) - 2))
+        )
+        return ops.where(chosen, _take_tokens(new, source), cache[name])
+
     return {
-        **{
-            name: ops.where(
-                is_new[..., None, None],
-                _take_tokens(ops.cast(new, cache[name].dtype), source),
-                cache[name],
-            )
-            for name, new in (("key", key), ("value", value))
-        },
-        "length": cache["length"] + added,
+        "key": write("key", key),
+        "value": write("value", value),
+        "mask": write("mask", mask),
+        "length": cache["length"] + num_tokens,
     }
 
 
 def check_cache(
     layer: Any, cache: Any, expected: Any, tokens_shape: Any
-) -> Any:
-    """Check a cache against the layer it is given to and the new tokens.
+) -> None:
+    """Checks a cache against the layer it is given to and the new tokens.
 
     Args:
-        layer: for the error.
-        cache: what was given.
-        expected: widths `{"key": (K, D), "value": (K, E)}`.
-        tokens_shape: shape of the new tokens, `(B, T, ...)`.
+        layer: Layer, for the error.
+        cache: What was given.
+        expected: Heads and widths `{"key": (K, D), "value": (K, E)}`.
+        tokens_shape: Shape of the new tokens, `(B, T, ...)`.
 
     Raises:
-        ValueError: if the cache is another layer's or another batch's, or has
+        ValueError: If the cache is another layer's or another batch's, or has
             no room for the tokens, as far as the sizes are known.
     """
     advice = f"Make it with the `initial_cache` of layer '{layer.name}'."
-    if not isinstance(cache, dict) or set(cache) != {"key", "value", "length"}:
+    names = {"key", "value", "mask", "length"}
+    if not isinstance(cache, dict) or set(cache) != names:
         raise ValueError(
-            "`cache` must be a dictionary of 'key', 'value' and 'length'. "
-            f"Received: cache={type(cache).__name__}"
+            "`cache` must be a dictionary of 'key', 'value', 'mask' and "
+            f"'length'. Received: cache={type(cache).__name__}"
             f"{sorted(cache) if isinstance(cache, dict) else ''}. {advice}"
         )
     batch, num_tokens = tokens_shape[:2]
-    for name, widths in expected.items():
+    max_length = cache["key"].shape[1]
+    shapes = {
+        **{name: (None, None, *widths) for name, widths in expected.items()},
+        "mask": (None, max_length),
+        "length": (None,),
+    }
+    for name, wanted in shapes.items():
         shape = tuple(cache[name].shape)
-        if len(shape) != 4 or shape[2:] != widths:
+        fits = len(shape) == len(wanted) and all(
+            None in pair or pair[0] == pair[1]
+            for pair in zip(shape, wanted, strict=True)
+        )
+        if not fits or _differ(max_length, (*shape, max_length)[1]):
             raise ValueError(
-                f"`cache` is of another layer: its '{name}' should have the "
-                f"shape (batch, max_length, {widths[0]}, {widths[1]}). "
-                f"Received: cache['{name}'] of shape {shape}. {advice}"
+                f"`cache` is of another layer: its '{name}' must have the "
+                f"shape {wanted}. Received: cache['{name}'] of shape {shape}. "
+                f"{advice}"
             )
-        if None not in (batch, shape[0]) and batch != shape[0]:
+        if _differ(batch, shape[0]):
             raise ValueError(
-                "`cache` is of another batch. Received: a cache for "
+                f"`cache` is of another batch. Received: a cache for "
                 f"{shape[0]} rows with a batch of {batch}. {advice}"
             )
-        if None not in (num_tokens, shape[1]) and num_tokens > shape[1]:
-            raise ValueError(
-                f"`cache` is too short. Received: {num_tokens} tokens for a "
-                f"cache of {shape[1]}. Give `initial_cache` a larger "
-                "`max_length`."
-            )
-
-
-def check_room(cache: Any) -> None:
-    """Check that no row of a cache holds more than its slots.
-
-    Only where the lengths are known numbers: not inside a traced graph, where
-    tokens beyond the last slot are dropped.
-
-    Raises:
-        ValueError: if one does.
-    """
-    longest = _known_maximum(cache["length"])
-    max_length = cache["key"].shape[1]
-    if None not in (longest, max_length) and longest > max_length:
+    if None not in (num_tokens, max_length) and num_tokens > max_length:
         raise ValueError(
-            f"`cache` is too short. Received: {longest} tokens for a cache of "
-            f"{max_length}. Give `initial_cache` a larger `max_length`."
+            f"`cache` is too short. Received: {num_tokens} tokens for a "
+            f"cache of {max_length}. Give `initial_cache` a larger "
+            "`max_length`."
         )
 
 
-def _known_maximum(length):
+def check_room(cache: dict[str, Any], output: Any) -> Any:
+    """Returns `output`, unless a row of the cache holds more than its slots.
+
+    Where the lengths are known numbers, that is an error. So it is while a
+    TensorFlow graph runs. What XLA compiles cannot raise: on JAX, and under
+    `jit_compile` on TensorFlow, the output of such a row is NaN.
+
+    Args:
+        cache: The cache, the new tokens included.
+        output: Float tensor with the rows as its first axis.
+
+    Raises:
+        ValueError: If a row is too long.
+    """
+    length, max_length = cache["length"], ops.shape(cache["key"])[1]
+    advice = "Give `initial_cache` a larger `max_length`."
+    if not _is_traced(length):
+        longest = int(keras.ops.convert_to_numpy(length).max(initial=0))
+        if longest > max_length:
+            raise ValueError(
+                f"`cache` is too short. Received: {longest} tokens for a "
+                f"cache of {max_length}. {advice}"
+            )
+        return output
+    if keras.backend.backend() == "tensorflow" and not inside_xla():
+        import tensorflow as tf
+
+        tf.debugging.assert_less_equal(
+            length,
+            max_length,
+            message=f"`cache` is too short: it holds more tokens than it has "
+            f"slots. {advice}",
+        )
+    fits = ops.reshape(
+        length <= max_length, (-1, *[1] * (len(output.shape) - 1))
+    )
+    return ops.where(fits, output, ops.cast(float("nan"), output.dtype))
+
+
+def _is_traced(x):
     backend = keras.backend.backend()
-    if backend == "tensorflow" and not hasattr(length, "numpy"):
-        return None
+    if backend == "tensorflow":
+        return not hasattr(x, "numpy")
     if backend == "jax":
         import jax
 
-        if isinstance(length, jax.core.Tracer):
-            return None
-    return int(keras.ops.convert_to_numpy(length).max(initial=0))
+        return isinstance(x, jax.core.Tracer)
+    return False
 
 
-def _stored_first(x, mask):
-    """Move the tokens that are not masked to the front, in their order."""
-    num_tokens = ops.shape(mask)[1]
-    place = ops.arange(num_tokens, dtype="int32")
-    order = ops.argsort(ops.where(mask, place, place + num_tokens), axis=1)
-    return _take_tokens(x, order)
+def _differ(size, other):
+    return size is not None and other is not None and size != other
 
 
 def _take_tokens(x, index):
-    """`(B, T, K, D)` at `(B, M)`: `(B, M, K, D)`."""
-    batch, num_tokens, heads, width = ops.shape(x)
-    rows = ops.reshape(x, (batch * num_tokens, heads, width))
+    """`(B, T, ...)` at `(B, M)`: `(B, M, ...)`."""
+    batch, num_tokens, *rest = ops.shape(x)
+    rows = ops.reshape(x, (batch * num_tokens, *rest))
     first = ops.arange(batch, dtype="int32")[:, None] * num_tokens
-    return ops.take(rows, first + ops.cast(index, "int32"), axis=0)
+    return ops.take(rows, first + index, axis=0)

@@ -1,4 +1,4 @@
-"""The core that both ways of attention run, on all queries or on a chunk.
+"""The core that every path runs, on all queries or on a chunk of them.
 
 `B` batch, `N` heads, `K` heads of keys and values, `T` queries, `S` keys, `D`
 width of queries and keys, `E` width of values.
@@ -10,101 +10,64 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.ops.attention.options import MASKED
+from keras_attention.ops.attention.options import AttentionOptions
+from keras_attention.ops.attention.options import attention_weights
+from keras_attention.ops.attention.options import dropout_mask
 from keras_attention.ops.compilation import inside_xla
 
-# Far below every finite score, and far from the end of float32: hidden keys
-# get a weight of exactly 0, and a row of hidden keys no NaN.
-HIDDEN = -1e30
 
-
-def attend(
+def attend_block(
     query: Any,
     key: Any,
     value: Any,
-    mask: Any = None,
+    options: AttentionOptions,
     never_empty: bool = False,
-    clear: int = 0,
-    bias: Any = None,
-    logit_soft_cap: float | None = None,
-    kept: Any = None,
-    dropout: float = 0.0,
-    return_scores: bool = False,
+    num_unmasked: int = 0,
+    index: Any = 0,
 ) -> tuple[Any, Any]:
-    """The values' mean, and the scores that give it.
+    """Attend from a block of queries to a block of keys.
 
     Args:
-        query: scaled, `(B, N, T, D)`.
-        key: transposed, `(B, K, D, S)`.
-        value: `(B, K, S, E)`.
-        mask: boolean, broadcasts to `(B, N, T, S - clear)`.
-        never_empty: whether the mask leaves every query a key.
-        clear: number of keys, the first ones, that every query sees and that
-            the mask leaves out; not with a bias or a cap.
-        bias: broadcasts to `(B, N, T, S)`.
-        logit_soft_cap: largest absolute score before the bias.
-        kept: boolean `(B, N, T, S)`, False where dropout drops.
-        dropout: rate at which `kept` was drawn.
-        return_scores: whether the scores are wanted.
+        query: Scaled queries, `(B, N, T, D)`.
+        key: Transposed keys, `(B, K, D, S)`.
+        value: Values, `(B, K, S, E)`.
+        options: Options whose mask and bias hold for this block, those by
+            position and by distance included. The mask broadcasts to
+            `(B, N, T, S - num_unmasked)`.
+        never_empty: Boolean, whether the mask leaves every query a key.
+        num_unmasked: Integer, number of keys, the first ones, that every
+            query attends to and that the mask leaves out; not with a bias or
+            a cap.
+        index: Index of the block, which determines its dropout.
 
     Returns:
-        Output `(B, N, T, E)` and, if wanted, scores `(B, N, T, S)`.
+        Output `(B, N, T, E)`, and the scores `(B, N, T, S)`.
     """
-    product = matmul
-    if clear:
+    mask, product = options.mask, matmul
+    if num_unmasked:
         mask_of_rows = _repeat_rows(mask, query.shape[1] // key.shape[1])
         product = functools.partial(
-            _matmul_and_hide, mask=mask_of_rows, clear=clear
+            _matmul_and_mask, mask=mask_of_rows, num_unmasked=num_unmasked
         )
     scores = _grouped_product(query, key, product)  # [B, N, T, S]
-    if logit_soft_cap is not None:
-        scores = logit_soft_cap * ops.tanh(scores / logit_soft_cap)
-    if bias is not None:
-        scores = scores + bias
-    if mask is not None and not clear:
-        scores = _hide(scores, mask)
-    weights = scores = _softmax(scores)
-    if kept is not None:
-        weights = ops.where(kept, scores / (1 - dropout), 0)
+    scores = attention_weights(scores, options, is_masked=bool(num_unmasked))
+    weights = scores
+    if options.dropout:
+        kept = dropout_mask(ops.shape(scores), options, index)
+        weights = ops.where(kept, scores / (1 - options.dropout), 0)
     output = _grouped_product(weights, value, _matmul_with_long_factor)
     if mask is not None and not never_empty:
-        sees_any = ops.cast(ops.any(mask, -1, keepdims=True), scores.dtype)
-        output = output * sees_any
-        scores = scores * sees_any if return_scores else None
+        # Replaced, not multiplied by 0: the mean of no values may be NaN.
+        has_keys = ops.any(mask, axis=-1, keepdims=True)
+        output = ops.where(has_keys, output, 0)
+        if options.return_scores:
+            scores = ops.where(has_keys, scores, 0)
     return output, scores
 
 
-def draw_kept(shape: Any, dropout: float, seed: Any, index: Any) -> Any:
-    """Draw which scores dropout keeps; the same at each call.
-
-    Args:
-        shape: of the result.
-        dropout: rate.
-        seed: two integers, as drawn from a `keras.random.SeedGenerator`.
-        index: of the chunk, which has values of its own.
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        seed = tf.random.fold_in(tf.cast(seed, "int32"), index)
-        return tf.random.stateless_uniform(shape, seed) >= dropout
-    if backend == "jax":
-        import jax
-
-        seed = jax.numpy.asarray(seed).astype("uint32")
-        chunk_key = jax.random.fold_in(jax.random.wrap_key_data(seed), index)
-        return jax.random.bernoulli(chunk_key, 1 - dropout, shape)
-    import torch
-
-    first, second = (int(number) for number in seed)
-    generator = torch.Generator(device=seed.device)
-    generator.manual_seed(hash((first, second, index)))
-    drawn = torch.rand(shape, generator=generator, device=seed.device)
-    return drawn >= dropout
-
-
-def to_distances(bias: Any, num_queries: Any, num_keys: Any) -> Any:
-    """Lay a bias by distance out for every query and key.
+def expand_relative_bias(bias: Any, num_queries: Any, num_keys: Any) -> Any:
+    """Expand a bias by distance to one for every query and key.
 
     `(..., T + S - 1)` to `(..., T, S)`, where entry `[i, j]` is
     `bias[j - i + T - 1]`: a Toeplitz matrix, made without a gather. Rows of
@@ -139,35 +102,12 @@ def matmul(x: Any, y: Any) -> Any:
     return ops.matmul(x, y)
 
 
-def _softmax(scores):
-    # Keras warns about a softmax of one number; here that is a lone key.
-    return 1 + 0 * scores if scores.shape[-1] == 1 else ops.softmax(scores)
-
-
-def _hide(scores, mask):
-    """Put `HIDDEN` where the mask is False, just before a softmax.
-
-    The softmax sends no gradient back to there, nor does `attend` to a row
-    that sees nothing: it need not be hidden again.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return ops.where(mask, scores, ops.cast(HIDDEN, scores.dtype))
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def hide(scores):
-        hidden = tf.where(mask, scores, tf.cast(HIDDEN, scores.dtype))
-        return hidden, tf.identity
-
-    return hide(scores)
-
-
-def _matmul_and_hide(x, y, mask, clear):
-    """Matrix product, hidden by the mask from column `clear` on.
+def _matmul_and_mask(x, y, mask, num_unmasked):
+    """Matrix product, masked from column `num_unmasked` on.
 
     For TensorFlow's graph, where the choice takes longer than the product:
-    most of a causal mask is of keys that are all seen. The gradient is that
-    of the product; hidden ones get none, as in `_hide`.
+    most of a causal mask is of keys that all queries attend to. The gradient
+    is that of the product: the softmax sends none to masked scores.
     """
     import tensorflow as tf
 
@@ -179,9 +119,9 @@ def _matmul_and_hide(x, y, mask, clear):
                 tf.matmul(x, upstream, transpose_a=True),
             )
 
-        hidden = x @ y[..., clear:]
-        hidden = tf.where(mask, hidden, tf.cast(HIDDEN, hidden.dtype))
-        return tf.concat([x @ y[..., :clear], hidden], -1), gradient
+        masked = x @ y[..., num_unmasked:]
+        masked = tf.where(mask, masked, tf.cast(MASKED, masked.dtype))
+        return tf.concat([x @ y[..., :num_unmasked], masked], -1), gradient
 
     return multiply(x, y)
 

@@ -1,4 +1,4 @@
-"""Who may look at whom: boolean masks, True where a key is seen.
+"""Boolean masks of attention, True where a query attends to a key.
 
 `B` batch, `N` heads, `T` queries, `S` keys. Every mask ends as a tensor that
 broadcasts to `(B, N, T, S)`.
@@ -7,6 +7,7 @@ broadcasts to `(B, N, T, S)`.
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attention.validation import shapes_broadcast
@@ -18,7 +19,7 @@ def padding_mask(mask: Any) -> Any:
 
 
 def query_positions(query_length: int, key_length: int) -> Any:
-    """Place of each query among the keys: the last one is at the last key.
+    """Position of each query among the keys: the last one is at the last key.
 
     With as many queries as keys these are 0, 1, 2, …; with fewer, as in
     decoding, the queries are the newest ones. Negative for a query that comes
@@ -38,27 +39,27 @@ def position_mask(
     Args:
         query_positions: integers of shape `(..., T)`.
         key_positions: integers of shape `(S,)`.
-        causal: a query sees no later key.
-        window: a query sees the keys less than `window` positions away.
+        causal: a query attends to no later key.
+        window: a query attends to the keys less than `window` positions away.
 
     Returns:
-        Boolean tensor of shape `(..., T, S)`, or `None` if all is seen.
+        Boolean tensor of shape `(..., T, S)`, or `None` if nothing is masked.
     """
     if not causal and window is None:
         return None
     distance = ops.expand_dims(query_positions, -1) - key_positions  # [T, S]
-    seen = distance >= 0 if causal else None
+    mask = distance >= 0 if causal else None
     if window is not None:
-        seen = combine_masks(seen, distance < window)
+        mask = combine_masks(mask, distance < window)
         if not causal:
-            seen = combine_masks(seen, distance > -window)
-    return seen
+            mask = combine_masks(mask, distance > -window)
+    return mask
 
 
 def causal_mask(
     query_length: int, key_length: int, window: int | None = None
 ) -> Any:
-    """Mask of shape `(T, S)`: query `i` sees keys up to `S - T + i`.
+    """Mask of shape `(T, S)`: query `i` attends to keys up to `S - T + i`.
 
     Args:
         query_length: number of queries T.
@@ -88,23 +89,45 @@ def expand_to_heads(name: str, tensor: Any, scores_shape: Any) -> Any:
     """Give a mask or bias all four axes of the scores.
 
     Args:
-        name: of the argument, for the error.
-        tensor: of shape `(T, S)`, `(B, T, S)` or `(B, N, T, S)`; an axis may
-            have size 1.
+        name: String, name of the argument, for the error.
+        tensor: Tensor of shape `(T, S)`, `(B, T, S)` or `(B, N, T, S)`; an
+            axis may have size 1.
         scores_shape: `(B, N, T, S)`, sizes `None` where they are not known.
 
     Returns:
         The tensor with four axes. Nothing is repeated.
 
     Raises:
-        ValueError: if the shapes do not broadcast.
+        ValueError: If the shapes do not broadcast.
     """
-    shape = tuple(tensor.shape)
-    full = {
-        2: (1, 1, *shape),
-        3: (shape[0], 1, *shape[1:]),
-        4: shape,
-    }.get(len(shape))
+    check_scores_shape(name, tensor.shape, scores_shape)
+    rank = len(tensor.shape)
+    if rank == 4:
+        return tensor
+    return ops.expand_dims(tensor, (0, 1) if rank == 2 else 1)
+
+
+def check_scores_shape(name: str, shape: Any, scores_shape: Any) -> None:
+    """Check that a mask or bias of this shape broadcasts to the scores.
+
+    Args:
+        name: String, name of the argument, for the error.
+        shape: Shape of the mask or bias.
+        scores_shape: `(B, N, T, S)`, sizes `None` where they are not known.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    shape = tuple(shape)
+    full = (
+        {
+            2: (1, 1, *shape),
+            3: (shape[0], 1, *shape[1:]),
+            4: shape,
+        }.get(len(shape))
+        if shape
+        else None
+    )
     if full is None or not shapes_broadcast(full, scores_shape):
         raise ValueError(
             f"`{name}` must have the shape (queries, keys), (batch, queries, "
@@ -112,29 +135,147 @@ def expand_to_heads(name: str, tensor: Any, scores_shape: Any) -> Any:
             f"and broadcast to {tuple(scores_shape)} (batch, heads, queries, "
             f"keys). Received: {name} of shape {shape}"
         )
-    if len(shape) == 4:
-        return tensor
-    return ops.expand_dims(tensor, (0, 1) if len(shape) == 2 else 1)
 
 
-def check_boolean_mask(name: Any, mask: Any) -> Any:
-    """Return `mask`; refuse one that is not boolean.
+def to_boolean_mask(name: str, mask: Any) -> Any:
+    """Convert a mask to a boolean tensor.
+
+    Args:
+        name: String, name of the argument, for the error.
+        mask: Boolean or integer tensor, array or nested list. Integers are
+            `True` where they are positive.
+
+    Returns:
+        Boolean tensor, or the symbolic tensor as it is.
 
     Raises:
-        TypeError: for another dtype. A float mask that is added to the scores
-            is a bias, and cast to booleans it would be turned upside down.
+        TypeError: If `mask` is of floats. A float mask that is added to the
+            scores is a bias, and cast to booleans it would be inverted.
+        ValueError: If integers that are known are neither 0 nor 1, or the
+            rows of a list differ in length.
     """
-    dtype = keras.backend.standardize_dtype(mask.dtype)
-    if dtype != "bool":
-        advice = (
-            "A float tensor that is added to the scores (0 to keep, a large "
-            "negative number to hide) is a bias: give it as the bias. If it "
-            f"holds ones and zeros, give `{name} > 0`."
-            if "float" in dtype
-            else f"Give `{name} > 0` if 1 means 'seen'."
-        )
+    if isinstance(mask, bool | int | list | tuple) or np.isscalar(mask):
+        try:
+            mask = np.asarray(mask)
+        except ValueError as error:
+            raise ValueError(
+                f"`{name}` must be a tensor, an array or a nested list with "
+                f"rows of one length. Received: {name}={mask!r}"
+            ) from error
+    if not hasattr(mask, "dtype"):
         raise TypeError(
-            f"`{name}` must be boolean, True where a key is seen. "
-            f"Received: {name} of dtype {dtype}. {advice}"
+            f"`{name}` must be a boolean tensor, array or nested list. "
+            f"Received: {name}={mask!r} (of type {type(mask).__name__})"
         )
-    return mask
+    dtype = (
+        str(mask.dtype)
+        if isinstance(mask, np.ndarray)
+        else keras.backend.standardize_dtype(mask.dtype)
+    )
+    if dtype != "bool" and "int" not in dtype:
+        raise TypeError(
+            f"`{name}` must be boolean, True where a position is attended to. "
+            f"Received: {name} of dtype {dtype}. A float tensor that is added "
+            "to the scores (0 to keep, a large negative number to mask) is a "
+            "bias: pass it as `attention_bias`, or as `bias` of the op. If it "
+            f"holds ones and zeros, pass `{name} > 0`."
+        )
+    is_known = isinstance(mask, np.ndarray) and dtype != "bool"
+    if is_known and not np.isin(mask, (0, 1)).all():
+        raise ValueError(
+            f"`{name}` must hold 1 where a position is attended to and 0 "
+            "elsewhere, if it is of integers. Received: values from "
+            f"{mask.min()} to {mask.max()}"
+        )
+    if isinstance(mask, keras.KerasTensor):
+        return mask
+    mask = ops.convert_to_tensor(mask)
+    return mask if dtype == "bool" else mask > 0
+
+
+def check_sequence_mask(name: str, mask: Any, shape: Any) -> None:
+    """Check that a mask of positions has the axes of its sequence.
+
+    Args:
+        name: String, name of the argument, for the error.
+        mask: Boolean tensor.
+        shape: Shape of the sequence, `(B, T, ...)`, sizes `None` where they
+            are not known.
+
+    Raises:
+        ValueError: If `mask` is not of shape `(B, T)`.
+    """
+    found, expected = tuple(mask.shape), tuple(shape[:2])
+    fits = len(found) == 2 and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(found, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"`{name}` must have the shape (batch, length), here {expected}. "
+            f"Received: {name} of shape {found}"
+        )
+
+
+def positions_in_use(
+    mask: Any,
+    num_queries: Any,
+    num_keys: Any,
+    causal: bool = False,
+    window: int | None = None,
+) -> tuple[Any, Any]:
+    """Find the queries that have a key, and the keys that some query has.
+
+    Memory is linear in the lengths, unless `mask` itself differs by query.
+
+    Args:
+        mask: Boolean tensor of shape `(b, n, T, S)`, where each size may be
+            1.
+        num_queries: Number of queries T.
+        num_keys: Number of keys S.
+        causal: Boolean, whether a query attends to no later key.
+        window: Integer, a query attends only to keys less than `window`
+            positions away.
+
+    Returns:
+        Boolean tensors for queries and keys that broadcast to `(b, n, T)` and
+        `(b, n, S)`.
+    """
+    places = query_positions(num_queries, num_keys)  # [T]
+    keys = ops.arange(num_keys, dtype="int32")
+    if mask.shape[2] != 1:
+        by_position = position_mask(places, keys, causal, window)
+        mask = combine_masks(mask, by_position)  # [b, n, T, S]
+        return ops.any(mask, axis=3), ops.any(mask, axis=2)
+    mask = mask[:, :, 0]  # [b, n, S]
+    if not causal and window is None:
+        return ops.any(mask, axis=2, keepdims=True), mask
+    mask = ops.logical_and(mask, keys >= 0)  # sizes of 1 to S
+    # Number of keys before each one that are not masked.
+    before = ops.cumsum(ops.cast(mask, "int32"), axis=2)
+    before = ops.pad(before, ((0, 0), (0, 0), (1, 0)))  # [b, n, S + 1]
+    last = places if causal else num_keys - 1 + ops.zeros_like(places)
+    first = ops.zeros_like(places)
+    if window is not None:
+        first = places - window + 1
+        last = last if causal else places + window - 1
+        mask = ops.logical_and(mask, keys > num_keys - num_queries - window)
+    end, start = (
+        ops.take(before, ops.clip(place, 0, num_keys), axis=2)
+        for place in (last + 1, first)
+    )
+    return end > start, mask  # [b, n, T], [b, n, S]
+
+
+def replace_masked(x: Any, mask: Any) -> Any:
+    """Replace what is masked by zeros, in the gradient as well.
+
+    A product with 0 would keep NaN and infinite values.
+
+    Args:
+        x: Tensor of shape `(B, T, ...)`.
+        mask: Boolean tensor with the first axes of `x`, sizes 1 allowed.
+    """
+    missing = len(x.shape) - len(mask.shape)
+    mask = ops.reshape(mask, (*ops.shape(mask), *[1] * missing))
+    return ops.where(mask, x, ops.zeros((), dtype=x.dtype))

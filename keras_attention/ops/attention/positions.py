@@ -9,25 +9,55 @@ from typing import Any
 from keras import ops
 
 from keras_attention.ops.precision import widen
+from keras_attention.validation import shapes_broadcast
 
 
 def rotary_embedding(
     x: Any, positions: Any, max_wavelength: float = 10_000.0
 ) -> Any:
-    """Rotate pairs of features by angles that grow with the position.
+    """Rotates pairs of features by angles that grow with the position.
 
     The pair (2i, 2i + 1) at position p turns by p · max_wavelength^(-2i/D),
     so the product of a query and a key depends on their distance alone. The
     angles are computed in at least float32.
 
     Args:
-        x: tensor of shape `(B, T, N, D)`; D even.
-        positions: integers of shape `(T,)` or `(B, T)`.
-        max_wavelength: base of the geometric progression of the angles.
+        x: Float tensor of shape `(B, T, N, D)`; D even.
+        positions: Integers of shape `(T,)` or `(B, T)`.
+        max_wavelength: Float, base of the geometric progression of the
+            angles. Defaults to `10000.0`.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: If D is odd, or the shapes do not fit.
 
     Reference:
         Su et al., RoFormer, arXiv:2104.09864, equations 15 and 34.
+
+    Example:
+
+    >>> x = np.ones((1, 3, 1, 2), "float32")
+    >>> y = keras_attention.ops.rotary_embedding(x, np.arange(3))
+    >>> keras.ops.convert_to_numpy(y)[0, :, 0].round(2).tolist()
+    [[1.0, 1.0], [-0.3, 1.38], [-1.33, 0.49]]
     """
+    x = ops.convert_to_tensor(x)
+    positions = ops.convert_to_tensor(positions)
+    shapes = tuple(x.shape), tuple(positions.shape)
+    fits = (
+        len(shapes[0]) == 4
+        and shapes[0][3] % 2 == 0
+        and len(shapes[1]) in (1, 2)
+        and shapes_broadcast(shapes[1], shapes[0][2 - len(shapes[1]) : 2])
+    )
+    if not fits:
+        raise ValueError(
+            "`x` must have the shape (batch, length, heads, width) with an "
+            "even width, and `positions` (length,) or (batch, length). "
+            f"Received: x of shape {shapes[0]}, positions of shape {shapes[1]}"
+        )
     wide = widen(x)
     pairs = x.shape[-1] // 2
     frequencies = ops.cast(

@@ -4,7 +4,7 @@
 `K` taps. Time is also cut into `N` blocks of `S` positions; a block reads a
 window of `L >= S + K - 1` positions.
 
-Both functions have a plain way, `shifted_convolution`, that the faster ways
+Both functions have a plain path, `shifted_convolution`, that the faster paths
 are compared with: a convolution op, and products with a band matrix for each
 block. Which one runs is decided in `_forward`, here and nowhere else; all of
 them are linear in T in time and memory.
@@ -17,6 +17,7 @@ from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.precision import widen
+from keras_attention.validation import check_choice
 
 PADDINGS = ("same", "causal", "valid")
 BLOCK = 32
@@ -28,60 +29,91 @@ FEW_TAPS = 7
 
 
 def lightweight_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
-    """Depthwise convolution with one filter for each head.
+    """Computes a depthwise convolution with one filter for each head.
 
         y[b, t, c] = sum over j of filters[h(c), j] * x[b, t + j - P, c]
 
     Head h(c) is `c * H // D`: heads are contiguous blocks of channels. Out of
-    the sequence x is zero.
+    the sequence x is zero. The filters are used as they are; the layer
+    `LightweightConv1D` normalizes them by a softmax.
 
     Args:
-        x: tensor of shape `(B, T, D)`; D is a multiple of H.
-        filters: tensor of shape `(H, K)`, cast to the dtype of `x`.
+        x: Float tensor of shape `(B, T, D)`; D is a multiple of H.
+        filters: Float tensor of shape `(H, K)`, cast to the dtype of `x`.
         padding: `"same"` centres the filter, P = (K - 1) // 2; `"causal"`
             ends it at t, P = K - 1; `"valid"` takes x as padded already,
-            P = 0 and K - 1 positions fewer come out.
+            P = 0 and K - 1 positions fewer come out. Defaults to `"same"`.
 
     Returns:
         Tensor of shape `(B, T, D)`, or `(B, T - K + 1, D)` for `"valid"`.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, or for an unknown
+            padding.
+
+    Reference:
+        Wu et al., Pay Less Attention with Lightweight and Dynamic
+        Convolutions, arXiv:1901.10430, section 3.
+
+    Example:
+
+    >>> x = np.arange(8, dtype="float32").reshape(1, 4, 2)
+    >>> mean = np.full((1, 2), 0.5, "float32")
+    >>> y = keras_attention.ops.lightweight_convolution(x, mean, "causal")
+    >>> keras.ops.convert_to_numpy(y)[0, :, 0].tolist()
+    [0.0, 1.0, 3.0, 5.0]
     """
-    x = ops.convert_to_tensor(x)
-    filters = ops.cast(filters, x.dtype)
-    pads = pad_widths(filters.shape[-1], padding)
-    return _lightweight(x, filters, pads)
+    return _convolve(_lightweight, 2, x, filters, padding)
 
 
 def dynamic_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
-    """Depthwise convolution with a filter for each head and position.
+    """Computes a depthwise convolution with filters by head and position.
 
         y[b, t, c] = sum over j of filters[b, t, h(c), j] * x[b, t + j - P, c]
 
+    Head h(c) is `c * H // D`: heads are contiguous blocks of channels. Out of
+    the sequence x is zero. The filters are used as they are; the layer
+    `DynamicConv1D` predicts and normalizes them.
+
     Args:
-        x: tensor of shape `(B, T, D)`; D is a multiple of H.
-        filters: tensor of shape `(B, T, H, K)`, cast to the dtype of `x`. T
-            is the length of the output.
-        padding: see `lightweight_convolution`.
+        x: Float tensor of shape `(B, T, D)`; D is a multiple of H.
+        filters: Float tensor of shape `(B, T, H, K)`, cast to the dtype of
+            `x`. T is the length of the output.
+        padding: See `lightweight_convolution`. Defaults to `"same"`.
 
     Returns:
         Tensor of shape `(B, T, D)`, or `(B, T - K + 1, D)` for `"valid"`.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, or for an unknown
+            padding.
+
+    Reference:
+        Wu et al., Pay Less Attention with Lightweight and Dynamic
+        Convolutions, arXiv:1901.10430, section 4.
+
+    Example:
+
+    >>> x = np.ones((2, 5, 6), "float32")
+    >>> filters = np.ones((2, 5, 3, 2), "float32")
+    >>> y = keras_attention.ops.dynamic_convolution(x, filters, "causal")
+    >>> keras.ops.convert_to_numpy(y)[0, :, 0].tolist()
+    [1.0, 2.0, 2.0, 2.0, 2.0]
     """
-    x = ops.convert_to_tensor(x)
-    filters = ops.cast(filters, x.dtype)
-    pads = pad_widths(filters.shape[-1], padding)
-    return _dynamic(x, filters, pads)
+    return _convolve(_dynamic, 4, x, filters, padding)
 
 
 def shifted_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
-    """Either convolution as a sum of K shifted products: the plain way.
+    """Computes either convolution as a sum of K shifted products.
+
+    The plain path, with which the others are compared.
 
     Args:
-        x: tensor of shape `(B, T, D)`.
-        filters: tensor of shape `(H, K)` or `(B, T, H, K)`.
-        padding: see `lightweight_convolution`.
+        x: Float tensor of shape `(B, T, D)`.
+        filters: Float tensor of shape `(H, K)` or `(B, T, H, K)`.
+        padding: See `lightweight_convolution`. Defaults to `"same"`.
     """
-    x = ops.convert_to_tensor(x)
-    filters = ops.cast(filters, x.dtype)
-    return _shifted(x, filters, pad_widths(filters.shape[-1], padding))
+    return _convolve(_shifted, len(filters.shape), x, filters, padding)
 
 
 def pad_widths(kernel_size: int, padding: str) -> tuple[int, int]:
@@ -90,6 +122,43 @@ def pad_widths(kernel_size: int, padding: str) -> tuple[int, int]:
     if padding == "valid":
         return 0, 0
     return left[padding], kernel_size - 1 - left[padding]
+
+
+def _convolve(function, rank, x, filters, padding):
+    """Check and convert the arguments; run `function`."""
+    check_choice("padding", padding, PADDINGS)
+    x = ops.convert_to_tensor(x)
+    if "float" not in keras.backend.standardize_dtype(x.dtype):
+        x = ops.cast(x, keras.config.floatx())
+    filters = ops.cast(filters, x.dtype)
+    shapes = tuple(x.shape), tuple(filters.shape)
+    fits = len(shapes[0]) == 3 and len(shapes[1]) == rank
+    if not fits or shapes[0][2] % shapes[1][-2]:
+        wanted = "(heads, taps)"
+        if rank == 4:
+            wanted = "(batch, time, heads, taps)"
+        raise ValueError(
+            "`x` must have the shape (batch, time, channels) and `filters` "
+            f"{wanted}, where the channels are a multiple of the heads. "
+            f"Received: x of shape {shapes[0]}, filters of shape {shapes[1]}"
+        )
+    pads = pad_widths(shapes[1][-1], padding)
+    if rank == 4:
+        expected = shapes[0][0], _known_length(shapes, pads)
+        for size, other in zip(shapes[1][:2], expected, strict=True):
+            if None not in (size, other) and size != other:
+                raise ValueError(
+                    "`filters` must have one filter for each output position, "
+                    f"{expected} (batch, time). Received: x of shape "
+                    f"{shapes[0]}, filters of shape {shapes[1]}"
+                )
+    return function(x, filters, pads)
+
+
+def _known_length(shapes, pads):
+    """Length of the output, `None` if it is not known."""
+    length, taps = shapes[0][1], shapes[1][-1]
+    return None if length is None else length + sum(pads) - taps + 1
 
 
 def _lightweight(x, filters, pads):
@@ -135,7 +204,7 @@ def _dynamic(x, filters, pads):
 
 
 def _forward(filters):
-    """Choose the way of the forward pass.
+    """Choose the path of the forward pass.
 
     XLA makes one loop of the shifted products, and has no good depthwise
     convolution on CPU. Without XLA each product would pass over memory.

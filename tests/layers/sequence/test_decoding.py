@@ -53,18 +53,42 @@ def test_equals_the_full_pass(variant, steps):
     np.testing.assert_array_equal(numpy(cache["length"]), [7, 7])
 
 
+GAPS = {
+    "middle": [[1, 1, 0, 0, 1, 1, 1], [1, 1, 1, 1, 0, 1, 1]],
+    "left": [[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]],
+    "right": [[1, 1, 0, 0, 1, 1, 0], [1, 1, 1, 0, 1, 0, 0]],
+}
+
+
 @variants
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padded_prompts_of_different_lengths(variant, side):
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize("steps", [[1] * 7, [2, 5], [3, 2, 2], [4, 1, 1, 1]])
+def test_masked_tokens_keep_their_distance(variant, gap, steps):
+    layer, x = make(variant), tokens(2, 7)
+    mask = np.array(GAPS[gap], bool)
+    expected = numpy(layer(x, mask=mask))
+    x[~mask] = np.nan
+    cache, outputs, start = layer.initial_cache(2, 9), [], 0
+    for step in steps:
+        piece = slice(start, start + step)
+        y, cache = layer(x[:, piece], mask=mask[:, piece], cache=cache)
+        outputs.append(numpy(y))
+        start += step
+    np.testing.assert_allclose(
+        np.concatenate(outputs, axis=1), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@variants
+def test_prompts_padded_on_the_left_continue_as_without_padding(variant):
     layer = make(variant)
     lengths, longest, further = (2, 4, 1), 4, 3
     rows = [tokens(n + further, seed=n) for n in lengths]
-    prompts = tokens(3, longest, seed=9)  # the padding is no zero
+    prompts = tokens(3, longest, seed=9)  # the padding is not zero
     mask = np.zeros((3, longest), bool)
     for row, (sequence, n) in enumerate(zip(rows, lengths, strict=True)):
-        place = slice(longest - n, None) if side == "left" else slice(0, n)
-        prompts[row, place] = sequence[:n]
-        mask[row, place] = True
+        prompts[row, longest - n :] = sequence[:n]
+        mask[row, longest - n :] = True
     cache = layer.initial_cache(3, longest + further)
     y, cache = layer(prompts, mask=mask, cache=cache)
     found = [list(numpy(y)[row][mask[row]]) for row in range(3)]
@@ -90,7 +114,8 @@ def test_mask_of_an_embedding_is_used():
     padded = np.array([[3, 4, 0, 0], [5, 6, 7, 0]])
     cache = layer.initial_cache(2, 5)
     _, cache = layer(embedding(padded), cache=cache)
-    np.testing.assert_array_equal(numpy(cache["length"]), [2, 3])
+    np.testing.assert_array_equal(numpy(cache["length"]), [4, 4])
+    np.testing.assert_array_equal(numpy(cache["mask"])[:, :4], padded != 0)
     y, _ = layer(embedding(np.array([[1], [2]])), cache=cache)
     alone = layer(embedding(np.array([[3, 4, 1]])))
     np.testing.assert_allclose(numpy(y)[0, 0], numpy(alone)[0, 2], atol=1e-5)
@@ -125,7 +150,7 @@ def test_inside_a_compiled_loop(jit_compile):
     np.testing.assert_array_equal(numpy(cache["length"]), [6, 6])
 
 
-def test_scores_and_masks_speak_of_slots():
+def test_scores_and_masks_are_of_slots():
     layer, x = make(), tokens(2, 3)
     cache = layer.initial_cache(2, 5)
     y, scores, _ = layer(x, cache=cache, return_attention_scores=True)
@@ -134,9 +159,9 @@ def test_scores_and_masks_speak_of_slots():
     np.testing.assert_allclose(
         numpy(scores), np.pad(numpy(full), [(0, 0)] * 3 + [(0, 2)]), atol=1e-6
     )
-    hidden = np.arange(5)[None] != 1
-    y, _ = layer(x, cache=cache, attention_mask=hidden)
-    expected = layer(x, attention_mask=hidden[:, :3])
+    unmasked = np.arange(5)[None] != 1
+    y, _ = layer(x, cache=cache, attention_mask=unmasked)
+    expected = layer(x, attention_mask=unmasked[:, :3])
     np.testing.assert_allclose(numpy(y), numpy(expected), atol=1e-5)
 
 
@@ -154,6 +179,7 @@ def test_symbolic_shapes():
     cache = {
         "key": keras.KerasTensor((None, 9, 4, 4)),
         "value": keras.KerasTensor((None, 9, 4, 4)),
+        "mask": keras.KerasTensor((None, 9), "bool"),
         "length": keras.KerasTensor((None,), "int32"),
     }
     y, scores, after = layer(

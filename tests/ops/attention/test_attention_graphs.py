@@ -1,11 +1,13 @@
-"""What the graphs of both ways hold: no square, no copies, loops when asked."""
+"""The graphs of both paths: no square, no copies, loops when asked."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from keras_attention.ops.attention import chunked_attention
+from keras_attention.ops.attention import chunk_plan
+from keras_attention.ops.attention.scaled_dot_product import CHUNKED
 from keras_attention.ops.attention.scaled_dot_product import plain_attention
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
@@ -29,7 +31,7 @@ def sizes_of_tensors(function, *specs):
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}])
 def test_long_sequences_hold_no_square(options, monkeypatch):
-    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", (256, 256))
+    monkeypatch.setattr(chunk_plan, "QUERIES_PER_CHUNK", (256, 256))
     spec = tf.TensorSpec((1, 2048, 4, 8))
 
     def step(x):
@@ -46,7 +48,7 @@ def test_long_sequences_hold_no_square(options, monkeypatch):
 
 
 def test_window_is_linear_in_the_length(monkeypatch):
-    monkeypatch.setattr(chunked_attention, "QUERIES_PER_CHUNK", (256, 256))
+    monkeypatch.setattr(chunk_plan, "QUERIES_PER_CHUNK", (256, 256))
     largest = []
     for length in (2048, 4096):
         spec = tf.TensorSpec((1, length, 4, 8))
@@ -62,11 +64,11 @@ def test_window_is_linear_in_the_length(monkeypatch):
 
 def test_grouped_keys_are_not_repeated():
     x = tf.TensorSpec((1, 3, 8, 16)), tf.TensorSpec((1, 61, 1, 16))
-    for way in ("plain", "chunked"):
+    for path in ("plain", "chunked"):
 
-        def attend(query, key, way=way):
+        def attend(query, key, path=path):
             return scaled_dot_product_attention(
-                query, key, key, implementation=way
+                query, key, key, implementation=path
             )
 
         for shape in sizes_of_tensors(attend, *x):
@@ -95,10 +97,14 @@ def test_chunks_are_taken_for_long_sequences_only(monkeypatch):
     taken = []
     module = "keras_attention.ops.attention.scaled_dot_product"
     monkeypatch.setattr(f"{module}.PLAIN_LIMIT", 24)
-    monkeypatch.setattr(
-        f"{module}.chunked_attention",
-        lambda query, *_, **__: taken.append(query.shape[2]) or query,
+    path = dataclasses.replace(
+        CHUNKED,
+        function=lambda query, *_: (
+            taken.append(query.shape[2]) or query,
+            None,
+        ),
     )
+    monkeypatch.setattr(f"{module}.CHUNKED", path)
     key = np.ones((1, 6, 1, 2), "float32")
     for length in (4, 7):
         query = np.ones((1, length, 1, 2), "float32")
@@ -106,7 +112,7 @@ def test_chunks_are_taken_for_long_sequences_only(monkeypatch):
     assert taken == [7]
 
 
-def test_the_plain_way_alone_makes_a_graph_without_loops():
+def test_the_plain_path_alone_makes_a_graph_without_loops():
     def loops(**settings):
         x = tf.TensorSpec((None, None, 3, 4), "float32")
         graph = tf.function(

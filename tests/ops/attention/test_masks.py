@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.attention.masks import causal_mask
-from keras_attention.ops.attention.masks import check_boolean_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
 from keras_attention.ops.attention.masks import padding_mask
 from keras_attention.ops.attention.masks import position_mask
+from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import query_positions
+from keras_attention.ops.attention.masks import to_boolean_mask
 
 
 def rows(mask):
@@ -79,9 +80,81 @@ def test_shapes_that_do_not_broadcast(shape):
         expand_to_heads("mask", np.ones(shape, bool), (2, 3, 5, 7))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_masks_of_floats_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"dtype {dtype}.*is a bias.*mask > 0"):
+        to_boolean_mask("mask", np.ones((2, 2), dtype))
+    with pytest.raises(TypeError, match="is a bias"):
+        to_boolean_mask("mask", [[1.0, 0.0]])
+
+
 @pytest.mark.parametrize(
-    "dtype, advice", [("float32", "is a bias"), ("int32", "mask > 0")]
+    "mask",
+    [
+        [[True, False], [False, True]],
+        [[1, 0], [0, 1]],
+        np.eye(2, dtype="int64"),
+        keras.ops.convert_to_tensor(np.eye(2, dtype="int32")),
+    ],
 )
-def test_masks_are_boolean(dtype, advice):
-    with pytest.raises(TypeError, match=f"dtype {dtype}.*{advice}"):
-        check_boolean_mask("mask", np.ones((2, 2), dtype))
+def test_lists_and_integers_are_masks(mask):
+    assert rows(to_boolean_mask("mask", mask)) == ["10", "01"]
+
+
+@pytest.mark.parametrize(
+    "mask, error, message",
+    [
+        ([[0, -9]], ValueError, "values from -9 to 0"),
+        ([[True], [True, False]], ValueError, "rows of one length"),
+        ("left", TypeError, "dtype <U4"),
+        ({"a": 1}, TypeError, "of type dict"),
+    ],
+)
+def test_what_is_no_mask(mask, error, message):
+    with pytest.raises(error, match=f"`mask`.*{message}"):
+        to_boolean_mask("mask", mask)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 1, 2, 5])
+@pytest.mark.parametrize("queries, keys", [(5, 5), (2, 5), (5, 2), (1, 4)])
+def test_positions_in_use(queries, keys, causal, window):
+    """As told by the full mask of every query and key."""
+    by_position = position_mask(
+        query_positions(queries, keys),
+        np.arange(keys, dtype="int32"),
+        causal,
+        window,
+    )
+    if by_position is None:
+        by_position = np.ones((queries, keys), bool)
+    generator = np.random.default_rng(queries)
+    for shape in (
+        (2, 3, queries, keys),
+        (2, 1, 1, keys),
+        (1, 1, queries, 1),
+        (1, 1, 1, 1),
+    ):
+        mask = generator.random(shape) < 0.5
+        full = mask & keras.ops.convert_to_numpy(by_position)
+        found = positions_in_use(mask, queries, keys, causal, window)
+        for one, other in zip(found, (full.any(3), full.any(2)), strict=True):
+            one, other = np.broadcast_arrays(
+                keras.ops.convert_to_numpy(one), other
+            )
+            if shape[2] != 1:
+                np.testing.assert_array_equal(one, other)
+            else:
+                # What a query or key alone lets through.
+                np.testing.assert_array_equal(one & other, other)
+    mask = generator.random((2, 1, 1, keys)) < 0.5
+    full = mask & keras.ops.convert_to_numpy(by_position)
+    of_queries, of_keys = positions_in_use(mask, queries, keys, causal, window)
+    np.testing.assert_array_equal(
+        *np.broadcast_arrays(
+            keras.ops.convert_to_numpy(of_queries), full.any(3)
+        )
+    )
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(of_keys), full.any(2)
+    )

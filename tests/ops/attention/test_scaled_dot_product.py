@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_attention.ops.attention import chunked_attention
+from keras_attention.ops.attention import chunk_plan
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
 )
@@ -25,13 +25,13 @@ WAYS = ("plain", "chunked")
 
 @pytest.fixture(autouse=True, scope="module")
 def small_chunks():
-    before = chunked_attention.QUERIES_PER_CHUNK
-    groups = chunked_attention.CAUSAL_GROUPS
-    chunked_attention.QUERIES_PER_CHUNK = 4, 4
-    chunked_attention.CAUSAL_GROUPS = 2
+    before = chunk_plan.QUERIES_PER_CHUNK
+    groups = chunk_plan.CAUSAL_GROUPS
+    chunk_plan.QUERIES_PER_CHUNK = 4, 4
+    chunk_plan.CAUSAL_GROUPS = 2
     yield
-    chunked_attention.QUERIES_PER_CHUNK = before
-    chunked_attention.CAUSAL_GROUPS = groups
+    chunk_plan.QUERIES_PER_CHUNK = before
+    chunk_plan.CAUSAL_GROUPS = groups
 
 
 @st.composite

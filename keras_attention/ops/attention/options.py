@@ -1,0 +1,204 @@
+"""What modifies attention: one frozen object that every path is given.
+
+A path is one implementation of attention. It names the options that it
+honours; given any other one it refuses, so a new option never gets lost on a
+path that was written before it.
+
+`B` batch, `N` heads, `T` queries, `S` keys.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+# Far below every finite score, and far from the end of float32: masked keys
+# get a weight of exactly 0, and a row of masked keys no NaN.
+MASKED = -1e30
+# Metadata of the options that have the axes of the scores.
+BY_SCORE = {"axes": "BNTS"}
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionOptions:
+    """Everything that modifies attention.
+
+    Args:
+        mask: Boolean tensor, `True` where a query attends to a key; it
+            broadcasts to `(B, N, T, S)`.
+        bias: Float tensor that is added to the scores; it broadcasts to
+            `(B, N, T, S)`.
+        distance_bias: Float tensor of shape `(N, T + S - 1)`; its entry
+            `[n, j - i + T - 1]` is added to the score of query i and key j.
+        causal: Boolean, whether a query attends to no later key.
+        window: Integer, a query attends only to keys less than `window`
+            positions away.
+        scale: Float factor of the products. `None` is `1 / sqrt(D)`.
+        logit_soft_cap: Float c; scaled products s become `c * tanh(s / c)`.
+        sinks: Float tensor that broadcasts to `(B, N, T, 1)`: a logit for
+            each head that is added to the softmax's denominator.
+        dropout: Float, rate at which weights are dropped.
+        seed: Two integers that determine the dropout.
+        return_scores: Boolean, whether the weights before dropout are
+            returned as well.
+    """
+
+    mask: Any = None
+    bias: Any = dataclasses.field(default=None, metadata=BY_SCORE)
+    distance_bias: Any = None
+    causal: bool = False
+    window: int | None = None
+    scale: float | None = None
+    logit_soft_cap: float | None = None
+    dropout: float = 0.0
+    seed: Any = None
+    return_scores: bool = False
+
+    def in_use(self) -> frozenset[str]:
+        """Names of the options that are not at their default."""
+        return frozenset(
+            field.name
+            for field in dataclasses.fields(self)
+            if not _is_default(getattr(self, field.name), field.default)
+        )
+
+    def by_score(self) -> dict[str, Any]:
+        """Options in use whose float tensors have the axes of the scores."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata == BY_SCORE
+            and getattr(self, field.name) is not None
+        }
+
+    def replace(self, **changes: Any) -> "AttentionOptions":
+        """Copy with other values."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionPath:
+    """One implementation of attention, closed to options it does not name.
+
+    Args:
+        name: String, for the error.
+        function: Callable of query, key, value and options.
+        honours: Names of the options that `function` takes into account.
+        fits: Callable of the same arguments: whether the path is right for
+            these tensors. Defaults to any.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    honours: frozenset[str]
+    fits: Callable[..., bool] = lambda query, key, value, options: True
+
+    def accepts(
+        self, query: Any, key: Any, value: Any, options: AttentionOptions
+    ) -> bool:
+        """Whether the path honours every option in use and fits."""
+        honoured = options.in_use() <= self.honours
+        return honoured and self.fits(query, key, value, options)
+
+    def __call__(
+        self, query: Any, key: Any, value: Any, options: AttentionOptions
+    ) -> Any:
+        """Run the path.
+
+        Raises:
+            ValueError: If an option is in use that the path does not honour.
+        """
+        refused = sorted(options.in_use() - self.honours)
+        if refused:
+            raise ValueError(
+                f"The path '{self.name}' of attention must only be given "
+                f"options that it honours, {sorted(self.honours)}. Received: "
+                f"{refused}. Use `implementation='auto'` or 'plain'."
+            )
+        return self.function(query, key, value, options)
+
+
+def attention_weights(
+    scores: Any, options: AttentionOptions, is_masked: bool = False
+) -> Any:
+    """Weights of the keys: the softmax of the modified scores.
+
+    Args:
+        scores: Scaled products, `(B, N, T, S)`.
+        options: Options, the masks and biases of which belong to `scores`.
+        is_masked: Boolean, whether `scores` are masked already.
+
+    Returns:
+        Tensor of the shape of `scores`.
+    """
+    if options.logit_soft_cap is not None:
+        cap = options.logit_soft_cap
+        scores = cap * ops.tanh(scores / cap)
+    if options.bias is not None:
+        scores = scores + options.bias
+    if options.mask is not None and not is_masked:
+        scores = _replace_masked(scores, options.mask)
+    return _softmax(scores)
+
+
+def dropout_mask(shape: Any, options: AttentionOptions, index: Any) -> Any:
+    """Draw which weights dropout keeps; the same at each call.
+
+    Args:
+        shape: Shape of the result.
+        options: Options with the rate and the seed.
+        index: Index of the chunk, which has values of its own.
+    """
+    seed, rate = options.seed, options.dropout
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        seed = tf.random.fold_in(tf.cast(seed, "int32"), index)
+        return tf.random.stateless_uniform(shape, seed) >= rate
+    if backend == "jax":
+        import jax
+
+        seed = jax.numpy.asarray(seed).astype("uint32")
+        chunk_key = jax.random.fold_in(jax.random.wrap_key_data(seed), index)
+        return jax.random.bernoulli(chunk_key, 1 - rate, shape)
+    import torch
+
+    first, second = (int(number) for number in seed)
+    generator = torch.Generator(device=seed.device)
+    generator.manual_seed(hash((first, second, index)))
+    drawn = torch.rand(shape, generator=generator, device=seed.device)
+    return drawn >= rate
+
+
+def _softmax(scores):
+    if scores.shape[-1] == 0:
+        return scores
+    # Keras warns about a softmax of one number; here that is a lone key.
+    return 1 + 0 * scores if scores.shape[-1] == 1 else ops.softmax(scores)
+
+
+def _replace_masked(scores, mask):
+    """Put `MASKED` where the mask is False, just before a softmax.
+
+    The softmax sends no gradient back to there, nor does `attend_block` to a
+    row without keys: the gradient need not be masked again.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.where(mask, scores, ops.cast(MASKED, scores.dtype))
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def replace(scores):
+        masked = tf.where(mask, scores, tf.cast(MASKED, scores.dtype))
+        return masked, tf.identity
+
+    return replace(scores)
+
+
+def _is_default(value, default):
+    if isinstance(value, bool | int | float):
+        return value == default
+    return value is default

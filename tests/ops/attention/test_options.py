@@ -1,0 +1,74 @@
+"""An option that a path does not honour is refused, never dropped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_attention.ops.attention import scaled_dot_product
+from keras_attention.ops.attention.options import AttentionOptions
+from keras_attention.ops.attention.options import AttentionPath
+
+PATHS = [
+    scaled_dot_product.PLAIN,
+    scaled_dot_product.CHUNKED,
+    scaled_dot_product.TORCH,
+]
+paths = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class NewerOptions(AttentionOptions):
+    """Options with one that no path was written for."""
+
+    temperature: float = 1.0
+
+
+def inputs():
+    x = np.ones((1, 2, 3, 4), "float32")
+    return x, x, x
+
+
+@paths
+def test_an_unknown_option_is_refused_by_every_path(path):
+    with pytest.raises(ValueError, match=r"Received: \['temperature'\]"):
+        path(*inputs(), NewerOptions(temperature=2.0))
+    assert not path.accepts(*inputs(), NewerOptions(temperature=2.0))
+
+
+@pytest.mark.parametrize("implementation", ["auto", "plain", "chunked"])
+def test_an_unknown_option_is_refused_by_the_dispatcher(implementation):
+    with pytest.raises(ValueError, match=r"Received: \['temperature'\]"):
+        scaled_dot_product.attend(
+            *inputs(), NewerOptions(temperature=2.0), implementation
+        )
+
+
+def test_an_unknown_option_at_its_default_is_no_option():
+    output, _ = scaled_dot_product.attend(*inputs(), NewerOptions())
+    np.testing.assert_allclose(output, inputs()[0])
+
+
+@paths
+def test_paths_name_existing_options(path):
+    names = {field.name for field in dataclasses.fields(AttentionOptions)}
+    assert path.honours <= names
+    assert scaled_dot_product.PLAIN.honours == names
+
+
+@paths
+def test_what_a_path_does_not_name_is_not_accepted(path):
+    reading = AttentionPath("test", lambda *_: "run", path.honours)
+    for name in (field.name for field in dataclasses.fields(AttentionOptions)):
+        options = AttentionOptions(**{name: object()})
+        assert options.in_use() == {name}
+        if name in path.honours:
+            assert reading(*inputs(), options) == "run"
+        else:
+            with pytest.raises(ValueError, match=name):
+                path(*inputs(), options)
+
+
+def test_options_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        AttentionOptions().causal = True
