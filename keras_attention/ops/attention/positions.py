@@ -38,10 +38,11 @@ def rotary_embedding(
 
     Example:
 
-    >>> x = np.ones((1, 3, 1, 2), "float32")
-    >>> y = keras_attention.ops.rotary_embedding(x, np.arange(3))
-    >>> keras.ops.convert_to_numpy(y)[0, :, 0].round(2).tolist()
-    [[1.0, 1.0], [-0.3, 1.38], [-1.33, 0.49]]
+    >>> x = np.ones((2, 5, 3, 4), "float32")
+    >>> y = keras_attention.ops.rotary_embedding(x, np.arange(5))
+    >>> y = keras.ops.convert_to_numpy(y)
+    >>> np.allclose(np.linalg.norm(y, axis=-1), 2)  # it only rotates
+    True
     """
     x = ops.convert_to_tensor(x)
     positions = ops.convert_to_tensor(positions)
