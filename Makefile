@@ -112,9 +112,9 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers and attention transfer, on another backend.
+# The table of layers, attention transfer and weights, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/weights $(PYTEST_ARGS)
 
 # Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
 # The peers have an environment of their own. keras-cv-attention-models runs

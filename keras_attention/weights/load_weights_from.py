@@ -1,12 +1,20 @@
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_attention.validation import check_boolean
 from keras_attention.weights.formats import FORMATS
+from keras_attention.weights.formats import formats_of
+from keras_attention.weights.networks import CADENE_SENET
+from keras_attention.weights.networks import find_network
+from keras_attention.weights.networks import leftover_modules
 from keras_attention.weights.networks import resnet_modules
+from keras_attention.weights.networks import strided_convolution
+from keras_attention.weights.sources import Source
 from keras_attention.weights.sources import read_source
 
 # What torch counts and inference does not need.
@@ -17,45 +25,82 @@ def load_weights_from(
     target: keras.layers.Layer,
     source: Mapping[str, Any] | keras.layers.Layer | str | os.PathLike | Any,
     prefix: str = "",
+    skip_mismatch: bool = False,
 ) -> list[str]:
-    """Reads published weights into a layer, or into a whole `ResNet`.
+    """Reads published weights into a layer, or into a complete `ResNet`.
 
     They are recognized by their names:
 
-        SqueezeExcite               torchvision and timm, the authors' PyTorch
-                                    code, KerasCV's SqueezeAndExcite2D
+        SqueezeExcite               torchvision, timm, pytorchcv and Cadene's
+                                    networks, PyTorch code of the authors,
+                                    KerasCV's SqueezeAndExcite2D
+        EffectiveSqueezeExcite      the authors and timm
+        SpatialSqueezeExcite,
+        ConcurrentSqueezeExcite     the authors, segmentation_models_pytorch
         EfficientChannelAttention   the authors and timm
         CBAM, ChannelAttention,
-        SpatialAttention            the authors and timm
+        SpatialAttention            the authors, timm, pytorchcv, and ports
+                                    without batch normalization
+        BAM                         the authors and pytorchcv
+        CoordinateAttention,
+        TripletAttention,
+        GatedChannelTransformation  the authors
+        GlobalContext               the authors and timm
+        NonLocal                    timm
+        SelectiveKernel             timm and pytorchcv
         MultiHeadAttention          torch.nn.MultiheadAttention, BERT,
-                                    DistilBERT, BART and CLIP, timm's vision
-                                    transformers, Keras' MultiHeadAttention
-                                    and GroupQueryAttention
+                                    DistilBERT, ViT, BART and CLIP, timm's
+                                    vision transformers, Keras'
+                                    MultiHeadAttention and GroupQueryAttention
         LightweightConv1D,
         DynamicConv1D               fairseq
-        models.ResNet               torchvision's and timm's ResNets, also
-                                    with SE, ECA or CBAM in the blocks
+        models.ResNet               ResNets of torchvision, timm, pytorchcv
+                                    and Cadene, with any of the gates above
+                                    in their blocks
 
-    torchvision's ResNet-50 has its strides in the 3x3 convolutions: build
-    `ResNet(50, downsample_in="3x3")` for it. A bias that the source has not
-    is filled with zeros. Nothing is changed unless all of it fits.
+    A subclass is read as the class that it is derived from. A bias that the
+    source does not have is filled with zeros; a spatial gate without batch
+    normalization gets statistics that do nothing at inference. Some published
+    layers share their names, so that the arguments of `target` decide:
+    `SelectiveKernel(groups=1)` reads a network of timm whose branches have a
+    part of the channels each (`split_input=True`), and a `SpatialAttention`
+    reads `conv.conv` as timm's, with the mean before the maximum, unless the
+    prefix ends in pytorchcv's `sp_gate.`.
+
+    torchvision's and timm's ResNet-50 have their strides in the 3x3
+    convolutions, Cadene's SE-ResNet-50 in the 1x1: build
+    `ResNet(50, downsample_in="3x3")` for the first. Names tell for these two
+    and a warning says so; pytorchcv's tell only for CBAM (`resnet50` has
+    `"1x1"`, `resnet50b` and `cbam_resnet50` have `"3x3"`). A torch module
+    knows its strides, and they are compared.
+
+    Nothing is changed unless all of it fits, or `skip_mismatch` is set.
 
     Args:
-        target: a built layer, or a `ResNet`.
-        source: a torch module or its state dict, a dictionary of arrays, a
-            Keras layer, or the path of a file: `.safetensors`, `.npz`, or
-            one of torch, which is read without running code from it.
+        target: built layer, or a `ResNet`.
+        source: torch module or its state dict, dictionary of arrays, Keras
+            layer, or the path of a file: `.safetensors`, `.npz`, or one of
+            torch (`.pth`, `.pt`, `.pth.tar` and so on), which is read without
+            running code from it.
         prefix: what comes before the names of this layer in the source, such
             as `"encoder.layer.0.attention."`.
+        skip_mismatch: whether layers whose weights are missing or of another
+            shape keep their values, and arrays that no layer has a weight
+            for are left unread, such as a classifier of other classes, or
+            attention that a plain ResNet does not have. Defaults to `False`.
 
     Returns:
-        The names in the source, under the prefix, that were not read.
+        What was left: the names of arrays in the source, under the prefix,
+        that were not read, then the paths of weights of `target` that keep
+        their values. Without `skip_mismatch` that is a classifier that the
+        model is built without, or the normalization after BERT's attention.
 
     Raises:
         TypeError: for a target or a source of another kind.
         ValueError: for a target that is not built or has no published form;
-            a source whose names or shapes do not fit, or that has what the
-            layer has not, such as a bias.
+            a source whose names, shapes or settings do not fit, or that has
+            what the layer does not have, such as a bias or an adapter; a file
+            that cannot be read without running code from it.
         FileNotFoundError, ImportError: for a file that does not exist, or
             whose reader is not installed.
 
@@ -78,103 +123,270 @@ def load_weights_from(
             "`target` must be a Keras layer or model. Received: "
             f"{target!r} (of type {type(target).__name__})"
         )
+    if not isinstance(prefix, str):
+        raise TypeError(
+            "`prefix` must be a string. Received: "
+            f"prefix={prefix!r} (of type {type(prefix).__name__})"
+        )
+    check_boolean("skip_mismatch", skip_mismatch)
     if not target.built:
         raise ValueError(
             f"Layer '{target.name}' must be built before weights are read "
             "into it: call it, or its `build`."
         )
+    found = read_source(source).under(prefix)
     arrays = {
-        name.removeprefix(prefix): array
-        for name, array in read_source(source).items()
-        if name.startswith(prefix) and not name.endswith(COUNTER)
+        name: array
+        for name, array in found.arrays.items()
+        if not name.endswith(COUNTER)
     }
     if not arrays:
         raise ValueError(
             f"The source has no weights under the prefix. Received: "
             f"prefix={prefix!r}"
         )
-    modules = [(target, "")]
-    if isinstance(target, keras.Model):
-        modules = resnet_modules(target, arrays)
-    values, read = [], set()
+    found = Source(arrays, found.settings, found.is_layer)
+    modules, allowed = [(target, "")], ()
+    is_network = isinstance(target, keras.Model)
+    if is_network:
+        network = find_network(arrays)
+        modules = resnet_modules(target, network, arrays)
+        allowed = leftover_modules(target, network)
+    values, accounted, outside, kept = [], set(), set(), []
     for layer, start in modules:
-        for weight, entry in _entries(layer, start, arrays):
-            values.append((weight, _value(weight, entry, arrays)))
-            read.update(entry.keys)
+        try:
+            part = _read_layer(layer, start, prefix, found)
+        except _Mismatch as error:
+            if not is_network:
+                raise ValueError(str(error)) from None
+            if not skip_mismatch:
+                raise ValueError(
+                    f"{error} With `skip_mismatch=True` the layer keeps its "
+                    "values."
+                ) from None
+            kept.extend(weight.path for weight in layer.weights)
+            continue
+        values.extend(part.values)
+        accounted.update(part.accounted)
+        outside.update(part.outside)
+    if not values:
+        raise ValueError(
+            "Nothing in the source fits the target, so that nothing is read. "
+            f"Received: {_some(arrays)}. Is there a `prefix`?"
+        )
+    unread = [name for name in arrays if name not in accounted]
+    extra = [
+        name
+        for name in unread
+        if name not in outside and not name.startswith(allowed or ("\0",))
+    ]
+    if extra and not skip_mismatch:
+        raise ValueError(_describe_extra(target, extra, prefix))
+    if is_network:
+        _warn_of_network(target, network, found)
     for weight, value in values:
         weight.assign(value)
-    return [prefix + name for name in arrays if name not in read]
+    return [prefix + name for name in unread] + kept
 
 
-def _entries(layer, prefix, arrays):
-    """Return pairs of the layer's weights and what each is made of."""
-    formats = FORMATS.get(type(layer))
+class _Mismatch(ValueError):
+    """What `skip_mismatch` leaves out."""
+
+
+class _Part:
+    """A layer's weights with their values, and the names they are made of."""
+
+    def __init__(self, values, accounted, outside):
+        self.values = values
+        self.accounted = accounted
+        self.outside = outside
+
+
+def _read_layer(layer, start, prefix, source):
+    if start is None:
+        raise _Mismatch(
+            f"The source has no attention for the layer '{layer.name}' of the "
+            f"model. Received: {_some(source.arrays)}."
+        )
+    formats = formats_of(layer, prefix + start)
     if formats is None:
         known = ", ".join(kind.__name__ for kind in FORMATS)
-        raise ValueError(
+        raise _Mismatch(
             "No published form is known for the weights of layer "
             f"'{layer.name}' of type {type(layer).__name__}. There is one "
             f"for {known}."
         )
-    missing = []
+    names = {
+        weight.path.removeprefix(f"{layer.path}/"): weight
+        for weight in layer.weights
+    }
+    problems, unknown = [], set(names)
     for form in formats:
-        entries = form.within("", prefix)
-        chosen = []
-        for weight in layer.weights:
-            name = weight.path.removeprefix(f"{layer.path}/")
-            if name not in entries:
-                raise ValueError(
-                    f"No published form has the weight '{name}' of layer "
-                    f"'{layer.name}' ({type(layer).__name__}). Build the "
-                    "layer without it."
-                )
-            chosen.append((weight, entries[name]))
+        form = form.within("", start)
+        unknown.intersection_update(set(names) - set(form.entries))
+        missing = [name for name in names if name not in form.entries]
         absent = [
             key
-            for _, entry in chosen
-            for key in entry.keys
-            if not entry.optional and key not in arrays
+            for name in names
+            if name in form.entries
+            for key in form.entries[name].required
+            if key not in source.arrays
         ]
-        if not absent:
-            _check_unread(layer, entries, chosen, arrays)
-            return chosen
-        missing.append(f"{absent[0]} is missing")
-    some = sorted(name for name in arrays if name.startswith(prefix))
-    raise ValueError(
+        if missing or absent:
+            problems.append(
+                f"{absent[0]} is missing"
+                if absent
+                else f"one has no '{missing[0]}'"
+            )
+            continue
+        _check_unread(layer, names, form, source.arrays)
+        _check_attributes(layer, form)
+        return _convert(layer, names, form, source)
+    if unknown:
+        first = next(name for name in names if name in unknown)
+        raise _Mismatch(
+            f"No published form has the weight '{first}' of layer "
+            f"'{layer.name}' ({type(layer).__name__}). Build the layer "
+            "without it."
+        )
+    under = {n: a for n, a in source.arrays.items() if n.startswith(start)}
+    raise _Mismatch(
         f"The weights of layer '{layer.name}' ({type(layer).__name__}) are "
         "not in the source under the names of any known form: "
-        f"{'; or '.join(missing)}. Received: {', '.join(some[:8])}"
-        f"{', …' if len(some) > 8 else ''}. Is there a `prefix`?"
+        f"{'; or '.join(problems)}. Received: {_some(under)}. Is there a "
+        "`prefix`?"
     )
 
 
-def _check_unread(layer, entries, chosen, arrays):
-    """Refuse a source that has more than the layer."""
-    read = {key for _, entry in chosen for key in entry.keys}
-    for entry in entries.values():
+def _check_unread(layer, names, form, arrays):
+    """Refuse a source that has a known weight that the layer does not have."""
+    read = {key for name in names for key in form.entries[name].keys}
+    for entry in form.entries.values():
         for key in entry.keys:
             if key in arrays and key not in read:
-                raise ValueError(
+                raise _Mismatch(
                     f"The source has '{key}', for which layer "
                     f"'{layer.name}' has no weight. Build the layer with it, "
                     "such as with `use_bias=True`."
                 )
 
 
+def _check_attributes(layer, form):
+    for name, value in form.settings.items():
+        ours = getattr(layer, name)
+        ours = tuple(ours) if isinstance(ours, list) else ours
+        if ours != value:
+            raise _Mismatch(
+                f"{form.origin} computes what {type(layer).__name__} does with "
+                f"{name}={value!r}. Received: {name}={ours!r} in layer "
+                f"'{layer.name}'. Build the layer so."
+            )
+
+
+def _convert(layer, names, form, source):
+    values, accounted = [], set(form.without_effect)
+    owners = {
+        id(weight): owner
+        for owner in layer._flatten_layers()
+        for weight in owner.weights
+    }
+    for name, weight in names.items():
+        entry = form.entries[name]
+        values.append((weight, _value(weight, entry, source.arrays)))
+        accounted.update(entry.keys)
+        for key in entry.keys:
+            module = key.rpartition(".")[0]
+            settings = source.settings.get(module, {})
+            _check_settings(owners[id(weight)], module, settings)
+    _check_settings(layer, "", source.settings.get("", {}))
+    return _Part(values, accounted, form.outside)
+
+
 def _value(weight, entry, arrays):
-    parts = [arrays[key] for key in entry.keys if key in arrays]
-    if not parts:
-        return np.zeros(weight.shape)
+    parts = [arrays.get(key) for key in entry.keys]
     try:
         value = entry.convert(*parts)
     except (ValueError, IndexError):
-        value = None
-    if value is None or value.shape != tuple(weight.shape):
+        value = np.zeros(0)
+    if value is None:
+        return np.zeros(weight.shape)
+    if value.shape != tuple(weight.shape):
         shapes = ", ".join(
             f"{key} {arrays[key].shape}" for key in entry.keys if key in arrays
         )
-        raise ValueError(
+        raise _Mismatch(
             f"The weight '{weight.path}' has the shape {tuple(weight.shape)}, "
             f"to which the source does not fit. Received: {shapes}"
         )
     return value
+
+
+def _check_settings(layer, module, theirs):
+    """Compare what the source's module says about itself with our layer."""
+    ours = {}
+    if isinstance(layer, keras.layers.Conv2D):
+        ours = {
+            "stride": _pair(getattr(layer, "spacing", layer.strides)),
+            "dilation": _pair(getattr(layer, "dilation", layer.dilation_rate)),
+            "groups": layer.groups,
+        }
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        ours = {"eps": layer.epsilon}
+    elif hasattr(layer, "num_heads"):
+        ours = {"num_heads": layer.num_heads}
+    for name, value in ours.items():
+        if name in theirs and theirs[name] != value:
+            hint = ""
+            if name == "stride":
+                hint = " For a ResNet, see its argument `downsample_in`."
+            raise ValueError(
+                f"The source's module '{module}' has {name}={theirs[name]}, "
+                f"and layer '{layer.name}' has {name}={value}: its outputs "
+                f"would differ. Build the layer so.{hint} To read the arrays "
+                "all the same, pass the module's `state_dict()`."
+            )
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _warn_of_network(model, network, source):
+    """Warn of what names tell about a network, and no array does."""
+    layers = {layer.name: layer for layer in model.layers}
+    kind = strided_convolution(network, source.arrays)
+    if kind and "stage2_block1_conv3" in layers:
+        early = layers["stage2_block1_conv1"].strides != (1, 1)
+        ours = "1x1" if early else "3x3"
+        if ours != kind:
+            warnings.warn(
+                "Networks of these names have the strides of their "
+                f"bottlenecks in the {kind} convolutions, and the model has "
+                f"them in the {ours}: its outputs differ from the published "
+                "network's. Build it with "
+                f"`ResNet(…, downsample_in={kind!r})`.",
+                stacklevel=3,
+            )
+    if network is CADENE_SENET and "stem_pool" in layers:
+        warnings.warn(
+            "Networks of these names pad the pooling of their stem at the "
+            "bottom and on the right alone, and the model pads all sides: "
+            "its outputs differ somewhat from the published network's.",
+            stacklevel=3,
+        )
+
+
+def _describe_extra(target, names, prefix):
+    return (
+        f"The source has {len(names)} arrays that '{target.name}' "
+        f"({type(target).__name__}) has no weights for: {_some(names)}. "
+        "Without them its outputs would be others. Build it with them, merge "
+        "adapters such as LoRA before, give the `prefix` of this layer alone, "
+        "or set `skip_mismatch=True` to leave them out. Received: "
+        f"prefix={prefix!r}"
+    )
+
+
+def _some(names):
+    some = sorted(names)
+    return f"{', '.join(some[:8])}{', …' if len(some) > 8 else ''}"

@@ -2,7 +2,11 @@
 
 import os
 import pathlib
+import pickle
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
 import keras
@@ -11,10 +15,50 @@ import numpy as np
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 # What checkpoints wrap around the weights.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PARALLEL = "module."
+# What training on several devices and `torch.compile` put before all names.
+PREFIXES = ("module.", "_orig_mod.")
+# What the source's modules say about themselves, by the names they use.
+HEADS = (
+    "num_heads",
+    "num_query_heads",
+    "num_attention_heads",
+    "n_heads",
+)
+SETTINGS = ("stride", "dilation", "groups", "eps")
 
 
-def read_source(source: Any) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Source:
+    """The arrays of a source and, where it is made of modules, their settings.
+
+    Args:
+        arrays: arrays by name.
+        settings: for each module by name, what changes its outputs and is in
+            no array: strides, dilation, groups, epsilon, number of heads.
+        is_layer: whether this is one Keras layer, of which every weight
+            counts.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_layer: bool = False
+
+    def under(self, prefix: str) -> "Source":
+        """Return what comes after a prefix."""
+        settings = {
+            f"{name}.".removeprefix(prefix).removesuffix("."): values
+            for name, values in self.settings.items()
+            if f"{name}.".startswith(prefix) or not prefix
+        }
+        arrays = {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }
+        return Source(arrays, settings, self.is_layer)
+
+
+def read_source(source: Any) -> Source:
     """Return the arrays of a module, mapping, Keras layer or file, by name.
 
     No file is read in a way that runs code from it.
@@ -24,11 +68,17 @@ def read_source(source: Any) -> dict[str, np.ndarray]:
         FileNotFoundError: for a file that does not exist.
         ImportError: if the package that reads the file is missing.
     """
+    settings = {}
+    is_layer = isinstance(source, keras.layers.Layer)
     if isinstance(source, str | os.PathLike):
         source = _read_file(pathlib.Path(source))
-    elif isinstance(source, keras.layers.Layer):
+    elif is_layer:
+        settings = {"": _settings(source)}
         source = _keras_weights(source)
     elif hasattr(source, "state_dict"):
+        settings = {
+            name: _settings(module) for name, module in source.named_modules()
+        }
         source = source.state_dict()
     if not isinstance(source, Mapping):
         raise TypeError(
@@ -39,54 +89,125 @@ def read_source(source: Any) -> dict[str, np.ndarray]:
     for name in WRAPPERS:
         if isinstance(source.get(name), Mapping):
             source = source[name]
-    # The authors' checkpoints are of several devices.
-    if source and all(name.startswith(PARALLEL) for name in source):
-        source = {k.removeprefix(PARALLEL): v for k, v in source.items()}
-    return {name: _to_array(name, value) for name, value in source.items()}
+    for prefix in PREFIXES:
+        if source and all(str(name).startswith(prefix) for name in source):
+            source = {k.removeprefix(prefix): v for k, v in source.items()}
+            settings = {k.removeprefix(prefix): v for k, v in settings.items()}
+    arrays = {name: _to_array(name, value) for name, value in source.items()}
+    return Source(arrays, settings, is_layer)
 
 
 def _read_file(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no file of weights at '{path}'.")
-    if path.suffix == ".safetensors":
-        try:
-            from safetensors.numpy import load_file
-        except ImportError as error:
-            raise ImportError(
-                "Files of safetensors need the package safetensors: "
-                "pip install 'keras-attention-layers[weights]'"
-            ) from error
-        return load_file(path)
-    if path.suffix in TORCH_FILES:
-        try:
-            import torch
-        except ImportError as error:
-            raise ImportError(
-                f"'{path.name}' is a file of torch, which reads it: "
-                "pip install 'keras-attention-layers[torch]'"
-            ) from error
-        return torch.load(path, map_location="cpu", weights_only=True)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+    # The authors' checkpoints are called `.pth.tar` and are no archives.
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".tar"]
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix == ".safetensors":
+        return _read_safetensors(path)
+    if suffix in TORCH_FILES:
+        return _read_torch(path)
+    if suffix == ".npz":
+        return _read_npz(path)
     raise ValueError(
         "A file of weights must end in .safetensors, .npz or one of "
-        f"{', '.join(TORCH_FILES)}. Received: '{path}'"
+        f"{', '.join(TORCH_FILES)}, which may be followed by .tar. Received: "
+        f"'{path}'"
     )
 
 
+def _read_safetensors(path):
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(
+            "Files of safetensors need the package safetensors: "
+            "pip install 'keras-attention-layers[weights]'"
+        ) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a file of safetensors: {error}. Is "
+            "it complete?"
+        ) from error
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"'{path.name}' is a file of torch, which reads it: "
+            "pip install 'keras-attention-layers[torch]'"
+        ) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # Torch's own message goes on to advise what would run code.
+        raise ValueError(
+            f"'{path}' holds more than tensors, or is no file of torch. To "
+            "read the rest, code from the file would have to run, which is "
+            "never done here. Ask for a file of the weights alone, as "
+            "`safetensors.torch.save_file(model.state_dict(), path)` or "
+            "`torch.save(model.state_dict(), path)` write it."
+        ) from None
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a file of torch: {error}. Is it "
+            "complete?"
+        ) from error
+
+
+def _read_npz(path):
+    try:
+        with open(path, "rb") as file:
+            return dict(np.load(file, allow_pickle=False))
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read as an .npz file: {error}. Is it complete?"
+        ) from error
+
+
 def _keras_weights(layer):
-    """By attribute: the names of layers differ from model to model."""
+    """Return weights by attribute: layers' names differ from model to model."""
+    attributes = vars(layer)
+    # On the torch backend a Keras layer is a torch module, which keeps
+    # submodules in a dictionary of its own.
+    attributes = {**attributes, **attributes.get("_modules", {})}
     parts = {
         name: value
-        for name, value in vars(layer).items()
+        for name, value in attributes.items()
         if isinstance(value, keras.layers.Layer)
     }
-    return {
-        f"{name}.{weight.name}": weight
+    weights = {
+        f"{name}.{_inner_name(weight, part)}": weight
         for name, part in parts.items()
         for weight in part.weights
     }
+    inner = {id(weight) for weight in weights.values()}
+    own = {w.name: w for w in layer.weights if id(w) not in inner}
+    return {**own, **weights}
+
+
+def _inner_name(weight, layer):
+    """Return the end of a weight's path, after the layer's own name."""
+    _, found, end = weight.path.rpartition(f"{layer.name}/")
+    return (end if found else weight.name).replace("/", ".")
+
+
+def _settings(module):
+    found = {
+        name: value
+        for name in SETTINGS
+        if isinstance(value := getattr(module, name, None), int | float | tuple)
+    }
+    for name in HEADS:
+        if isinstance(value := getattr(module, name, None), int):
+            found["num_heads"] = value
+            break
+    return found
 
 
 def _to_array(name, value):
@@ -96,7 +217,9 @@ def _to_array(name, value):
         value = value.float() if value.is_floating_point() else value
         return value.numpy()
     if isinstance(value, keras.Variable):
-        return keras.ops.convert_to_numpy(value.value)
+        value = value.value
+    if keras.ops.is_tensor(value):
+        value = keras.ops.convert_to_numpy(value)
     if isinstance(value, np.ndarray):
         return value
     raise TypeError(
