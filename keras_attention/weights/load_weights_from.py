@@ -339,8 +339,11 @@ def _check_settings(layer, module, theirs):
             hint = ""
             if name == "stride":
                 hint = " For a ResNet, see its argument `downsample_in`."
+            where = (
+                f"The source's module '{module}'" if module else "The source"
+            )
             raise ValueError(
-                f"The source's module '{module}' has {name}={theirs[name]}, "
+                f"{where} has {name}={theirs[name]}, "
                 f"and layer '{layer.name}' has {name}={value}: its outputs "
                 f"would differ. Build the layer so.{hint} To read the arrays "
                 "all the same, pass the module's `state_dict()`."

@@ -207,6 +207,19 @@ def test_logits_of_published_networks(
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
 
 
+def test_strides_of_a_module_are_compared():
+    theirs = TorchResNet((3, 4, 6, 3), True)
+    arguments = {"input_shape": (64, 64, 3), "classes": 11}
+    model = ResNet(50, **arguments)
+    with pytest.raises(ValueError, match="'layer2.0.conv1' has stride.*down"):
+        load_weights_from(model, theirs)
+    with pytest.warns(UserWarning, match="downsample_in='3x3'"):
+        assert load_weights_from(model, theirs.state_dict()) == []
+    model = ResNet(50, **arguments, downsample_in="3x3", last_stage_strides=1)
+    with pytest.raises(ValueError, match="'layer4.0.conv2' has stride"):
+        load_weights_from(model, theirs)
+
+
 @pytest.mark.parametrize("widths", [(12, 12, 12), (12, 5, 7)])
 def test_torch_attention(widths):
     query, key, value = (
