@@ -5,6 +5,7 @@ import importlib
 from keras_attention.distillation import (
     AttentionTransferModel as AttentionTransferModel,
 )
+from keras_attention.inspection import attention_layers as attention_layers
 from keras_attention.layers import BAM as BAM
 from keras_attention.layers import CBAM as CBAM
 from keras_attention.layers import BlendIn as BlendIn

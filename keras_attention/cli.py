@@ -20,6 +20,7 @@ from keras_attention.commands.benchmark import benchmark
 from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
+from keras_attention.commands.layers import layers
 from keras_attention.commands.list_mechanisms import list_mechanisms
 from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
@@ -152,6 +153,7 @@ for command in (
     evaluate,
     export,
     insert,
+    layers,
     list_mechanisms,
     maps,
     predict,

@@ -7,6 +7,7 @@ kind of value where it is not the layer's output:
     "backbone/stage1"    that of a layer inside a nested model or layer
     "se:gate"            the gate that a gating layer computes
     "attention:scores"   the scores of an attention layer
+    "attention:masks"    its masks of queries and of keys, each `None` if none
     "mixer:filters"      the filters of a LightweightConv1D or DynamicConv1D
 
 The model runs as it always does, and once. While it runs, calls of the named
@@ -14,6 +15,8 @@ layers are recorded; the model itself is left as it was. It works eagerly and
 while a graph is traced, in functional, Sequential and subclassed models.
 """
 
+import functools
+import inspect
 import threading
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -169,9 +172,9 @@ def gate_is_recorded(layer: keras.layers.Layer) -> bool:
 def split_name(name: str) -> tuple[str, str]:
     """Split the name of an intermediate output into path and kind of value.
 
-    The kind is `"output"`, `"gate"`, `"scores"` or `"filters"`.
+    The kind is `"output"`, `"gate"`, `"scores"`, `"masks"` or `"filters"`.
     """
-    for kind in ("gate", "scores", "filters"):
+    for kind in ("gate", "scores", "masks", "filters"):
         if name.endswith(f":{kind}"):
             return name.removesuffix(f":{kind}"), kind
     return name, "output"
@@ -191,7 +194,7 @@ def _listen(layer: Any, name: str, values: RecordedOutputs) -> Iterator[None]:
     kind = split_name(name)[1]
     method = _METHODS.get(kind, "call")
     if not hasattr(layer, method) or (
-        kind == "scores" and not gives_scores(layer)
+        kind in ("scores", "masks") and not gives_scores(layer)
     ):
         needed = f"`{method}`" if kind in _METHODS else "attention scores"
         raise ValueError(
@@ -234,9 +237,38 @@ def _recording(layer: Any, method: str) -> Any:
             outputs = original(*args, return_attention_scores=True, **kwargs)
             output, scores = outputs if asked else outputs[0], outputs[1]
         for name, kind, values in listeners:
-            values.add(name, scores if kind == "scores" else output)
+            if kind == "masks":
+                values.add(name, _masks(original, args, kwargs))
+            else:
+                values.add(name, scores if kind == "scores" else output)
         return output
 
     call.listeners = []
     call.before = layer.__dict__.get(method)
     return call
+
+
+def _masks(call, args, kwargs):
+    """The masks of queries and of keys that an attention layer was given."""
+    given = inspect.signature(call).bind_partial(*args, **kwargs).arguments
+    first = next(iter(given.values()))
+    if isinstance(first, list | tuple):  # As keras.layers.Attention takes it.
+        parts = ("query", "value", "key")
+        tensors = dict(zip(parts, first, strict=False))
+        masks = dict(zip(parts, given.get("mask") or (), strict=False))
+    else:
+        tensors = {"query": first}
+        tensors |= {part: given.get(part) for part in ("value", "key")}
+        masks = {part: given.get(f"{part}_mask") for part in tensors}
+        if masks["query"] is None:
+            masks["query"] = given.get("mask")
+    for part, tensor in tensors.items():
+        if masks.get(part) is None:
+            masks[part] = getattr(tensor, "_keras_mask", None)
+    keys = [masks.get("value"), masks.get("key")]
+    if tensors.get("value") is None:  # Self-attention.
+        keys.append(masks["query"])
+    keys = [keras.ops.cast(mask, "bool") for mask in keys if mask is not None]
+    if len(keys) > 1:
+        keys = [functools.reduce(keras.ops.logical_and, keys)]
+    return masks["query"], (keys or [None])[0]

@@ -18,6 +18,9 @@ from keras_attention.surgery.insertion_report import (
 from keras_attention.surgery.insertion_report import (
     insertion_report as insertion_report,
 )
+from keras_attention.surgery.model_class import (
+    ModelWithAttributes as ModelWithAttributes,
+)
 from keras_attention.surgery.remove_attention import (
     remove_attention as remove_attention,
 )

@@ -13,6 +13,7 @@ from keras_attention.layers.blend_in import BlendIn
 from keras_attention.layers.registry import Attention
 from keras_attention.layers.registry import find_attention
 from keras_attention.layers.registry import make_attention
+from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.surgery.attention_sites import FINDERS
 from keras_attention.surgery.attention_sites import AttentionSite
 from keras_attention.surgery.attention_sites import AttentionSites
@@ -201,6 +202,14 @@ def _make(attention, place, name, preserve_outputs):
         data_format=step.data_format,
         dtype=_dtype_policy(step),
     )
+    if isinstance(layer, BaseImageLayer) and len(step.shape) != 4:
+        raise ValueError(
+            f"{type(layer).__name__} takes images, tensors of rank 4. "
+            f"Received: layer '{place.site.name}', whose output has the shape "
+            f"{step.shape}. Insert a layer for sequences into a network over "
+            "time, such as `lambda: keras_attention.LightweightConv1D(4, 3)`, "
+            "or a layer of your own"
+        )
     data_format = getattr(layer, "data_format", step.data_format)
     if data_format != step.data_format:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Makes a model anew, with its own layers and weights, and edits on the way."""
+"""Rebuilds a model with its own layers and weights, edited on the way."""
 
 import types
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from keras_attention.inspection.graph import graph_nodes
 from keras_attention.inspection.graph import is_graph
 from keras_attention.inspection.graph import map_tensors
 from keras_attention.inspection.graph import nested_graphs
+from keras_attention.surgery.model_class import make_functional
+from keras_attention.surgery.model_class import make_sequential
 
 # What is called in a node's place: its operation's clone, and others after
 # it. An empty list passes the node's input on.
@@ -22,16 +24,22 @@ def rebuild(model: keras.Model, edit: Edit) -> keras.Model:
 
     Layers are made from their configurations. A layer or nested model that
     is used several times is made once. Weights, states of random generators
-    and what is trainable are copied. The new model is not compiled. Models of
-    a class of their own, functional all the same, come back as `keras.Model`.
+    and what is trainable are copied. The new model is not compiled.
+
+    A model of a class of its own keeps the class, its methods and its
+    attributes if Keras can make the class from a saved graph: if it has the
+    constructor of `keras.Model` or `keras.Sequential`. Of another class, which
+    builds its graph in the constructor, attributes that are plain data are
+    kept, and a warning names what is lost.
 
     Args:
-        model: a functional or Sequential model.
-        edit: what is called instead of each call; see `Edit`.
+        model: A functional or Sequential model.
+        edit: What is called instead of each call; see `Edit`.
 
     Raises:
-        ValueError: if a layer cannot be made from its configuration; all
-            such layers are named, and nothing has been made.
+        ValueError: If a layer cannot be made from its configuration; all
+            such layers are named, and nothing has been made. If a class that
+            cannot be kept overrides how the model is trained.
     """
     return _Rebuild(model, edit).model(model)
 
@@ -56,7 +64,7 @@ class _Rebuild:
         return self.models[id(model)]
 
     def _functional(self, model):
-        made = {}
+        made, renamed = {}, {}
         for tensor in model.inputs:
             layer = tensor._keras_history.operation
             made[id(tensor)] = self._clone(layer).output
@@ -65,22 +73,25 @@ class _Rebuild:
                 continue
             args, kwargs = map_tensors(made, node)
             outputs = args[0] if args else None
-            for operation in self._operations(node):
-                outputs = operation(*args, **kwargs)
+            for number, operation in enumerate(self._operations(node)):
+                if number == 0:
+                    outputs = operation(*args, **kwargs)
+                else:
+                    outputs = _call_inserted(operation, outputs, node)
                 args, kwargs = (outputs,), {}
-            made |= zip(
-                map(id, node.outputs), keras.tree.flatten(outputs), strict=True
-            )
+            found = keras.tree.flatten(outputs)
+            made |= zip(map(id, node.outputs), found, strict=True)
+            renamed[node.operation.name] = found[0]._keras_history[0].name
         inputs, outputs = keras.tree.map_structure(
             lambda tensor: made[id(tensor)], (model.input, model.output)
         )
-        return keras.Model(inputs, outputs, name=model.name)
+        return make_functional(model, inputs, outputs, renamed)
 
     def _sequential(self, model):
         operations = []
         for node in graph_nodes(model):
             operations += self._operations(node)
-        return keras.Sequential(operations, name=model.name)
+        return make_sequential(model, operations)
 
     def _operations(self, node):
         return self.edit(node, self._clone(node.operation))
@@ -89,6 +100,17 @@ class _Rebuild:
         if is_graph(operation):
             return self.model(operation)
         return self.clones[id(operation)]
+
+
+def _call_inserted(operation, inputs, node):
+    try:
+        return operation(inputs)
+    except Exception as error:
+        raise ValueError(
+            f"'{operation.name}' ({type(operation).__name__}) cannot follow "
+            f"layer '{node.operation.name}', whose output has the shape "
+            f"{tuple(inputs.shape)}: {error}"
+        ) from error
 
 
 def _clone_operations(model):

@@ -34,10 +34,10 @@ def plot_attention_heads(
     """Draw who attends to whom: one row a layer, one column a head.
 
     Each square has a row for each query and a column for each key; a row sums
-    to 1. Grey is what a query cannot see, because it comes later or outside a
-    window: a score of exactly 0. Hatched is padding: keys that no query sees,
-    and queries that see no key or are such keys themselves. Colours go from 0
-    to 1 in all squares. The model runs once.
+    to 1. Grey is a score of exactly 0, as of keys that come later or outside
+    a window. Hatched is padding: the queries and keys that the masks of the
+    layer's inputs, or `mask`, say are none. Colours go from 0 to 1 in all
+    squares. The model runs once.
 
     Args:
         model: a model with attention layers that return their scores, ours or
@@ -75,7 +75,7 @@ def plot_attention_heads(
     >>> len(figure.axes)
     7
     """
-    scores = read_scores(model, tokens, layers)
+    scores, paddings = read_scores(model, tokens, layers, mask)
     squares = {
         layer: {head: value[0, head] for head in _heads(layer, value, heads)}
         for layer, value in scores.items()
@@ -85,7 +85,8 @@ def plot_attention_heads(
         for layer, value in scores.items()
     }
     paddings = {
-        layer: find_padding(value[0], mask) for layer, value in scores.items()
+        layer: (queries[0], keys[0])
+        for layer, (queries, keys) in paddings.items()
     }
     columns = max(map(len, squares.values()))
     if ax is not None:
@@ -123,33 +124,56 @@ def plot_attention_heads(
 
 
 def read_scores(
-    model: keras.Model, tokens: Any, layers: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
-    """Return scores `(1, heads, queries, keys)` by layer; one run."""
+    model: keras.Model,
+    tokens: Any,
+    layers: Sequence[str] | None = None,
+    mask: Any = None,
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """As `all_scores`, of one sequence."""
     inputs = keras.tree.map_structure(_one_sequence, as_inputs(tokens))
-    return all_scores(model, inputs, layers)
+    return all_scores(model, inputs, layers, mask)
 
 
 def all_scores(
-    model: keras.Model, inputs: Any, layers: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
-    """Return scores `(count, heads, queries, keys)` by layer; one run."""
+    model: keras.Model,
+    inputs: Any,
+    layers: Sequence[str] | None = None,
+    mask: Any = None,
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return scores and padding by layer; one run.
+
+    Returns:
+        Scores `(count, heads, queries, keys)`, and pairs of booleans
+        `(count, queries)` and `(count, keys)`, True for padding.
+    """
     if layers is None:
+        names = readings.score_taps(model)
         found = readings.read(
-            model, inputs, [], optional=readings.score_taps(model)
+            model, inputs, [], optional=[*names, *map(mask_name, names)]
         )
     else:
-        taps = [f"{layer.removesuffix(':scores')}:scores" for layer in layers]
-        found = readings.read(model, inputs, taps)
-    if not found:
+        names = [f"{layer.removesuffix(':scores')}:scores" for layer in layers]
+        found = readings.read(model, inputs, [*names, *map(mask_name, names)])
+    scores = {
+        name.removesuffix(":scores"): to_heads(name, value)
+        for name, value in found.items()
+        if name in names
+    }
+    if not scores:
         raise ValueError(
             f"Model '{model.name}' has no attention layer that returns its "
             "scores, such as a MultiHeadAttention." + found.hint
         )
-    return {
-        tap.removesuffix(":scores"): to_heads(tap, value)
-        for tap, value in found.items()
+    paddings = {
+        layer: find_padding(value, found[f"{layer}:masks"], mask)
+        for layer, value in scores.items()
     }
+    return scores, paddings
+
+
+def mask_name(scores: str) -> str:
+    """The name of a layer's masks, from that of its scores."""
+    return scores.removesuffix(":scores") + ":masks"
 
 
 def to_heads(tap: str, value: np.ndarray) -> np.ndarray:
@@ -165,29 +189,38 @@ def to_heads(tap: str, value: np.ndarray) -> np.ndarray:
 
 
 def find_padding(
-    scores: np.ndarray, mask: Any = None
+    scores: np.ndarray,
+    masks: tuple[np.ndarray | None, np.ndarray | None],
+    mask: Any = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which queries and which keys are padding, by scores that are 0.
+    """Return which queries and which keys are padding.
+
+    Scores say nothing of it: a real key may have a score of 0.
 
     Args:
-        scores: `(heads, queries, keys)`.
-        mask: for self-attention, booleans `(length,)`, False for more padding.
+        scores: Of shape `(count, heads, queries, keys)`.
+        masks: The layer's masks of queries and of keys, each of shape
+            `(count, length)` or `None`.
+        mask: For self-attention, booleans `(length,)` or `(count, length)`,
+            False for more padding.
 
     Returns:
-        Booleans `(queries,)` and `(keys,)`. A key is padding if no query sees
-        it; a query if it sees none or, in self-attention, is such a key.
+        Booleans `(count, queries)` and `(count, keys)`.
     """
-    unseen = scores == 0
-    keys = unseen.all(axis=(0, 1))
-    queries = unseen.all(axis=(0, 2))
-    if len(queries) == len(keys):
-        queries = queries | keys
+    count, _, *lengths = scores.shape
+    queries, keys = (
+        np.zeros((count, length), bool)
+        if mask is None
+        else ~np.broadcast_to(mask, (count, length))
+        for mask, length in zip(masks, lengths, strict=True)
+    )
     if mask is not None:
-        extra = ~np.asarray(mask, bool)
-        if extra.shape != queries.shape or extra.shape != keys.shape:
+        extra = ~np.atleast_2d(np.asarray(mask, bool))
+        if extra.shape[1:] != queries.shape[1:] or lengths[0] != lengths[1]:
             raise ValueError(
                 "`mask` must have one boolean for each token. Received: shape "
-                f"{extra.shape} for {len(queries)} queries and {len(keys)} keys"
+                f"{np.shape(mask)} for {lengths[0]} queries and {lengths[1]} "
+                "keys"
             )
         queries, keys = queries | extra, keys | extra
     return queries, keys
@@ -252,7 +285,7 @@ def _heads(layer, scores, heads):
 
 
 def _show_scores(ax, scores, padding):
-    """Draw one head; what is not seen is grey, padding is hatched."""
+    """Draw one head; scores of 0 are grey, padding is hatched."""
     from matplotlib.patches import Rectangle
 
     drawn = ax.imshow(
@@ -282,7 +315,7 @@ def _add_legend(figure, grid, drawn, scores, paddings):
     bar.ax.tick_params(labelsize=7)
     handles = []
     if any((value == 0).any() for value in scores.values()):
-        handles.append(Patch(facecolor=UNSEEN, label="not seen"))
+        handles.append(Patch(facecolor=UNSEEN, label="score of 0"))
     if any(part.any() for pair in paddings.values() for part in pair):
         handles.append(Patch(facecolor=UNSEEN, label="padding", **_HATCH))
     if handles:

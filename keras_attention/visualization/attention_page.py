@@ -22,6 +22,7 @@ from keras_attention.layers import NonLocal
 from keras_attention.ops.attention_maps import resize_maps
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_heads import find_padding
+from keras_attention.visualization.attention_heads import mask_name
 from keras_attention.visualization.attention_heads import to_heads
 from keras_attention.visualization.attention_maps import check_images
 from keras_attention.visualization.channel_gates import channel_gate
@@ -246,7 +247,8 @@ def _all_taps(model, is_image):
             *scores,
         ]
     filters = [f"{path}:filters" for path in readings.filter_layers(model)]
-    return [*readings.score_taps(model), *filters]
+    scores = readings.score_taps(model)
+    return [*scores, *map(mask_name, scores), *filters]
 
 
 def _taps_of(model, name):
@@ -259,7 +261,7 @@ def _taps_of(model, name):
     if hasattr(layer, "compute_filters"):
         kinds.append(f"{path}:filters")
     if gives_scores(layer):
-        kinds.append(f"{path}:scores")
+        kinds += [f"{path}:scores", f"{path}:masks"]
     return [path, *kinds]
 
 
@@ -268,6 +270,8 @@ def _plot(model, tap, found, inputs):
     value = found[tap]
     path, kind = split_name(tap)
     is_image = inputs.ndim == 4
+    if kind == "masks":
+        return None
     if kind == "filters":
         offsets = tap_offsets(find_layer(model, path)).tolist()
         if value.ndim == 4:
@@ -277,14 +281,15 @@ def _plot(model, tap, found, inputs):
         scores = to_heads(tap, value)
         self_attention = scores.shape[2:] == inputs.shape[1:] * 2
         # Token 0 is padding, also where the model does not mask it.
-        padding = [
-            find_padding(each, row != 0 if self_attention else None)
-            for each, row in zip(scores, inputs, strict=True)
-        ]
+        mask = inputs != 0 if self_attention else None
+        queries, keys = find_padding(scores, found[f"{path}:masks"], mask)
         return {
             "kind": kind,
             "values": _numbers(np.where(scores == 0, np.nan, scores)),
-            "padding": [[q.tolist(), k.tolist()] for q, k in padding],
+            "padding": [
+                [q.tolist(), k.tolist()]
+                for q, k in zip(queries, keys, strict=True)
+            ],
         }
     if not is_image:
         return None

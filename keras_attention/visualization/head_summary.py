@@ -10,7 +10,6 @@ import numpy as np
 from keras_attention.validation import check_choices
 from keras_attention.visualization.attention_heads import all_scores
 from keras_attention.visualization.attention_heads import as_inputs
-from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.figures import axes_grid
 from keras_attention.visualization.figures import wrapped
 
@@ -43,8 +42,8 @@ def plot_head_summary(
         layers: names of attention layers, with or without `:scores`. `None`
             for all.
         measures: `"entropy"`, `"distance"` or both.
-        mask: booleans `(count, queries)`, False for padding. `None` for what
-            the scores show: padding that the model itself masks.
+        mask: booleans `(count, queries)`, False for padding. Defaults to
+            `None`, the padding that the model itself masks.
         ax: matplotlib axes to draw on, if there is one measure.
 
     Returns:
@@ -70,7 +69,7 @@ def plot_head_summary(
     ['entropy (bits)', 'mean distance (tokens)']
     """
     measures = check_choices("measures", measures, MEASURES)
-    scores = all_scores(model, as_inputs(tokens), layers)
+    scores, paddings = all_scores(model, as_inputs(tokens), layers)
     figure, plots = axes_grid(
         ax,
         len(measures),
@@ -81,8 +80,11 @@ def plot_head_summary(
         table = np.full(
             (len(scores), max(v.shape[1] for v in scores.values())), np.nan
         )
-        for row, value in enumerate(scores.values()):
-            table[row, : value.shape[1]] = summarize(value, mask)[measure]
+        for row, (layer, value) in enumerate(scores.items()):
+            real = ~paddings[layer][0]
+            if mask is not None:
+                real = real & np.asarray(mask, bool)
+            table[row, : value.shape[1]] = summarize(value, real)[measure]
         _show_table(plot, table, list(scores))
         plot.set_title(
             {"entropy": "entropy (bits)", "distance": "mean distance (tokens)"}[
@@ -102,9 +104,9 @@ def summarize(scores: np.ndarray, mask: Any = None) -> dict[str, np.ndarray]:
     """
     scores = np.asarray(scores, "float64")
     count, _, num_queries, num_keys = scores.shape
-    real = np.stack([~find_padding(each)[0] for each in scores])  # [B, T]
+    real = np.ones((count, num_queries), bool)  # [B, T]
     if mask is not None:
-        real &= np.asarray(mask, bool)
+        real = np.broadcast_to(np.asarray(mask, bool), real.shape)
     logs = np.log2(np.where(scores > 0, scores, 1))
     entropy = -(scores * logs).sum(-1)  # [B, N, T]
     away = np.abs(np.arange(num_queries)[:, None] - np.arange(num_keys))

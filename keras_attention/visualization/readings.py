@@ -49,13 +49,21 @@ def read(
         raise ValueError(f"Model '{model.name}' is not built.{what_to_do}")
     found = {tap: values[tap] for tap in taps}
     for tap in optional:
-        if heard.count(tap) == 1 and hasattr(values[tap], "shape"):
+        is_masks = split_name(tap)[1] == "masks"
+        if heard.count(tap) == 1 and (
+            is_masks or hasattr(values[tap], "shape")
+        ):
             found[tap] = values[tap]
     # In the order of the network, not of the names.
     order = {tap: n for n, tap in enumerate(heard)}
     if optional:
         found = dict(sorted(found.items(), key=lambda item: order[item[0]]))
-    arrays = {tap: to_numpy(value) for tap, value in found.items()}
+    arrays = {
+        tap: _masks_to_numpy(value)
+        if split_name(tap)[1] == "masks"
+        else to_numpy(value)
+        for tap, value in found.items()
+    }
     return Readings(arrays, what_to_do)
 
 
@@ -67,6 +75,13 @@ def hint(model: keras.Model) -> str:
 def to_numpy(value: Any) -> np.ndarray:
     """A tensor as a NumPy array of at least float32."""
     return keras.ops.convert_to_numpy(widen(value))
+
+
+def _masks_to_numpy(masks):
+    return tuple(
+        None if m is None else keras.ops.convert_to_numpy(m).astype(bool)
+        for m in masks
+    )
 
 
 def gate_taps(model: keras.Model) -> list[str]:

@@ -57,6 +57,36 @@ def test_sites(saved):
     ]
 
 
+def test_layers(saved):
+    result = run("layers", saved)
+    assert result.exit_code == 0, result.output
+    rows = [row.split() for row in result.output.splitlines()]
+    assert rows[0] == [
+        "layer",
+        "type",
+        "output",
+        "shape",
+        "parameters",
+        "stage",
+    ]
+    (end,) = (row for row in rows if row[0] == "b_out")
+    assert end[1:] == ["ReLU", "(None,", "8,", "8,", "8)", "0", "2", "(end)"]
+
+
+def test_layers_as_json(saved):
+    result = run("layers", saved, "--json")
+    found = {row["path"]: row for row in json.loads(result.output)}
+    assert found["b_conv1"] == {
+        "path": "b_conv1",
+        "type": "Conv2D",
+        "shape": [None, 8, 8, 8],
+        "parameters": 4 * 8 * 9 + 8,
+        "stage": 2,
+        "is_stage_end": False,
+    }
+    assert found["head"]["stage"] is None
+
+
 def test_sites_and_insert_as_json(saved, tmp_path):
     result = run("sites", saved, "--kind", "stage", "--json")
     found = json.loads(result.output)

@@ -5,8 +5,15 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.inspection import attention_layers
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [
+    pytest.mark.tensorflow,
+    # A backbone's class builds its graph itself and cannot be kept.
+    pytest.mark.filterwarnings("ignore:.*comes back as a plain model"),
+    # KerasCV's own.
+    pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs`"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +130,115 @@ def test_lambda_in_a_backbone_is_named(models):
     )
     with pytest.raises(ValueError, match="'stem_conv/lambda.*Lambda"):
         ka.insert_attention(model, "eca", "stage")
+
+
+def test_backbone_keeps_its_pyramid_and_says_what_is_lost(models, tmp_path):
+    model = detector_backbone(models)
+    with pytest.warns(UserWarning, match="Lost: its class ResNetBackbone"):
+        attended = ka.insert_attention(model, narrow_gate, "stage", True)
+    levels = {
+        level: f"{name}_attention"
+        for level, name in model.pyramid_level_inputs.items()
+    }
+    assert sorted(levels) == ["P2", "P3", "P4", "P5"]
+    assert attended.pyramid_level_inputs == levels
+    attended.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.pyramid_level_inputs == levels
+
+
+def detector_backbone(models):
+    keras.utils.set_random_seed(0)
+    return models.ResNetBackbone(
+        stackwise_filters=[8, 8, 8, 8],
+        stackwise_blocks=[1, 1, 1, 1],
+        stackwise_strides=[1, 2, 2, 2],
+        input_shape=(64, 64, 3),
+        include_rescaling=True,
+    )
+
+
+def narrow_gate():
+    return ka.SqueezeExcite(hidden_units=2)
+
+
+def trained_weights(model, before):
+    """Names of the attention's weights that training has changed."""
+    return {
+        weight.path
+        for layer, old in before
+        for weight, value in zip(layer.trainable_weights, old, strict=True)
+        if np.abs(weight.numpy() - value).max() > 0
+    }
+
+
+def attention_weights(model):
+    return [
+        (layer, [w.numpy() for w in layer.trainable_weights])
+        for layer in attention_layers(model)
+    ]
+
+
+@pytest.mark.slow
+def test_retinanet_trains(models):
+    attended = ka.insert_attention(
+        detector_backbone(models), narrow_gate, "stage", True
+    )
+    model = models.RetinaNet(
+        num_classes=3, bounding_box_format="xywh", backbone=attended
+    )
+    before = attention_weights(model)
+    assert len(before) == 4
+    model.compile(
+        classification_loss="focal",
+        box_loss="smoothl1",
+        optimizer=keras.optimizers.SGD(1e-2, global_clipnorm=10.0),
+        jit_compile=False,
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3))
+    labels = {
+        "boxes": np.array([[[3.0, 5, 31, 29]], [[11.0, 7, 41, 37]]]),
+        "classes": np.array([[1.0], [2.0]]),
+    }
+    history = model.fit(
+        images.astype("float32"), labels, epochs=3, verbose=0
+    ).history
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < history["loss"][0]
+    # The pyramid is fed after the attention of its levels, the last included.
+    changed = trained_weights(model, before)
+    for layer, _ in before:
+        assert any(path.startswith(f"{layer.name}/") for path in changed)
+
+
+@pytest.mark.slow
+def test_deeplab_trains(models):
+    attended = ka.insert_attention(
+        detector_backbone(models), narrow_gate, "stage", True
+    )
+    model = models.DeepLabV3Plus(num_classes=2, backbone=attended)
+    before = attention_weights(model)
+    assert len(before) == 4
+    model.compile(
+        keras.optimizers.SGD(1e-2),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
+    )
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    masks = (images.mean(-1) > 128).astype("int32")
+    history = model.fit(images, masks, epochs=3, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    changed = trained_weights(model, before)
+    for layer, _ in before:
+        assert any(path.startswith(f"{layer.name}/") for path in changed)
+
+
+def test_detector_itself_is_refused(models):
+    model = models.RetinaNet(
+        num_classes=3,
+        bounding_box_format="xywh",
+        backbone=detector_backbone(models),
+    )
+    with pytest.raises(ValueError, match="`train_step`.*such as its backbone"):
+        ka.insert_attention(model, narrow_gate, "stage")

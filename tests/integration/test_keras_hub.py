@@ -6,7 +6,12 @@ import pytest
 
 import keras_attention as ka
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.slow,
+    # A backbone's class builds its graph itself and cannot be kept.
+    pytest.mark.filterwarnings("ignore:.*comes back as a plain model"),
+]
 SHAPE = (32, 32, 3)
 
 

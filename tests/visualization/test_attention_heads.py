@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import keras_attention as ka
 from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_attention_heads
 from keras_attention.visualization import plot_head_summary
@@ -57,7 +58,7 @@ def test_causal_and_padded_parts():
         (5.5, -0.5, 1, 7),
     ]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["not seen", "padding"]
+    assert names == ["score of 0", "padding"]
 
 
 def test_labels_of_tokens_are_literal():
@@ -116,9 +117,57 @@ def test_two_sequences():
 
 
 def test_find_padding():
-    scores = np.array([[[1, 0, 0], [0.5, 0.5, 0], [0, 0, 0]]])
-    queries, keys = find_padding(scores)
-    assert queries.tolist() == keys.tolist() == [False, False, True]
+    """By the masks alone: scores of 0 are scores."""
+    scores = np.zeros((1, 1, 3, 2))
+    queries, keys = find_padding(scores, (None, None))
+    assert not queries.any() and not keys.any()
+    masks = np.array([[True, True, False]]), np.array([[False, True]])
+    queries, keys = find_padding(scores, masks)
+    assert queries.tolist() == [[False, False, True]]
+    assert keys.tolist() == [[True, False]]
+
+
+class Hard(keras.layers.Layer):
+    """All of a query's attention goes to one key; the others score 0."""
+
+    def call(self, x, return_attention_scores=False):
+        length = x.shape[1]
+        scores = keras.ops.zeros((keras.ops.shape(x)[0], 1, length, length))
+        scores = scores + keras.ops.one_hot(1, length)
+        return (x, scores) if return_attention_scores else x
+
+
+def test_scores_of_zero_without_a_mask_are_no_padding():
+    model = keras.Sequential([keras.Input((4, 3)), Hard(name="hard")])
+    x = np.random.default_rng(0).normal(size=(1, 4, 3))
+    figure = plot_attention_heads(model, x)
+    assert not figure.axes[0].patches
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["score of 0"]
+    # All queries count in the summary, though most keys have no score.
+    table = drawn(plot_head_summary(model, x, measures=["distance"]).axes[0])
+    np.testing.assert_allclose(table, [[1.0]])
+
+
+def test_padding_of_two_masked_sequences():
+    source = keras.Input((None,), dtype="int32", name="source")
+    target = keras.Input((None,), dtype="int32", name="target")
+    embed = keras.layers.Embedding(9, 6, mask_zero=True)
+    x = keras.layers.MultiHeadAttention(1, 3, name="theirs")(
+        embed(target), embed(source)
+    )
+    y = ka.MultiHeadAttention(2, name="ours")(embed(target), embed(source))
+    dot = keras.layers.Attention(name="dot")([embed(target), embed(source)])
+    model = keras.Model([source, target], [x, y, dot])
+    inputs = [np.array([[3, 4, 5, 0, 0]]), np.array([[2, 7, 0]])]
+    for layer in ("theirs", "ours", "dot"):
+        figure = plot_attention_heads(model, inputs, layers=[layer])
+        strips = [patch.get_bbox().bounds for patch in figure.axes[0].patches]
+        assert strips == [
+            (-0.5, 1.5, 5, 1),
+            (2.5, -0.5, 1, 3),
+            (3.5, -0.5, 1, 3),
+        ]
 
 
 def test_bad_arguments():

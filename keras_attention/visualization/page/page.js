@@ -221,7 +221,7 @@
         y0: axis === "x" ? 0 : n - 0.5, y1: axis === "x" ? 1 : n + 0.5,
       });
       return {
-        title: "scores: a row for each query; light grey is not seen, "
+        title: "scores: a row for each query; light grey is a score of 0, "
           + "dark grey padding",
         traces: [heatmap(values, {
           zmin: 0, zmax: 1, hoverongaps: false,
