@@ -45,13 +45,17 @@ from keras_attention.layers import SpatialAttention as SpatialAttention
 from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
 from keras_attention.layers import SqueezeExcite as SqueezeExcite
 from keras_attention.layers import TripletAttention as TripletAttention
+from keras_attention.pixels import PixelRange as PixelRange
+from keras_attention.pixels import find_pixel_range as find_pixel_range
+from keras_attention.pixels import load_model as load_model
+from keras_attention.pixels import save_model as save_model
+from keras_attention.pixels import set_pixel_range as set_pixel_range
 from keras_attention.surgery import attention_sites as attention_sites
 from keras_attention.surgery import insert_attention as insert_attention
 from keras_attention.surgery import insertion_report as insertion_report
 from keras_attention.surgery import remove_attention as remove_attention
+from keras_attention.version import __version__ as __version__
 from keras_attention.weights import load_weights_from as load_weights_from
-
-__version__ = "0.1.0"
 
 # What is not imported above, to be had by `keras_attention.models` all the
 # same: each is imported when it is first asked for.

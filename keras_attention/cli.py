@@ -3,8 +3,9 @@
 Each command imports what it needs when it runs, so that `--help` is quick.
 """
 
+import functools
+import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
 try:
@@ -15,12 +16,12 @@ except ImportError:
         "pip install 'keras-attention-layers[cli]'"
     )
 
-from keras_attention import __version__
 from keras_attention.commands.benchmark import benchmark
 from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
 from keras_attention.commands.layers import layers
+from keras_attention.commands.library import import_library
 from keras_attention.commands.list_mechanisms import list_mechanisms
 from keras_attention.commands.maps import maps
 from keras_attention.commands.predict import predict
@@ -28,6 +29,7 @@ from keras_attention.commands.sites import sites
 from keras_attention.commands.transfer import transfer
 from keras_attention.commands.view import view
 from keras_attention.validation import nearest
+from keras_attention.version import __version__
 
 # What a person can mend: shown in one line, without a trace.
 EXPECTED_ERRORS = (
@@ -57,7 +59,7 @@ def debug_option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=note_debug,
-        help="Show the trace of an error.",
+        help="Show the trace of an error, and the log of TensorFlow.",
     )
 
 
@@ -68,6 +70,8 @@ class Group(click.Group):
         self, command: click.Command, name: str | None = None
     ) -> None:
         command.params.append(debug_option())
+        if command.callback is not None:
+            command.callback = _with_library(command.callback)
         super().add_command(command, name)
 
     def get_command(self, context: click.Context, name: str) -> Any:
@@ -84,9 +88,53 @@ class Group(click.Group):
         except EXPECTED_ERRORS as error:
             if context.meta.get(DEBUG):
                 raise
+            name = context.invoked_subcommand
+            message = str(error) or type(error).__name__
+            if name in self.commands:
+                message = in_shell_terms(message, self.commands[name])
             raise click.ClickException(
-                f"{error}\n(--debug shows the trace)"
+                f"{message}\n(--debug shows the trace)"
             ) from error
+
+
+def _with_library(callback):
+    """A command's function, which has the library imported before it runs."""
+
+    @functools.wraps(callback)
+    def run(*args, **kwargs):
+        debug = click.get_current_context().meta.get(DEBUG, False)
+        import_library(debug)
+        return callback(*args, **kwargs)
+
+    return run
+
+
+def in_shell_terms(message: str, command: click.Command) -> str:
+    """Replace the names of Python's arguments by those of a command's options.
+
+    Args:
+        message: An error of the library, such as "`beta` must be … Received:
+            beta=-1".
+        command: The command that was typed.
+    """
+    for parameter in command.params:
+        if not isinstance(parameter, click.Option):
+            continue
+        option = max(parameter.opts, key=len)
+        name = option.lstrip("-").replace("-", "_")
+        for known in {name, f"{name}s", parameter.name}:
+            message = re.sub(rf"`{known}`", f"`{option}`", message)
+            message = re.sub(
+                rf"`?(?<![\w-]){known}=True\b`?", f"`{option}`", message
+            )
+            message = re.sub(
+                rf"(?<![\w.-]){known}=(?=[^\s=])", f"{option} ", message
+            )
+        if name.startswith("no_"):
+            message = re.sub(
+                rf"`?(?<![\w-]){name[3:]}=False\b`?", f"`{option}`", message
+            )
+    return message
 
 
 @click.group(
@@ -94,7 +142,7 @@ class Group(click.Group):
     params=[debug_option()],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__)
+@click.version_option(__version__, prog_name="keras-attention")
 def cli() -> None:
     """Attention mechanisms for Keras models.
 
@@ -110,7 +158,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@click.command()
 @click.option(
     "--dataset",
     type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
@@ -150,6 +198,7 @@ def demo(**options: Any) -> None:
 
 for command in (
     benchmark,
+    demo,
     evaluate,
     export,
     insert,
@@ -164,6 +213,6 @@ for command in (
     cli.add_command(command)
 
 
-def main(run: Callable[[], Any] = cli) -> None:
+def main() -> None:
     """Run the command that was typed."""
-    run()
+    cli(prog_name="keras-attention")

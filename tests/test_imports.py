@@ -10,8 +10,8 @@ import keras_attention
 PACKAGE = pathlib.Path(keras_attention.__file__).parent
 # A room may import from rooms of a lower level, and from itself.
 LEVELS = [
-    {"validation"},
-    {"ops", "inspection"},
+    {"image_files", "validation", "version"},
+    {"inspection", "ops", "pixels"},
     {"layers"},
     {
         "models",

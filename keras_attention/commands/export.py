@@ -7,6 +7,9 @@ import click
 
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
+from keras_attention.commands.pixels import PIXELS
+from keras_attention.commands.pixels import echo_pixels
+from keras_attention.commands.pixels import find_pixels
 
 FORMATS = ("saved-model", "onnx", "litert", "openvino")
 
@@ -36,19 +39,7 @@ FORMATS = ("saved-model", "onnx", "litert", "openvino")
     metavar="H,W",
     help="Size to which it resizes.  [default: the model's]",
 )
-@click.option(
-    "--scale",
-    type=float,
-    default=1 / 255,
-    help="Factor on its values of 0 to 255.  [default: 1/255]",
-)
-@click.option(
-    "--offset",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Added to them after that.",
-)
+@PIXELS
 @click.option(
     "--format",
     type=click.Choice(FORMATS),
@@ -78,13 +69,18 @@ def export(
     Example: keras-attention export model.keras served/student \\
       --signature attention=stage1,se:gate --image-bytes
     """
+    from keras_attention.pixels import set_pixel_range
     from keras_attention.serving import export_for_serving
 
     if overwrite and version is None:
         raise click.UsageError("--overwrite needs --version, the one replaced.")
+    pixels = options.pop("pixels")
     signatures = _signatures(**options)
+    loaded = load_model(model, imported)
+    if pixels is not None:
+        set_pixel_range(loaded, find_pixels(loaded, pixels).pixels)
     path = export_for_serving(
-        load_model(model, imported),
+        loaded,
         directory,
         version,
         signatures,
@@ -94,10 +90,12 @@ def export(
     )
     if format == "saved-model":
         click.echo(_describe(path))
+    if pixels is not None or options["image_bytes"]:
+        echo_pixels(find_pixels(loaded, pixels))
     click.echo(f"Written: {path}")
 
 
-def _signatures(signatures, image_bytes, image_size, scale, offset):
+def _signatures(signatures, image_bytes, image_size):
     from keras_attention.serving import AttentionSignature
     from keras_attention.serving import ImageBytesSignature
 
@@ -117,7 +115,7 @@ def _signatures(signatures, image_bytes, image_size, scale, offset):
         found[name] = AttentionSignature(layers.split(","))
     if image_bytes:
         size = _size(image_size) if image_size else None
-        found["image_bytes"] = ImageBytesSignature(size, scale, offset)
+        found["image_bytes"] = ImageBytesSignature(size)
     elif image_size:
         raise click.UsageError("--image-size is for --image-bytes.")
     return found

@@ -1,7 +1,5 @@
 """Images and labels for a model: from a folder of classes or an .npz file."""
 
-import contextlib
-import io
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 
-# What 8-bit pixels are multiplied by, and what is added.
-PIXELS = {"0,255": (1.0, 0.0), "0,1": (1 / 255, 0.0), "-1,1": (2 / 255, -1.0)}
-COLOR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
+from keras_attention.commands.pixels import find_pixels
+from keras_attention.commands.pixels import scale_array
+from keras_attention.image_files import MODES
+from keras_attention.image_files import SUFFIXES
+from keras_attention.image_files import check_image
+from keras_attention.image_files import read_image
+from keras_attention.image_files import resize_image
+from keras_attention.pixels import FoundPixelRange
 
 
 @dataclass(frozen=True)
@@ -22,26 +25,26 @@ class ImageFormat:
         size: height and width.
         channels: number of channels.
         data_format: `"channels_last"` or `"channels_first"`.
-        pixels: a key of `PIXELS`, the range that 8-bit pixels are scaled to.
+        pixels: the range that 8-bit pixels are scaled to, and its source.
     """
 
     size: tuple[int, int]
     channels: int
     data_format: str
-    pixels: str
+    pixels: FoundPixelRange
 
     @classmethod
     def of_model(
         cls,
         model: keras.Model,
-        pixels: str,
+        pixels: str | None = None,
         size: tuple[int, int] | None = None,
     ) -> "ImageFormat":
         """Read the format off a model's input.
 
         Args:
             model: a model with one input, an image.
-            pixels: a key of `PIXELS`.
+            pixels: a range as `--pixels` takes it; `None` for the model's.
             size: height and width for a model that takes any.
 
         Raises:
@@ -56,8 +59,8 @@ class ImageFormat:
                 "keras_attention.AttentionTransferModel. Received: "
                 f"'{model.name}' with input shape {shape}"
             )
-        last = shape[-1] in COLOR_MODES
-        if not last and shape[1] not in COLOR_MODES:
+        last = shape[-1] in MODES
+        if not last and shape[1] not in MODES:
             raise ValueError(
                 "Images have 1, 3 or 4 channels. Received: "
                 f"'{model.name}' with input shape {shape}"
@@ -82,7 +85,7 @@ class ImageFormat:
             found,
             shape[-1 if last else 1],
             "channels_last" if last else "channels_first",
-            pixels,
+            find_pixels(model, pixels),
         )
 
     @property
@@ -98,22 +101,86 @@ class ImageData:
     """Images and their labels.
 
     Attributes:
-        training: arrays `(x, y)`, or a batched `tf.data.Dataset`.
+        training: arrays `(x, y)`, or an `ImageFolder`.
         validation: the same, or `None`.
-        steps: number of training batches.
+        count: number of training images.
         classes: number of classes.
     """
 
     training: Any
     validation: Any
-    steps: int
+    count: int
     classes: int
+
+    def with_batches(self, batch_size: int) -> "ImageData":
+        """Set the size of the batches of what is read from folders."""
+        for data in (self.training, self.validation):
+            if isinstance(data, ImageFolder):
+                data.batch_size = batch_size
+        return self
+
+
+class ImageFolder(keras.utils.PyDataset):
+    """Batches of a folder's images, read when they are asked for.
+
+    Args:
+        files: paths of images.
+        labels: an integer for each.
+        image_format: what the images are made to be.
+        batch_size: number of images of a batch.
+        seed: of the order, which is another one in each epoch; `None` for
+            the order of `files`.
+    """
+
+    def __init__(
+        self,
+        files: list[pathlib.Path],
+        labels: np.ndarray,
+        image_format: ImageFormat,
+        batch_size: int,
+        seed: int | None = None,
+    ):
+        super().__init__(workers=2, max_queue_size=4)
+        self.files = files
+        self.labels = labels
+        self.image_format = image_format
+        self.batch_size = batch_size
+        self._generator = None if seed is None else np.random.default_rng(seed)
+        self._order = np.arange(len(files))
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self.files) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"There is no batch {index} of {len(self)}")
+        start = index * self.batch_size
+        chosen = self._order[start : start + self.batch_size]
+        form = self.image_format
+        images = np.stack(
+            [
+                resize_image(
+                    read_image(self.files[number], form.channels), form.size
+                )
+                for number in chosen
+            ]
+        )
+        images = scale_array(images, form.pixels, "", eight_bit=True)
+        if form.data_format == "channels_first":
+            images = np.moveaxis(images, -1, 1)
+        return images, self.labels[chosen]
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        if self._generator is not None:
+            self._order = self._generator.permutation(len(self.files))
 
 
 def load_images(
     path: str,
     image_format: ImageFormat,
-    batch_size: int,
+    batch_size: int = 128,
     validation: str | None = None,
     split: float = 0.0,
     seed: int = 0,
@@ -160,50 +227,69 @@ def load_images(
         training, held_out = _npz(path, image_format, split, seed)
         classes = int(training[1].max()) + 1
     if validation and pathlib.Path(validation).is_dir():
-        held_out, *_ = _folders(
-            validation, image_format, batch_size, class_names=names
+        held_out = _validation_folder(
+            validation, image_format, batch_size, names
         )
     elif validation:
         held_out, _ = _npz(validation, image_format)
-    if isinstance(training, tuple):
-        steps = -(-len(training[0]) // batch_size)
-    else:
-        steps = int(training.cardinality())
-    return ImageData(training, held_out, steps, classes)
+    count = len(training[0] if isinstance(training, tuple) else training.files)
+    return ImageData(training, held_out, count, classes)
 
 
-def _folders(
-    path, image_format, batch_size, split=0.0, seed=0, class_names=None
-):
-    """Data sets of a folder with one folder of images for each class."""
-    # Keras tells of a split on the output whatever `verbose` is.
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = keras.utils.image_dataset_from_directory(
-            path,
-            # Those of the training images, or labels would mean other classes.
-            class_names=class_names,
-            color_mode=COLOR_MODES[image_format.channels],
-            batch_size=batch_size,
-            image_size=image_format.size,
-            seed=seed,
-            validation_split=split or None,
-            subset="both" if split else None,
-            data_format=image_format.data_format,
-            verbose=False,
+def _folders(path, image_format, batch_size, split=0.0, seed=0, names=None):
+    """Training and held out images of a folder, and the classes' names."""
+    folder = pathlib.Path(path)
+    found = {
+        child.name: sorted(
+            file
+            for file in child.rglob("*")
+            if file.suffix.lower() in SUFFIXES and file.is_file()
         )
-    training, held_out = found if split else (found, None)
-    names = training.class_names
-    scale, offset = PIXELS[image_format.pixels]
-    sets = [
-        each and each.map(lambda x, y: (x * scale + offset, y)).prefetch(2)
-        for each in (training, held_out)
-    ]
-    return *sets, names
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and not child.name.startswith(".")
+    }
+    # Those of the training images, or labels would mean other classes.
+    if names is not None and set(found) - set(names):
+        raise ValueError(
+            "The folders of --validation must be among those of the training "
+            f"images, {', '.join(names)}. Received: {path} with "
+            f"{', '.join(found)}"
+        )
+    names = list(found) if names is None else names
+    files = [file for name in names for file in found.get(name, [])]
+    counts = [len(found.get(name, [])) for name in names]
+    if not files:
+        raise ValueError(
+            f"There are no images ({', '.join(SUFFIXES)}) in the folders of "
+            f"{path}: it must have one folder of images for each class."
+        )
+    for file in files:
+        check_image(file)
+    labels = np.repeat(np.arange(len(names)), counts)
+    kept = np.arange(len(files))
+    held_out = None
+    if split:
+        order = np.random.default_rng(seed).permutation(len(files))
+        count = max(1, len(files) - round(len(files) * split))
+        kept, rest = np.sort(order[:count]), np.sort(order[count:])
+        held_out = ImageFolder(
+            [files[n] for n in rest], labels[rest], image_format, batch_size
+        )
+    training = ImageFolder(
+        [files[n] for n in kept], labels[kept], image_format, batch_size, seed
+    )
+    return training, held_out if split and len(rest) else None, names
+
+
+def _validation_folder(path, image_format, batch_size, names):
+    training, _, _ = _folders(path, image_format, batch_size, names=names)
+    return ImageFolder(
+        training.files, training.labels, image_format, batch_size
+    )
 
 
 def _arrays_of(dataset):
-    batches = [tuple(map(np.asarray, batch)) for batch in dataset]
-    return tuple(map(np.concatenate, zip(*batches, strict=True)))
+    return tuple(map(np.concatenate, zip(*dataset, strict=True)))
 
 
 def _npz(path, image_format, split=0.0, seed=0):
@@ -262,5 +348,6 @@ def _scaled(path, x, y, image_format):
             f"Received: {path} with labels of {y.dtype} and shape {y.shape} "
             f"for {len(x)} images"
         )
-    scale, offset = PIXELS[image_format.pixels]
-    return x.astype("float32") * scale + offset, y[:, 0].astype("int64")
+    last = image_format.data_format == "channels_last"
+    x = scale_array(x, image_format.pixels, path, last)
+    return x, y[:, 0].astype("int64")

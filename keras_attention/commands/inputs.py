@@ -6,18 +6,29 @@ from typing import Any
 
 import click
 
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+from keras_attention.commands.pixels import PIXELS
+from keras_attention.commands.pixels import find_pixels
+from keras_attention.commands.pixels import scale_array
+
 IMAGE_KEYS = ("x", "images", "x_test", "arr_0")
 LABEL_KEYS = ("y", "labels", "y_test")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model is shown, a label for each, and the words of sentences."""
+    """What a model is shown.
+
+    Attributes:
+        values: The model's inputs.
+        labels: A label for each example.
+        words: Of sentences, the words of each.
+        pixels: Of images, the `FoundPixelRange` that they were scaled to.
+    """
 
     values: Any
     labels: list[str]
     words: list[list[str]] | None = None
+    pixels: Any = None
 
 
 def input_options(limit: int) -> Any:
@@ -28,21 +39,9 @@ def input_options(limit: int) -> Any:
             type=click.IntRange(1),
             default=limit,
             show_default=True,
-            help="Only the first examples.",
+            help="Number of examples; of folders of classes from each in turn.",
         ),
-        click.option(
-            "--scale",
-            type=float,
-            default=1 / 255,
-            help="Factor on pixels of 0 to 255.  [default: 1/255]",
-        ),
-        click.option(
-            "--offset",
-            type=float,
-            default=0.0,
-            show_default=True,
-            help="Added to pixels after that.",
-        ),
+        PIXELS,
     )
 
     def decorate(function):
@@ -57,8 +56,7 @@ def read_inputs(
     paths: list[pathlib.Path],
     model: Any,
     limit: int,
-    scale: float,
-    offset: float,
+    pixels: str | None = None,
     tokenizer: str | None = None,
 ) -> Inputs:
     """Read images, an .npz or .npy file, or a text file of sentences."""
@@ -67,10 +65,10 @@ def read_inputs(
             raise FileNotFoundError(f"There is no such file or folder: {path}")
     suffix = paths[0].suffix.lower()
     if len(paths) == 1 and suffix in (".npz", ".npy"):
-        return _read_array(paths[0], limit, scale, offset, tokenizer)
+        return _read_array(paths[0], model, limit, pixels, tokenizer)
     if len(paths) == 1 and suffix == ".txt":
         return _read_sentences(paths[0], limit, tokenizer)
-    return _read_images(paths, model, limit, scale, offset)
+    return _read_images(paths, model, limit, pixels)
 
 
 def model_names(paths: list[str]) -> list[str]:
@@ -92,15 +90,15 @@ def check_new(out: str, suffix: str, overwrite: bool) -> pathlib.Path:
     return path
 
 
-def _read_array(path, limit, scale, offset, tokenizer):
+def _read_array(path, model, limit, pixels, tokenizer):
     import numpy as np
 
     try:
         # Not executed: arrays of objects, which are pickled, are refused.
         with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            is_one = isinstance(found, np.ndarray)
-            arrays = {"x": found} if is_one else dict(found)
+            read = np.load(file, allow_pickle=False)
+            is_one = isinstance(read, np.ndarray)
+            arrays = {"x": read} if is_one else dict(read)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
@@ -121,13 +119,16 @@ def _read_array(path, limit, scale, offset, tokenizer):
     if values.ndim == 3:
         values = values[..., None]
     is_tokens = values.ndim == 2 and np.issubdtype(values.dtype, np.integer)
-    if values.dtype == np.uint8 and not is_tokens:
-        values = (scale * values + offset).astype("float32")
-    words = None
+    words = found = None
+    if values.ndim == 4:
+        found = find_pixels(model, pixels)
+        last = image_shape(model)[1] == "channels_last"
+        values = scale_array(values, found, path, last)
     if is_tokens and tokenizer is not None:
         texts = _texts(_tokenizer(tokenizer))
         words = [[texts[n] for n in _real(row)] for row in values]
-    return Inputs(values, [str(each) for each in labels[: len(values)]], words)
+    labels = [str(each) for each in labels[: len(values)]]
+    return Inputs(values, labels, words, found)
 
 
 def _read_sentences(path, limit, tokenizer):
@@ -182,64 +183,96 @@ def _real(row):
     return row[:end]
 
 
-def _read_images(paths, model, limit, scale, offset):
+def _read_images(paths, model, limit, pixels):
     import numpy as np
 
-    files = []
-    for path in paths:
-        found = [path] if path.is_file() else sorted(path.rglob("*"))
-        files += [
-            (each, path)
-            for each in found
-            if each.suffix.lower() in IMAGES and each.is_file()
-        ]
+    from keras_attention.image_files import SUFFIXES
+    from keras_attention.image_files import read_image
+    from keras_attention.image_files import resize_image
+
+    files = find_images(paths, limit)
     if not files:
         raise ValueError(
-            f"No images ({', '.join(IMAGES)}) were found in "
+            f"No images ({', '.join(SUFFIXES)}) were found in "
             f"{', '.join(map(str, paths))}."
         )
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        shape = (None, None, None, 3)
-    first = shape[1] in (1, 3) and shape[3] not in (1, 3)
-    if first:
-        shape = (shape[0], *shape[2:], shape[1])
+    shape, data_format = image_shape(model)
+    found = find_pixels(model, pixels)
     images, labels = [], []
-    for file, folder in files[:limit]:
-        pixels = _pixels(file, shape)
-        images.append((scale * pixels + offset).astype("float32"))
-        # The folders of a data set are its classes.
-        is_class = folder.is_dir() and file.parent != folder
-        labels.append(
-            f"{file.parent.name}: {file.name}" if is_class else file.name
-        )
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(
-            "Images of several sizes make no batch, and the model says no "
-            "size. Resize them, or show one at a time."
-        )
-    batch = np.stack(images)
-    return Inputs(np.moveaxis(batch, -1, 1) if first else batch, labels)
+    for file, label in files:
+        image = read_image(file, shape[2])
+        if None not in shape[:2]:
+            image = resize_image(image, shape[:2])
+        images.append(image)
+        labels.append(label)
+    batch = stack_images(images)
+    batch = scale_array(batch, found, paths[0], eight_bit=True)
+    if data_format == "channels_first":
+        batch = np.moveaxis(batch, -1, 1)
+    return Inputs(batch, labels, pixels=found)
 
 
-def _pixels(file, shape):
-    """An image of the model's size and channels, values of 0 to 255."""
+def stack_images(images: list[Any]) -> Any:
+    """Return one array of images; refuse images of several sizes."""
     import numpy as np
 
-    try:
-        from PIL import Image
-        from PIL import UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(
-            "Images are read by pillow, which is not installed: "
-            "pip install 'keras-attention-layers[view]'"
-        ) from error
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("L" if shape[3] == 1 else "RGB")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"It is no image: {file}") from error
-    if None not in shape[1:3]:
-        image = image.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, "float32")
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    sizes = {image.shape[:2] for image in images}
+    if len(sizes) > 1:
+        raise ValueError(
+            "Images of several sizes cannot be put into one batch, and the "
+            "model takes any size: resize them, or give one at a time. "
+            f"Received: {', '.join(f'{h} x {w}' for h, w in sorted(sizes))}"
+        )
+    return np.stack(images)
+
+
+def find_images(
+    paths: list[pathlib.Path], limit: int
+) -> list[tuple[pathlib.Path, str]]:
+    """Return image files and a label for each, the classes in turn.
+
+    Of a folder with a folder for each class, the first image of each class
+    comes first, then the second of each; a class is not left out because
+    others come before it in the alphabet.
+    """
+    from keras_attention.image_files import SUFFIXES
+
+    found = []
+    for path in paths:
+        if path.is_file():
+            found.append((path, path.name))
+            continue
+        classes: dict[str, list] = {}
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                inside = file.parent != path
+                label = f"{file.parent.name}: {file.name}"
+                classes.setdefault(str(file.parent), []).append(
+                    (file, label if inside else file.name)
+                )
+        turns = max(map(len, classes.values()), default=0)
+        chosen = [
+            (turn, order)
+            for turn in range(turns)
+            for order, files in enumerate(classes.values())
+            if turn < len(files)
+        ][: max(0, limit - len(found))]
+        groups = list(classes.values())
+        found += [groups[order][turn] for turn, order in chosen]
+    return found[:limit]
+
+
+def image_shape(model: Any) -> tuple[tuple, str]:
+    """Return (height, width, channels) of a model's image and its layout.
+
+    Heights and widths that are open are `None`; what takes no image counts
+    as an RGB image of any size.
+    """
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        return (None, None, 3), "channels_last"
+    first = shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4)
+    if first:
+        return (*shape[2:], shape[1]), "channels_first"
+    channels = shape[3] if shape[3] in (1, 3, 4) else 3
+    return (*shape[1:3], channels), "channels_last"

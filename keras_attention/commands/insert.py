@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import pathlib
 import re
@@ -15,6 +16,7 @@ from keras_attention.commands.load import SITE_KINDS
 from keras_attention.commands.load import load_model
 from keras_attention.commands.save import check_out
 from keras_attention.commands.save import save_model
+from keras_attention.validation import nearest
 
 
 @click.command()
@@ -72,6 +74,7 @@ def insert(
     --at residual --preserve-outputs --out new.keras
     """
     from keras_attention.layers.registry import find_attention
+    from keras_attention.pixels import find_pixel_range
     from keras_attention.surgery import insert_attention
     from keras_attention.surgery import insertion_report
 
@@ -84,7 +87,9 @@ def insert(
     check_out(path, overwrite)
     made = find_attention(attention)
     if settings:
-        made = functools.partial(made, **dict(map(_setting, settings)))
+        arguments = dict(map(_setting, settings))
+        _check_settings(made, arguments)
+        made = functools.partial(made, **arguments)
     original = load_model(model, imported)
     place = at or list(layers) or "residual"
     new = insert_attention(
@@ -93,7 +98,7 @@ def insert(
         _pattern(matching) if matching else place,
         preserve_outputs,
     )
-    save_model(new, path, overwrite)
+    save_model(new, path, overwrite, find_pixel_range(original))
     report = insertion_report(original, new)
     if as_json:
         echo_json({**dataclasses.asdict(report), "out": out})
@@ -114,6 +119,26 @@ def _setting(text):
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def _check_settings(layer, arguments):
+    """Refuse an argument that the layer does not have; offer the nearest."""
+    known = [
+        name
+        for kind in layer.__mro__
+        if "__init__" in vars(kind) and kind.__module__.startswith("keras_a")
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+        or parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    known = list(dict.fromkeys([*known, "dtype", "trainable"]))
+    for name, value in arguments.items():
+        if name not in known:
+            raise ValueError(
+                f"`--set` must name an argument of {layer.__name__}: "
+                f"{', '.join(known)}. Received: --set {name}={value}."
+                f"{nearest(name, known)}"
+            )
 
 
 def _pattern(text):

@@ -18,7 +18,7 @@ IMPORTED = click.option(
 
 def load_model(path: str, imported: tuple[str, ...]) -> Any:
     """Load a model; say in one line what is wrong with its file."""
-    import keras
+    from keras_attention import pixels
 
     # The networks of this package register themselves when they are imported.
     for name in ("keras_attention.models", *imported):
@@ -26,7 +26,7 @@ def load_model(path: str, imported: tuple[str, ...]) -> Any:
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(f"There is no such model: {path}")
     try:
-        return keras.saving.load_model(path, compile=False)
+        return pixels.load_model(path, compile=False)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(

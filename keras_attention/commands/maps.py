@@ -13,6 +13,9 @@ from keras_attention.commands.json_output import JSON
 from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
+from keras_attention.commands.pixels import check_same_pixels
+from keras_attention.commands.pixels import echo_pixels
+from keras_attention.commands.pixels import pixels_json
 
 
 @click.command()
@@ -58,7 +61,8 @@ def maps(
     """Draw the attention maps of a model, or of two, over images.
 
     IMAGE is a file, a folder, or an .npz file with an array x of images and
-    perhaps y of labels; arrays of bytes are scaled, others taken as they are.
+    perhaps y of labels. Files and arrays of 8-bit pixels are scaled to the
+    range that the model takes, arrays of floats taken as they are.
 
     \b
     Example: keras-attention maps teacher.keras cat.jpg dog.jpg \\
@@ -72,6 +76,8 @@ def maps(
     files = [model, *([compare] if compare else [])]
     loaded = [load_model(file, imported) for file in files]
     inputs = read_inputs(list(map(pathlib.Path, images)), loaded[0], **options)
+    if inputs.pixels is not None:
+        check_same_pixels(inputs.pixels, loaded[1:], options["pixels"])
     names = model_names(files) if compare else [""]
     chosen = [layers or None, compare_layers or layers or None]
     figure = plot_attention_maps(
@@ -84,6 +90,7 @@ def maps(
     figure.savefig(path)
     if as_json:
         shown = {"written": str(path), "images": inputs.labels}
-        echo_json(shown)
+        echo_json({**shown, "pixels": pixels_json(inputs.pixels)})
     else:
+        echo_pixels(inputs.pixels)
         click.echo(f"Written: {path}")

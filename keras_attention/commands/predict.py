@@ -3,13 +3,19 @@
 import base64
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import click
 
+from keras_attention.commands.inputs import stack_images
 from keras_attention.commands.json_output import JSON
+from keras_attention.commands.pixels import PIXELS
+from keras_attention.commands.pixels import echo_pixels
+from keras_attention.commands.pixels import given_pixels
+from keras_attention.commands.pixels import pixels_json
+from keras_attention.commands.pixels import scale_array
 
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 DEFAULT = "serving_default"
 
 
@@ -22,14 +28,7 @@ DEFAULT = "serving_default"
     help="Which signature.  [default: serving_default; for images "
     "image_bytes, if there is one]",
 )
-@click.option(
-    "--scale",
-    type=float,
-    default=1 / 255,
-    help="Factor on the values of images, 0 to 255, for a signature that "
-    "takes numbers.  [default: 1/255]",
-)
-@click.option("--offset", type=float, default=0.0, help="Added after that.")
+@PIXELS
 @JSON
 def predict(
     directory: str,
@@ -49,14 +48,25 @@ def predict(
     files = [pathlib.Path(name) for name in inputs]
     images = _are_images(files)
     try:
-        answer = _answer(pathlib.Path(directory), files, images, **options)
+        answer, found = _answer(
+            pathlib.Path(directory), files, images, **options
+        )
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    click.echo(_json(answer) if as_json else _text(answer))
+    if as_json:
+        click.echo(_json(answer, found))
+        return
+    echo_pixels(found)
+    click.echo(_text(answer))
 
 
-def _answer(directory, files, images, signature, scale, offset):
-    path, format, known = _find(directory)
+def _answer(directory, files, images, signature, pixels):
+    """The outputs by name, and the range of pixels of images."""
+    from keras_attention.serving import read_signatures
+    from keras_attention.serving import run_export
+
+    path = find_version(directory)
+    known = read_signatures(path)
     if signature is None:
         signature = "image_bytes" if images else DEFAULT
         signature = signature if signature in known else DEFAULT
@@ -68,30 +78,32 @@ def _answer(directory, files, images, signature, scale, offset):
             f"there are {', '.join(known)}.{nearest(signature, known)}"
         )
     expected = known[signature]["inputs"]
+    found = None
     if images:
-        values = _read_images(files, expected, signature, scale, offset)
+        values, found = _read_images(path, files, expected, signature, pixels)
     else:
         values = _read(files[0], expected)
-    return _run(path, format, values, signature)
+    return run_export(path, values, signature), found
 
 
-def _find(directory):
-    """The folder of a version, its format, and its signatures."""
-    from keras_attention.serving import formats
-    from keras_attention.serving import read_signatures
-
+def find_version(directory: pathlib.Path) -> pathlib.Path:
+    """Return a version's folder: the newest in a model's, or itself."""
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no such folder: {directory}")
-    versions = [p for p in directory.iterdir() if p.name.isdigit()]
-    path = max(versions, key=lambda p: int(p.name), default=directory)
-    format = formats.find_format(path)
-    if format == formats.SAVED_MODEL:
-        return path, format, read_signatures(path)
-    return path, format, formats.read_format(path, format)
+    from keras_attention.serving.saved_model import version_number
+
+    versions = [
+        (number, path)
+        for path in directory.iterdir()
+        if (number := version_number(path)) is not None
+    ]
+    return max(versions)[1] if versions else directory
 
 
 def _are_images(files):
-    images = [path.suffix.lower() in IMAGES for path in files]
+    from keras_attention.image_files import SUFFIXES
+
+    images = [path.suffix.lower() in SUFFIXES for path in files]
     if any(images) != all(images) or len(files) > 1 and not all(images):
         raise ValueError(
             "The input is one .npy, .npz or .json file, or images. "
@@ -103,39 +115,69 @@ def _are_images(files):
     return all(images)
 
 
-def _read_images(files, expected, signature, scale, offset):
+def _read_images(path, files, expected, signature, pixels):
     """The files' bytes, or their pixels for an input of numbers."""
     import numpy as np
 
-    name, info = _only(expected, signature)
-    contents = [path.read_bytes() for path in files]
-    if info["dtype"] == "string":
-        return {name: np.array(contents, object)}
-    import tensorflow as tf
+    from keras_attention.image_files import read_image
+    from keras_attention.image_files import read_image_bytes
+    from keras_attention.image_files import resize_image
+    from keras_attention.pixels import ASSUMED
+    from keras_attention.pixels import FoundPixelRange
+    from keras_attention.pixels import read_record
 
+    name, info = _only(expected, signature)
+    record = read_record(path)
+    if info["dtype"] == "string":
+        if pixels is not None:
+            raise ValueError(
+                f"The signature '{signature}' scales pixels itself, to the "
+                "range with which it was exported. Leave --pixels out, or "
+                f"give --signature {DEFAULT}. Received: --pixels {pixels}"
+            )
+        contents = [read_image_bytes(file) for file in files]
+        found = FoundPixelRange(record, "stored with the export")
+        return {name: np.array(contents, object)}, record and found
     shape = info["shape"]
+    first = (
+        len(shape) == 4
+        and shape[1] in (1, 3, 4)
+        and shape[3]
+        not in (
+            1,
+            3,
+            4,
+        )
+    )
+    if len(shape) == 4 and first:
+        shape = [shape[0], *shape[2:], shape[1]]
     if len(shape) != 4 or shape[3] not in (1, 3, 4):
         raise ValueError(
             f"The signature '{signature}' takes no images: its input '{name}' "
-            f"has the shape {shape}."
+            f"has the shape {info['shape']}."
+        )
+    if pixels is not None:
+        found = given_pixels(pixels)
+    elif record is not None:
+        found = FoundPixelRange(record, "stored with the export")
+    elif np.issubdtype(info["dtype"], np.integer):
+        found = FoundPixelRange(
+            given_pixels("0,255").pixels, "the input has integers"
+        )
+    else:
+        found = FoundPixelRange(
+            ASSUMED, "assumed: nothing is stored with the export", True
         )
     images = []
-    for path, data in zip(files, contents, strict=True):
-        try:
-            image = tf.io.decode_image(data, shape[3], expand_animations=False)
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"It is no image: {path}") from error
-        image = tf.cast(image, "float32")
+    for file in files:
+        image = read_image(file, shape[3])
         if None not in shape[1:3]:
-            image = tf.image.resize(image, shape[1:3])
-        images.append(scale * image.numpy() + offset)
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(
-            "Images of several sizes make no batch, and the model says no "
-            "size: ask one at a time, or export with --image-bytes "
-            "--image-size H,W."
-        )
-    return {name: np.stack(images)}
+            image = resize_image(image, shape[1:3])
+        images.append(image)
+    batch = scale_array(stack_images(images), found, files[0], eight_bit=True)
+    if np.issubdtype(info["dtype"], np.integer):
+        batch = np.rint(batch).astype(info["dtype"])
+    return {name: np.moveaxis(batch, -1, 1) if first else batch}, found
 
 
 def _read(path, expected):
@@ -145,15 +187,21 @@ def _read(path, expected):
     suffix = path.suffix.lower()
     try:
         if suffix == ".npz":
-            with np.load(path) as file:
+            with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         if suffix == ".npy":
-            values = np.load(path)
+            values = np.load(path, allow_pickle=False)
         elif suffix == ".json":
             values = json.loads(path.read_text())
         else:
             raise ValueError("its name must end in .npy, .npz or .json")
-    except (ValueError, EOFError, OSError) as error:
+    except (
+        EOFError,
+        OSError,
+        RecursionError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if isinstance(values, dict) and "inputs" in set(values) - set(expected):
         values = values["inputs"]
@@ -180,15 +228,6 @@ def _decode(value):
     return value.encode() if isinstance(value, str) else value
 
 
-def _run(path, format, values, signature):
-    from keras_attention.serving import formats
-    from keras_attention.serving import run_export
-
-    if format == formats.SAVED_MODEL:
-        return run_export(path, values, signature)
-    return formats.run_format(path, format, values)
-
-
 def _text(answer):
     lines = []
     for name, value in answer.items():
@@ -197,9 +236,10 @@ def _text(answer):
     return "\n".join(lines)
 
 
-def _json(answer):
-    found = {name: _plain(value.tolist()) for name, value in answer.items()}
-    return json.dumps({"outputs": found})
+def _json(answer, found):
+    outputs = {name: _plain(value.tolist()) for name, value in answer.items()}
+    extra = {} if found is None else {"pixels": pixels_json(found)}
+    return json.dumps({"outputs": outputs, **extra})
 
 
 def _plain(value: Any) -> Any:

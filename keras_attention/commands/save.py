@@ -28,11 +28,25 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
         )
 
 
-def save_model(model: Any, path: pathlib.Path, overwrite: bool) -> None:
-    """Write beside and rename: a reader never sees half a file."""
+def save_model(
+    model: Any, path: pathlib.Path, overwrite: bool, found: Any = None
+) -> None:
+    """Write a temporary file and rename it: no reader sees half a file.
+
+    Args:
+        model: a Keras model.
+        path: where it is saved.
+        overwrite: whether a file that exists is replaced.
+        found: the `FoundPixelRange` of the model's images, stored unless it
+            was only assumed.
+    """
+    from keras_attention import pixels
+
+    if found is not None and not found.assumed:
+        pixels.set_pixel_range(model, found.pixels)
     beside = path.with_name(f".{uuid.uuid4().hex}.keras")
     try:
-        model.save(beside)
+        pixels.save_model(model, beside)
         check_out(path, overwrite)
         os.replace(beside, path)
     finally:

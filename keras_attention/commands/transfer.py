@@ -10,6 +10,10 @@ from keras_attention.commands.json_output import JSON
 from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
+from keras_attention.commands.pixels import PIXELS
+from keras_attention.commands.pixels import check_same_pixels
+from keras_attention.commands.pixels import echo_pixels
+from keras_attention.commands.pixels import pixels_json
 from keras_attention.commands.save import check_out
 from keras_attention.commands.save import save_model
 
@@ -38,13 +42,7 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
     default=0.0,
     help="Part of DATA to validate with instead, as 0.1.",
 )
-@click.option(
-    "--pixels",
-    type=click.Choice(["0,255", "0,1", "-1,1"]),
-    default="0,255",
-    show_default=True,
-    help="Range of the pixels that the models take.",
-)
+@PIXELS
 @click.option(
     "--image-size", metavar="H,W", help="For a student that takes any size."
 )
@@ -147,7 +145,10 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
 )
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=128, show_default=True
+    "--batch-size",
+    type=click.IntRange(1),
+    help="[default: 128, or less for few images, so that an epoch has ten "
+    "steps]",
 )
 @click.option(
     "--optimizer",
@@ -158,7 +159,8 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
 @click.option(
     "--learning-rate",
     type=float,
-    help="[default: 0.1 for sgd, 0.001 for the others]",
+    help="[default: 0.1 for sgd, in proportion to batches below 128; 0.001 "
+    "for the others]",
 )
 @click.option(
     "--learning-rate-decay", type=DECAYS, default="cosine", show_default=True
@@ -180,13 +182,14 @@ def transfer(**options: Any) -> None:
     """Have a saved student learn from the attention of a saved teacher.
 
     DATA is a folder with one folder of images for each class, or an .npz
-    file with x_train and y_train: 8-bit images and integer labels. The
-    classes are numbered in the alphabetical order of their folders. Train
-    the teacher first; the student may be untrained.
+    file with x_train and y_train: images and integer labels. 8-bit images
+    are scaled to the range that the student takes; floats are taken as they
+    are. The classes are numbered in the alphabetical order of their folders.
+    Train the teacher first; the student may be untrained.
 
     \b
     Example: keras-attention transfer student.keras teacher.keras photos/ \\
-      --pixels=-1,1 --validation-split 0.1 --epochs 30 --out taught.keras
+      --validation-split 0.1 --epochs 30 --out taught.keras
     """
     _transfer(options)
 
@@ -201,21 +204,26 @@ def _transfer(options: dict[str, Any]) -> None:
     check_out(out, options["overwrite"])
     _check_pairs(options)
     size = _size(options["image_size"])
-    rate = _learning_rate(options)
+    _learning_rate(options)
     keras.utils.set_random_seed(options["seed"])
     student = load_model(options["student"], options["imported"])
     teacher = load_model(options["teacher"], options["imported"])
+    form = ImageFormat.of_model(student, options["pixels"], size)
+    check_same_pixels(form.pixels, [teacher], options["pixels"])
     images = load_images(
         options["data"],
-        ImageFormat.of_model(student, options["pixels"], size),
-        options["batch_size"],
-        options["validation"],
-        options["validation_split"],
-        options["seed"],
+        form,
+        validation=options["validation"],
+        split=options["validation_split"],
+        seed=options["seed"],
         in_memory=options["precompute"] is not None,
     )
     loss = _loss(student, images.classes)
-    steps = images.steps * options["epochs"]
+    options["batch_size"] = options["batch_size"] or _batch_size(images.count)
+    images = images.with_batches(options["batch_size"])
+    rate = _learning_rate(options)
+    steps_per_epoch = -(-images.count // options["batch_size"])
+    steps = steps_per_epoch * options["epochs"]
     model, training = _model(options, student, teacher, images, steps)
     model.compile(
         _optimizer(options, rate, steps),
@@ -224,6 +232,11 @@ def _transfer(options: dict[str, Any]) -> None:
     )
     as_json = options["as_json"]
     if not as_json:
+        echo_pixels(form.pixels)
+        click.echo(
+            f"{images.count} images in batches of {options['batch_size']}: "
+            f"{steps_per_epoch} steps an epoch, learning rate {rate:g}"
+        )
         click.echo(f"{model.pairs}\n" if model.pairs else "No maps compared.\n")
     before = _accuracy(model, images.validation, options)
     backup = options["backup"]
@@ -233,12 +246,12 @@ def _transfer(options: dict[str, Any]) -> None:
         validation_data=images.validation,
         validation_batch_size=_batch(images.validation, options),
         callbacks=[keras.callbacks.BackupAndRestore(backup)] if backup else [],
-        # A data set that is read from a folder shuffles by itself.
-        shuffle=not hasattr(training, "element_spec"),
+        # A folder of images shuffles by itself.
+        shuffle=isinstance(training, tuple) or None,
         verbose=0 if as_json else "auto",
     ).history
     after = _accuracy(model, images.validation, options)
-    save_model(student, out, options["overwrite"])
+    save_model(student, out, options["overwrite"], form.pixels)
     if as_json:
         echo_json(
             {
@@ -250,6 +263,8 @@ def _transfer(options: dict[str, Any]) -> None:
                     for key, values in history.items()
                 },
                 "validation_accuracy": {"before": before, "after": after},
+                "pixels": pixels_json(form.pixels),
+                "batch_size": options["batch_size"],
                 "out": str(out),
             }
         )
@@ -303,6 +318,11 @@ def _model(options, student, teacher, images, steps):
     return AttentionTransferModel(student, None, **arguments), training
 
 
+def _batch_size(count):
+    """128, or the power of two that gives some ten steps, but 8 at least."""
+    return min(128, max(8, 1 << max(0, (count // 10).bit_length() - 1)))
+
+
 def _check_pairs(options):
     if options["named"] and options["pairs"]:
         raise ValueError(
@@ -349,6 +369,8 @@ def _learning_rate(options):
     _, rate = OPTIMIZERS[options["optimizer"]]
     if options["learning_rate"] is not None:
         rate = options["learning_rate"]
+    elif options["optimizer"] == "sgd":
+        rate *= min(1, (options["batch_size"] or 128) / 128)
     if not rate > 0 or not math.isfinite(rate):
         raise ValueError(
             "`--learning-rate` must be a positive number. "

@@ -13,6 +13,9 @@ from keras_attention.commands.json_output import JSON
 from keras_attention.commands.json_output import echo_json
 from keras_attention.commands.load import IMPORTED
 from keras_attention.commands.load import load_model
+from keras_attention.commands.pixels import check_same_pixels
+from keras_attention.commands.pixels import echo_pixels
+from keras_attention.commands.pixels import pixels_json
 
 
 @click.command()
@@ -65,8 +68,10 @@ def view(
 ) -> None:
     """Write an HTML page that shows maps, gates and scores of a model.
 
-    One picks an example, a layer and a head in it. The file needs no network
-    and no server; open it in a browser.
+    Choose an example, a layer and a head in it. Examples of a folder with
+    classes come from each class in turn, and each has the class that a
+    classifier predicts. The file needs no network and no server; open it in a
+    browser.
 
     \b
     Example: keras-attention view teacher.keras --data photos/ \\
@@ -81,18 +86,74 @@ def view(
     inputs = read_inputs(
         [pathlib.Path(data)], loaded[0], tokenizer=tokenizer, **options
     )
+    labels = inputs.labels
+    if inputs.pixels is not None:
+        check_same_pixels(inputs.pixels, loaded[1:], options["pixels"])
+        labels = with_predictions(names, loaded, inputs, classes(data))
     write_attention_page(
         path,
         dict(zip(names, loaded, strict=True)),
         inputs.values,
-        inputs.labels,
+        labels,
         inputs.words,
         layers or None,
         title or f"Attention of {' and '.join(names)}",
     )
     if as_json:
-        shown = {"written": str(path), "examples": inputs.labels}
-        echo_json(shown)
+        shown = {"written": str(path), "examples": labels}
+        echo_json({**shown, "pixels": pixels_json(inputs.pixels)})
     else:
+        echo_pixels(inputs.pixels)
         size = path.stat().st_size / 1e6
         click.echo(f"Written: {path} ({size:.1f} MB). Open it in a browser.")
+
+
+def classes(data: str) -> list[str]:
+    """Return the names of the classes of a folder of folders, in order."""
+    folder = pathlib.Path(data)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        child.name
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith(".")
+    )
+
+
+def with_predictions(
+    names: list[str], models: list[Any], inputs: Any, class_names: list[str]
+) -> list[str]:
+    """Return the labels of the examples, with what classifiers predict."""
+    labels = list(inputs.labels)
+    for name, model in zip(names, models, strict=True):
+        predicted = predictions(model, inputs.values, class_names)
+        shown = f"{name}: " if len(models) > 1 else ""
+        labels = [
+            f"{label} \N{RIGHTWARDS ARROW} {shown}{text}" if text else label
+            for label, text in zip(labels, predicted, strict=True)
+        ]
+    return labels
+
+
+def predictions(model: Any, values: Any, class_names: list[str]) -> list[str]:
+    """Return the class that a classifier predicts for each example.
+
+    A class has its folder's name if there are as many folders as the model
+    has outputs, else its number. What is no classifier predicts nothing.
+    """
+    import keras
+    import numpy as np
+
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] < 2:
+        return [""] * len(values)
+    scores = keras.ops.convert_to_numpy(model(values, training=False))
+    scores = scores.astype("float64")
+    if (scores < 0).any() or not np.allclose(scores.sum(-1), 1, atol=1e-3):
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        scores /= scores.sum(-1, keepdims=True)
+    if len(class_names) != shape[1]:
+        class_names = [f"class {number}" for number in range(shape[1])]
+    return [
+        f"{class_names[row.argmax()]} {100 * row.max():.0f} %" for row in scores
+    ]

@@ -1,5 +1,6 @@
 """Exports for TensorFlow Serving, what checks them, and its client."""
 
+from keras_attention.image_files import read_image_bytes as read_image_bytes
 from keras_attention.serving.client import ServingClient as ServingClient
 from keras_attention.serving.saved_model import (
     export_for_serving as export_for_serving,

@@ -314,4 +314,6 @@ if __name__ == "__main__":
     try:
         _main(sys.argv[1])
     except RuntimeError as error:
-        sys.exit(str(error))
+        # In a file: the standard error output has TensorFlow's log too.
+        pathlib.Path(sys.argv[1] + ".error").write_text(str(error))
+        sys.exit(1)

@@ -14,6 +14,8 @@ from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 
 PORTS = {"grpc": 8500, "rest": 8501}
+# A version at the server is an int64.
+MAX_VERSION = 2**63 - 1
 # gRPC makes no more attempts than five, whatever it is told.
 MAX_RETRIES = 4
 
@@ -112,7 +114,10 @@ class ServingClient:
             Arrays by the names of the outputs; strings as objects, `bytes`.
 
         Raises:
-            ServingError: if the server refuses; with its message.
+            TypeError, ValueError: if an input is `None`, has values that are
+                neither numbers nor texts, or lists of several lengths.
+            ServingError: if the server refuses; with its message, and for
+                numbers of the wrong kind with what was sent.
             TimeoutError: if no answer came in time.
             ConnectionError: if no attempt reached the server.
         """
@@ -121,8 +126,9 @@ class ServingClient:
                 "`inputs` must map the names of the signature's inputs to "
                 f"arrays. Received: {type(inputs).__name__}"
             )
+        values = {name: _value(name, x) for name, x in inputs.items()}
         return self._transport.predict(
-            model, inputs, signature, _version(version)
+            model, values, signature, _version(version)
         )
 
     def metadata(
@@ -176,6 +182,37 @@ class ServingClient:
         return f"ServingClient({self.host!r}, {self.port}, {self.protocol!r})"
 
 
+def _value(name, value):
+    """Return an input as it is given; refuse what no server can be sent."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        array = value
+    elif isinstance(value, bytes | str | bool | int | float):
+        return value
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(
+                f"The input '{name}' must be an array, or lists of one "
+                f"length. Received: {error}"
+            ) from error
+    if array.dtype == object:
+        for part in array.flat:
+            if not isinstance(part, bytes | str):
+                raise TypeError(
+                    f"The input '{name}' must have numbers, or texts and "
+                    f"bytes. Received: {type(part).__name__} in {name}"
+                )
+    elif array.dtype.kind not in "fiubSUV" or array.dtype.names:
+        raise TypeError(
+            f"The input '{name}' must have numbers, or texts and bytes. "
+            f"Received: an array of {array.dtype}"
+        )
+    is_list = isinstance(value, list | tuple)
+    # Lists are sent with the dtypes that the protocol gives them.
+    return value if is_list else array
+
+
 def _check_tls(tls):
     if isinstance(tls, bool):
         return tls
@@ -216,4 +253,10 @@ def _transport(protocol) -> Any:
 def _version(version):
     if version is None or (isinstance(version, str) and version):
         return version
-    return check_positive_integer("version", version)
+    check_positive_integer("version", version)
+    if version > MAX_VERSION:
+        raise ValueError(
+            "`version` must be below 2**63: servers count in int64. "
+            f"Received: version={version}"
+        )
+    return version

@@ -4,6 +4,7 @@ Keras' own `model.export` writes them; the runtimes here are those that will
 read them where the model is served.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -14,7 +15,9 @@ import keras
 import numpy as np
 
 from keras_attention.ops.attention.scaled_dot_product import plain_attention
+from keras_attention.serving.signatures import input_shapes
 from keras_attention.serving.signatures import name_outputs
+from keras_attention.serving.signatures import pack_inputs
 from keras_attention.serving.verify import Arrays
 
 SAVED_MODEL = "saved-model"
@@ -61,8 +64,7 @@ def write_format(
     """
     path = pathlib.Path(folder) / FILES[format]
     path.parent.mkdir(exist_ok=True)
-    named = keras.Model(model.inputs, name_outputs(model, model.outputs))
-    named(named.inputs)  # Keras exports what has been called.
+    named = _inference_model(model)
     options: dict[str, Any] = {}
     if format == "litert":
         import tensorflow as tf
@@ -72,7 +74,11 @@ def write_format(
         options = {"target_spec": {"supported_ops": builtins}}
     try:
         # Loops do not convert, or run slowly where they do.
-        with plain_attention(), warnings.catch_warnings():
+        with (
+            plain_attention(),
+            _constants_as_arrays(model),
+            warnings.catch_warnings(),
+        ):
             # The converters' own, about what NumPy will leave off.
             warnings.simplefilter("ignore")
             named.export(str(path), format=format, verbose=False, **options)
@@ -86,6 +92,42 @@ def write_format(
     if format == "openvino":
         _name_outputs(path, named.output.keys())
     return path
+
+
+@contextlib.contextmanager
+def _constants_as_arrays(model):
+    """Have tensors that layers keep, such as means, become constants.
+
+    ONNX's converter takes a tensor that was computed before the graph, such
+    as the mean of an adapted `Normalization`, for an input of the graph.
+    """
+    import tensorflow as tf
+
+    replaced = []
+    for layer in model._flatten_layers():
+        for name, value in list(vars(layer).items()):
+            if isinstance(value, tf.Tensor) and hasattr(value, "numpy"):
+                replaced.append((layer, name, value))
+    try:
+        for layer, name, value in replaced:
+            # Past Keras' tracking of attributes, as it is put back.
+            layer.__dict__[name] = value.numpy()
+        yield
+    finally:
+        for layer, name, value in replaced:
+            layer.__dict__[name] = value
+
+
+def _inference_model(model):
+    """The model in inference mode, its outputs by name and its batch open."""
+    inputs = [
+        keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
+        for shape, tensor in zip(input_shapes(model), model.inputs, strict=True)
+    ]
+    outputs = model(pack_inputs(model, inputs), training=False)
+    named = keras.Model(inputs, name_outputs(model, outputs))
+    named(named.inputs)  # Keras exports what has been called.
+    return named
 
 
 def _name_outputs(path, names):
@@ -121,15 +163,15 @@ def read_format(folder: str | os.PathLike, format: str) -> dict[str, dict]:
     return {"serving_default": tensors}
 
 
-def run_format(
-    folder: str | os.PathLike, format: str, inputs: Arrays
-) -> dict[str, np.ndarray]:
-    """Return what a file answers in its own runtime, by output.
+def run_format_calls(
+    folder: str | os.PathLike, format: str, calls: list[Arrays]
+) -> list[dict[str, np.ndarray]]:
+    """Return what a file answers in its own runtime, to each of the calls.
 
     Args:
         folder: the folder of one version.
         format: which of the files.
-        inputs: arrays by name; they get the dtypes that the file takes.
+        calls: arrays by name; they get the dtypes that the file takes.
 
     Raises:
         ValueError: for inputs that are not the model's.
@@ -138,19 +180,25 @@ def run_format(
     """
     tensors, run = _open(folder, format)
     expected = tensors["inputs"]
-    if set(inputs) != set(expected):
-        raise ValueError(
-            f"'{folder}' takes the inputs {', '.join(expected)}. "
-            f"Received: {', '.join(inputs)}"
-        )
-    values = {
-        name: np.asarray(inputs[name], info["dtype"])
-        for name, info in expected.items()
-    }
-    try:
-        return run(values)
-    except Exception as error:
-        raise RuntimeError(f"'{folder}' cannot be run: {error}") from error
+    answers = []
+    for inputs in calls:
+        if set(inputs) != set(expected):
+            raise ValueError(
+                f"'{folder}' takes the inputs {', '.join(expected)}. "
+                f"Received: {', '.join(inputs)}"
+            )
+        values = {
+            name: np.asarray(inputs[name], info["dtype"])
+            for name, info in expected.items()
+        }
+        try:
+            answers.append(run(values))
+        except Exception as error:
+            shapes = ", ".join(str(x.shape) for x in values.values())
+            raise RuntimeError(
+                f"'{folder}' cannot be run on inputs of {shapes}: {error}"
+            ) from error
+    return answers
 
 
 def _open(folder, format):

@@ -68,8 +68,24 @@ class GrpcTransport:
                 value = np.asarray(value)
             # What is a list gets TensorFlow's own dtypes: float32, int32.
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        with self._errors():
-            answer = self._predictions.Predict(request, timeout=self._timeout)
+        try:
+            with self._errors():
+                answer = self._predictions.Predict(
+                    request, timeout=self._timeout
+                )
+        except ServingError as error:
+            if error.code != "INVALID_ARGUMENT":
+                raise
+            sent = ", ".join(
+                f"'{name}' of {tf.dtypes.as_dtype(tensor.dtype).name} "
+                f"{[dim.size for dim in tensor.tensor_shape.dim]}"
+                for name, tensor in request.inputs.items()
+            )
+            raise ServingError(
+                f"{error} Sent: {sent}. `metadata` tells what the signature "
+                "takes; NumPy's numbers are float64 unless they are cast.",
+                error.code,
+            ) from error
         return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
 
     def metadata(

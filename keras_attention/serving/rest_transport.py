@@ -33,6 +33,9 @@ DTYPES = {
     "DT_BFLOAT16": "float32",
 }
 
+# What TensorFlow calls the dtypes that JSON cannot carry.
+HALF = ("half", "bfloat16")
+
 
 class RestTransport:
     """TensorFlow Serving's REST interface, version 1."""
@@ -146,8 +149,22 @@ class RestTransport:
             )
         if answer.status != 200:
             code = CODES.get(answer.status, f"HTTP_{answer.status}")
-            raise ServingError(_message(text), code)
-        return json.loads(text)
+            message = _message(text)
+            if any(dtype in message for dtype in HALF):
+                message += (
+                    " TensorFlow Serving's REST interface has no half "
+                    "precision: use protocol='grpc', or export a model whose "
+                    "inputs and outputs are float32."
+                )
+            raise ServingError(message, code)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ServingError(
+                f"The server at {self._where} answered with no JSON: "
+                f"{text[:200]!r}",
+                "INTERNAL",
+            ) from error
 
     @contextlib.contextmanager
     def _errors(self):

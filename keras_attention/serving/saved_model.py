@@ -9,14 +9,21 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
+from keras_attention.pixels import RECORD
+from keras_attention.pixels import find_pixel_range
+from keras_attention.pixels import record_text
 from keras_attention.serving.formats import FORMATS
 from keras_attention.serving.formats import SAVED_MODEL
 from keras_attention.serving.formats import check_format
-from keras_attention.serving.formats import run_format
+from keras_attention.serving.formats import run_format_calls
 from keras_attention.serving.formats import write_format
+from keras_attention.serving.signatures import EXAMPLE_SIZES
+from keras_attention.serving.signatures import ImageBytesSignature
 from keras_attention.serving.signatures import PredictionSignature
 from keras_attention.serving.signatures import Signature
+from keras_attention.serving.signatures import check_names
 from keras_attention.serving.verify import Arrays
 from keras_attention.serving.verify import compare
 from keras_attention.serving.verify import run_signatures
@@ -29,6 +36,8 @@ from keras_attention.validation import check_positive_integer
 DEFAULT = "serving_default"
 # Seconds after which what an export has not finished is taken for left over.
 STALE = 24 * 3600
+# TensorFlow Serving's versions are int64.
+MAX_VERSION = 2**63 - 1
 
 
 def export_for_serving(
@@ -44,18 +53,25 @@ def export_for_serving(
     """Write `directory/version/`, the layout that TensorFlow Serving watches.
 
     The signature `serving_default` has named inputs and outputs: the names of
-    the model's input and output tensors. Sizes that are `None` in the model
-    stay open. The graph refuses inputs of other shapes: servers do not look,
-    and a wrong rank can end one in the middle of a convolution. The files are
-    written beside and then renamed, so that a server that watches the
-    directory never sees half a model, and a version that is there already is
-    not overwritten unless that is asked for. An export that is killed leaves
-    a folder `.writing-…`, which servers pass over and which an export on
-    another day removes.
+    the model's input and output tensors, or the keys of a dictionary of
+    outputs. Sizes that are `None` in the model stay open, and so does the
+    batch of a Sequential model that was built by a call. The model runs in
+    inference mode. The graph refuses inputs of other shapes: servers do not
+    look, and a wrong rank can end one in the middle of a convolution. The
+    files are written to a temporary folder that is then renamed, so that a
+    server that watches the directory never sees half a model, and a version
+    that is there already is not overwritten unless that is asked for. An
+    export that is killed leaves a folder `.writing-…`, which servers pass
+    over and which an export on another day removes.
 
     Before the rename the export is loaded in a new process by TensorFlow's C
     API, which is how TensorFlow Serving loads it; every signature is asked
-    there and must answer what the model answers here.
+    there and must answer what the model answers here, at several sizes,
+    odd ones among them, where sizes are open.
+
+    The range of pixels that the model takes, if it is known by
+    `keras_attention.find_pixel_range`, is stored with the version, where
+    `keras-attention predict` reads it.
 
     Other runtimes take the same layout with another file in it, and are asked
     in the same way before the rename: `model.onnx` (ONNX Runtime, Triton),
@@ -68,14 +84,15 @@ def export_for_serving(
     Args:
         model: a functional or Sequential model that has been built.
         directory: the folder of the model's versions; made if missing.
-        version: positive integer, or `None` for the next free one.
+        version: positive integer below 2**63, or `None` for the next free
+            one.
         signatures: further signatures by name, such as
             `{"attention": AttentionSignature(["stage1", "se:gate"])}`. One
             that is called `"serving_default"` takes the usual one's place.
         warmup: requests that the server replays when it has loaded the
             model: the inputs of `serving_default` by name, or a list of
-            `(signature, inputs)`. They also take the place of the random
-            inputs with which the export is verified. Needs
+            `(signature, inputs)`; at most 1,000. They also take the place
+            of the random inputs with which the export is verified. Needs
             tensorflow-serving-api.
         verify: whether the answers are compared before the rename.
         overwrite: whether a version that is there already is replaced.
@@ -109,12 +126,17 @@ def export_for_serving(
     _check_model(model)
     signatures = _check_signatures(signatures)
     if version is not None:
-        check_positive_integer("version", version)
+        check_version(version)
     check_boolean("verify", verify)
     check_boolean("overwrite", overwrite)
     check_choice("format", format, FORMATS)
     if format != SAVED_MODEL:
         _check_format(format, model, signatures, warmup, verify)
+    check_names(model)
+    if verify:
+        for signature in signatures.values():
+            if isinstance(signature, ImageBytesSignature):
+                signature.check_pixels(model)
     requests = warmup_requests(warmup or [], DEFAULT, model, signatures)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -131,6 +153,7 @@ def export_for_serving(
             _write(model, signatures, beside)
         if requests:
             write_warmup(beside, requests, model.name)
+        _write_record(model, signatures, beside, format)
         if verify:
             _verify(model, signatures, requests, beside, format)
         if overwrite and version is not None:
@@ -223,6 +246,20 @@ def _write(model, signatures, path):
         ) from error
 
 
+def _write_record(model, signatures, path, format):
+    """Store the range of pixels, if it is known or a signature scales to it."""
+    found = find_pixel_range(model)
+    pixels = None if found.assumed else found.pixels
+    for signature in signatures.values():
+        if isinstance(signature, ImageBytesSignature):
+            pixels = signature.pixel_range(model)
+    if pixels is None or all(len(x.shape) != 4 for x in model.inputs):
+        return
+    folder = path / "assets.extra" if format == SAVED_MODEL else path
+    folder.mkdir(exist_ok=True)
+    (folder / RECORD).write_text(record_text(pixels))
+
+
 def _with_checked_shapes(function, specs):
     """Let the graph refuse inputs of other shapes than the signature's.
 
@@ -243,34 +280,70 @@ def _with_checked_shapes(function, specs):
 
 def _verify(model, signatures, requests, path, format):
     """Compare every signature's answers with what its function gives here."""
-    calls = list(requests)
-    asked = {name for name, _ in calls}
+    calls, expected = [], []
+    asked = {name for name, _ in requests}
+    for name, inputs in requests:
+        calls.append((name, inputs))
+        expected.append(_expect(model, name, signatures[name], inputs))
     for name, signature in signatures.items():
-        if name not in asked:
-            calls.append((name, signature.example(model)))
-    expected = []
-    for name, inputs in calls:
-        function = signatures[name].function(model)
-        tensors = [inputs[spec.name] for spec in signatures[name].inputs(model)]
-        try:
-            answer = function(*map(keras.ops.convert_to_tensor, tensors))
-        except Exception as error:
-            raise ValueError(
-                f"The model '{model.name}' does not run on the example with "
-                f"which its signature '{name}' is verified: {error} Give real "
-                "inputs as `warmup`, or `verify=False`."
-            ) from error
-        expected.append(answer)
+        if name in asked:
+            continue
+        for number in range(len(EXAMPLE_SIZES)):
+            inputs = signature.example(model, number)
+            try:
+                answer = _expect(model, name, signature, inputs)
+            except ValueError:
+                # Few models take every size; the first they must take.
+                if number == 0:
+                    raise
+                continue
+            calls.append((name, inputs))
+            expected.append(answer)
     if format == SAVED_MODEL:
         answers = run_signatures(path, calls)
     else:
-        answers = [run_format(path, format, inputs) for _, inputs in calls]
-    for (name, _), answer, value in zip(calls, answers, expected, strict=True):
-        compare(answer, value, f"signature '{name}'")
+        answers = run_format_calls(path, format, [x for _, x in calls])
+    for (name, inputs), answer, value in zip(
+        calls, answers, expected, strict=True
+    ):
+        shapes = ", ".join(str(np.shape(x)) for x in inputs.values())
+        compare(answer, value, f"signature '{name}', for inputs of {shapes},")
+
+
+def _expect(model, name, signature, inputs):
+    """What the model answers here."""
+    function = signature.function(model)
+    tensors = [inputs[spec.name] for spec in signature.inputs(model)]
+    try:
+        return function(*map(keras.ops.convert_to_tensor, tensors))
+    except Exception as error:
+        raise ValueError(
+            f"The model '{model.name}' does not run on the example with "
+            f"which its signature '{name}' is verified: {error} Give real "
+            "inputs as `warmup`, or `verify=False`."
+        ) from error
+
+
+def check_version(version: int) -> None:
+    """Raise unless a version is one that TensorFlow Serving loads."""
+    check_positive_integer("version", version)
+    if version > MAX_VERSION:
+        raise ValueError(
+            "`version` must be below 2**63: servers count in int64. "
+            f"Received: version={version}"
+        )
+
+
+def version_number(path: pathlib.Path) -> int | None:
+    """Return the number of a version's folder, or `None` for another name."""
+    name = path.name
+    if not name.isascii() or not name.isdecimal() or len(name) > 19:
+        return None
+    return number if (number := int(name)) <= MAX_VERSION else None
 
 
 def _check_free(directory, version):
-    if (directory / str(version)).exists():
+    if os.path.lexists(directory / str(version)):
         raise FileExistsError(
             "A version that exists is not overwritten. Received: "
             f"version={version} in '{directory}', which has it already. "
@@ -291,16 +364,19 @@ def _rename(beside, directory, version):
             os.rename(beside, target)
             return target
         except OSError:
-            if not target.exists():
+            if not os.path.lexists(target):
                 raise
             if version is not None:
                 _check_free(directory, version)
 
 
 def _replace(beside, target):
-    """Put a new version where an old one may be; keep the old on failure."""
+    """Put a new version where an old one may be; keep the old on failure.
+
+    Of a link the link is replaced; what it leads to is left alone.
+    """
     old = target.with_name(f".replaced-{target.name}-{uuid.uuid4().hex}")
-    replaced = target.exists()
+    replaced = os.path.lexists(target)
     if replaced:
         os.rename(target, old)
     try:
@@ -309,8 +385,16 @@ def _replace(beside, target):
         if replaced:
             os.rename(old, target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     return target
+
+
+def _remove(path):
+    """Remove a folder, or a link or file; never what a link leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _clean(directory):
@@ -321,19 +405,27 @@ def _clean(directory):
     """
     for path in directory.glob(".replaced-*"):
         target = directory / path.name.split("-")[1]
-        if _is_stale(path) and not target.exists():
+        if _is_stale(path) and not os.path.lexists(target):
             os.rename(path, target)
     for path in [*directory.glob(".writing-*"), *directory.glob(".replaced-*")]:
         if _is_stale(path):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def _is_stale(path):
-    return time.time() - path.stat().st_ctime > STALE
+    return time.time() - path.lstat().st_ctime > STALE
 
 
 def _next_version(directory):
     versions = [
-        int(path.name) for path in directory.iterdir() if path.name.isdigit()
+        number
+        for path in directory.iterdir()
+        if (number := version_number(path)) is not None
     ]
-    return max(versions, default=0) + 1
+    newest = max(versions, default=0)
+    if newest == MAX_VERSION:
+        raise ValueError(
+            f"No version is left after {newest}, the newest in '{directory}'. "
+            "Pass `version`, or another directory."
+        )
+    return newest + 1

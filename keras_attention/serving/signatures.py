@@ -1,5 +1,7 @@
 """The signatures of an export: what a client may send, and what comes back."""
 
+import keyword
+import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -7,11 +9,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.image_files import MAX_PIXELS
+from keras_attention.pixels import PixelRange
+from keras_attention.pixels import find_pixel_range
 from keras_attention.inspection import find_layer
 from keras_attention.inspection import read_outputs
 from keras_attention.inspection import split_name
-from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+RESERVED = {*keyword.kwlist, "self", "cls"}
+# Batch and further axes of what an export is verified with: even sizes, and
+# two kinds of odd ones, at which a converter may round otherwise.
+EXAMPLE_SIZES = ((2, 32, 32), (3, 37, 41), (1, 9, 7))
 
 
 class Signature:
@@ -29,12 +39,16 @@ class Signature:
             f"{type(self).__name__} must implement `function`."
         )
 
-    def example(self, model: keras.Model) -> dict[str, np.ndarray]:
-        """Return inputs to try it with: random numbers, two examples.
+    def example(
+        self, model: keras.Model, number: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Return random inputs to try it with.
 
-        Sizes that are open are 32.
+        Args:
+            model: The model that is exported.
+            number: Index into `EXAMPLE_SIZES`, the sizes that open axes get.
         """
-        return {spec.name: _draw(spec) for spec in self.inputs(model)}
+        return {spec.name: _draw(spec, number) for spec in self.inputs(model)}
 
     def tracked(self) -> list[Any]:
         """Return what has variables or tables and is not in the model."""
@@ -48,8 +62,10 @@ class PredictionSignature(Signature):
         import tensorflow as tf
 
         return [
-            tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
-            for tensor in model.inputs
+            tf.TensorSpec(shape, tensor.dtype, tensor.name)
+            for shape, tensor in zip(
+                input_shapes(model), model.inputs, strict=True
+            )
         ]
 
     def function(self, model):
@@ -65,7 +81,8 @@ class AttentionSignature(PredictionSignature):
     """The predictions, and beside them what chosen layers attend to.
 
     The model runs once. An output is named after its tap, with `_map`,
-    `_gate` or `_scores` at its end, and `/` turned into `_`.
+    `_gate` or `_scores` at its end, and `/` turned into `_`; taps whose names
+    would be one are refused.
 
     Args:
         taps: names of layers; see `keras_attention.inspection`. A layer's name
@@ -90,6 +107,7 @@ class AttentionSignature(PredictionSignature):
     def function(self, model):
         for tap in self.taps:
             find_layer(model, split_name(tap)[0])
+        names = self._names(model)
 
         def attend(*tensors):
             outputs, values = read_outputs(
@@ -99,36 +117,64 @@ class AttentionSignature(PredictionSignature):
             for tap, value in values.items():
                 path, kind = split_name(tap)
                 if kind == "output":
-                    kind, value = "map", _map(model, path, value)
-                named[f"{path.replace('/', '_')}_{kind}"] = value
+                    value = _map(model, path, value)
+                named[names[tap]] = value
             return named
 
         return attend
+
+    def _names(self, model):
+        """The name of each tap's output; each of them must be another."""
+        names = {}
+        taken = dict.fromkeys(output_names(model), "an output of the model")
+        for tap in self.taps:
+            path, kind = split_name(tap)
+            kind = "map" if kind == "output" else kind
+            name = f"{path.replace('/', '_')}_{kind}"
+            if tap not in names and name in taken:
+                raise ValueError(
+                    "Each value of an AttentionSignature must have a name of "
+                    f"its own. Received: '{tap}' and {taken[name]}, which "
+                    f"are both called '{name}'. Rename one of the layers, or "
+                    "export two signatures."
+                )
+            names[tap] = name
+            taken[name] = f"'{tap}'"
+        return names
 
 
 class ImageBytesSignature(Signature):
     """Predictions for encoded images: JPEG, PNG, BMP or GIF files' bytes.
 
-    In the graph, each image is decoded, resized bilinearly to the size that
-    the model takes, and turned into `scale * value + offset` of its values 0
-    to 255. The input is called `image_bytes`.
+    In the graph each image is decoded, resized bilinearly to the size that
+    the model takes, and scaled to the range of pixels that it takes. An image
+    whose header tells of more pixels than `max_pixels` is refused before it
+    is decoded. The orientation that a camera stores in EXIF is **not**
+    applied: TensorFlow has no operation for it. `read_image_bytes`, which
+    the command line uses too, gives files that are upright. The input is
+    called `image_bytes`.
 
     Args:
         image_size: `(height, width)`, or `None` for the size of the model's
-            input, which must then be defined.
-        scale: factor on the values.
-        offset: added after the scaling.
+            input, which must then be defined. Defaults to `None`.
+        pixels: The range that pixels of 0 to 255 are scaled to: a
+            `PixelRange` or a text that `PixelRange.parse` takes, or `None`
+            for the model's, by `keras_attention.find_pixel_range`. Another
+            one than the model is known to take is refused when the export is
+            verified. Defaults to `None`.
+        max_pixels: The largest number of pixels that is decoded. Defaults to
+            50 million.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range; at
+        TypeError, ValueError: For an argument of the wrong type or range; at
             export for a model that takes anything but one image.
     """
 
     def __init__(
         self,
         image_size: tuple[int, int] | None = None,
-        scale: float = 1 / 255,
-        offset: float = 0.0,
+        pixels: str | PixelRange | None = None,
+        max_pixels: int = MAX_PIXELS,
     ):
         if image_size is not None:
             if not isinstance(image_size, list | tuple) or len(image_size) != 2:
@@ -139,34 +185,63 @@ class ImageBytesSignature(Signature):
             for name, size in zip(("height", "width"), image_size, strict=True):
                 check_positive_integer(name, size)
         self.image_size = image_size
-        self.scale = check_number("scale", scale)
-        self.offset = check_number("offset", offset)
+        self.pixels = None if pixels is None else PixelRange.parse(pixels)
+        self.max_pixels = check_positive_integer("max_pixels", max_pixels)
 
     def inputs(self, model):
         import tensorflow as tf
 
         return [tf.TensorSpec((None,), "string", "image_bytes")]
 
+    def pixel_range(self, model: keras.Model) -> PixelRange:
+        """Return the range that pixels are scaled to."""
+        return self.pixels or find_pixel_range(model).pixels
+
+    def check_pixels(self, model: keras.Model) -> None:
+        """Raise `ValueError` if the model is known to take another range."""
+        found = find_pixel_range(model)
+        if self.pixels and not found.assumed and found.pixels != self.pixels:
+            raise ValueError(
+                "`pixels` of ImageBytesSignature must be the range that the "
+                f"model takes, {found}; leave it out, or pass `verify=False`. "
+                f"Received: pixels={self.pixels}"
+            )
+
     def function(self, model):
         import tensorflow as tf
 
         size, channels, data_format = self._image(model)
-        dtype = model.inputs[0].dtype
+        dtype = tf.dtypes.as_dtype(model.inputs[0].dtype)
+        pixels = self.pixel_range(model)
 
         def decode(contents):
+            count = _count_pixels(contents)
+            checked = tf.debugging.assert_less_equal(
+                count,
+                tf.constant(self.max_pixels, "int64"),
+                "The image has more pixels than the limit of "
+                f"{self.max_pixels}.",
+            )
+            with tf.control_dependencies([checked] if checked else []):
+                contents = tf.identity(contents)
             image = tf.io.decode_image(
                 contents, channels, expand_animations=False
             )
             image.set_shape((None, None, channels))
-            return tf.image.resize(tf.cast(image, "float32"), size)
+            return tf.image.resize(image, size)
 
         def predict(image_bytes):
             images = tf.map_fn(
                 decode,
                 image_bytes,
                 fn_output_signature=tf.TensorSpec((*size, channels)),
+                # Each has an image in memory that may be large.
+                parallel_iterations=4,
             )
-            images = self.scale * images + self.offset
+            if dtype.is_integer:
+                images = tf.round(images)
+            else:
+                images = pixels.scale_images(images)
             if data_format == "channels_first":
                 images = tf.transpose(images, (0, 3, 1, 2))
             outputs = model(
@@ -176,12 +251,15 @@ class ImageBytesSignature(Signature):
 
         return predict
 
-    def example(self, model):
+    def example(self, model, number=0):
         import tensorflow as tf
 
         (height, width), channels, _ = self._image(model)
-        images = np.random.default_rng(0).integers(
-            256, size=(2, height + 1, width + 3, channels), dtype="uint8"
+        count = EXAMPLE_SIZES[number][0]
+        images = np.random.default_rng(number).integers(
+            256,
+            size=(count, height + 1 + number, width + 3, channels),
+            dtype="uint8",
         )
         encoded = [tf.io.encode_png(image).numpy() for image in images]
         return {"image_bytes": np.array(encoded, object)}
@@ -206,6 +284,50 @@ class ImageBytesSignature(Signature):
                 f"image_size={self.image_size} for an input of shape {shape}"
             )
         return tuple(size), channels, data_format
+
+
+def _count_pixels(contents):
+    """The number of pixels that an encoded image's header tells of.
+
+    0 for what is no JPEG, PNG, GIF or BMP, which the decoder then refuses.
+    """
+    import tensorflow as tf
+
+    head = tf.strings.substr(contents + tf.constant(b"\0" * 32), 0, 32)
+    head = tf.cast(tf.reshape(tf.io.decode_raw(head, "uint8"), (32,)), "int64")
+
+    def starts(text):
+        return tf.reduce_all(head[: len(text)] == list(text))
+
+    def number(*places):
+        """The value of bytes, the most significant first."""
+        value = tf.constant(0, "int64")
+        for place in places:
+            value = value * 256 + head[place]
+        return value
+
+    def jpeg():
+        height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(contents), 3)
+        return tf.cast(height, "int64") * tf.cast(width, "int64")
+
+    def bmp():
+        # A height may be negative, of rows that run down.
+        height = number(25, 24, 23, 22)
+        height = tf.minimum(height, 2**32 - height)
+        return number(21, 20, 19, 18) * height
+
+    return tf.case(
+        [
+            (starts(b"\xff\xd8\xff"), jpeg),
+            (
+                starts(b"\x89PNG"),
+                lambda: number(16, 17, 18, 19) * number(20, 21, 22, 23),
+            ),
+            (starts(b"GIF8"), lambda: number(7, 6) * number(9, 8)),
+            (starts(b"BM"), bmp),
+        ],
+        default=lambda: tf.constant(0, "int64"),
+    )
 
 
 class TextSignature(Signature):
@@ -259,24 +381,86 @@ def pack_inputs(model: keras.Model, tensors: Iterable[Any]) -> Any:
     return keras.tree.pack_sequence_as(structure, list(tensors))
 
 
+def input_shapes(model: keras.Model) -> list[tuple]:
+    """Return the shape of each input of an export.
+
+    A Sequential model that was built by a call has the batch size of the
+    example it was called with; the export takes any, unless a layer keeps a
+    state for each example of a batch.
+    """
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    stateful = any(
+        getattr(layer, "stateful", False) for layer in model._flatten_layers()
+    )
+    if isinstance(model, keras.Sequential) and not stateful:
+        shapes = [(None, *shape[1:]) for shape in shapes]
+    return shapes
+
+
 def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
-    """Return the outputs by name: those of the layers that give them."""
-    if isinstance(outputs, dict):
-        return dict(outputs)
+    """Return the outputs by name.
+
+    The names are the keys of a dictionary, those of nested ones joined by
+    `_`; what has no key is called as the layer that gives it.
+
+    Raises:
+        ValueError: If two outputs would have the same name.
+    """
+    leaves = keras.tree.flatten(outputs)
+    return dict(zip(output_names(model), leaves, strict=True))
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Return the name of each output; see `name_outputs`."""
+    # A Sequential model has no `output` before its first call.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.outputs[0] if sequential else model.output
     names: list[str] = []
-    for tensor in model.outputs:
-        name = tensor._keras_history.operation.name
-        count = sum(other.split("_output_")[0] == name for other in names)
-        names.append(f"{name}_output_{count}" if count else name)
-    return dict(zip(names, keras.tree.flatten(outputs), strict=True))
+    for (path, _), tensor in zip(
+        keras.tree.flatten_with_path(structure), model.outputs, strict=True
+    ):
+        keys = [str(key) for key in path]
+        if any(not isinstance(key, int) for key in path):
+            name = "_".join(keys)
+            if name in names:
+                raise ValueError(
+                    "Each output of the model must have a name of its own: "
+                    "keys of nested dictionaries are joined by '_'. "
+                    f"Received: two outputs called '{name}'. Rename one."
+                )
+            names.append(name)
+            continue
+        base = name = tensor._keras_history.operation.name
+        count = 0
+        while name in names:
+            count += 1
+            name = f"{base}_output_{count}"
+        names.append(name)
+    return names
 
 
-def _draw(spec):
-    generator = np.random.default_rng(0)
-    sizes = list(spec.shape)
+def check_names(model: keras.Model) -> None:
+    """Raise `ValueError` for names that an export cannot have."""
+    inputs = [tensor.name for tensor in model.inputs]
+    for kind, names in (("input", inputs), ("output", output_names(model))):
+        for name in names:
+            if not NAME.fullmatch(name) or name in RESERVED:
+                raise ValueError(
+                    f"The name of an {kind} of an export must be of ASCII "
+                    "letters, digits and '_', begin with a letter, and be no "
+                    f"word of Python's. Received: {kind} {name!r} of the "
+                    f"model '{model.name}'. Export a model with other names: "
+                    "`x = keras.Input(shape, name=...)` and "
+                    "`keras.Model(x, {name: model(x)})`."
+                )
+
+
+def _draw(spec, number):
+    generator = np.random.default_rng(number)
+    open_sizes = EXAMPLE_SIZES[number]
     shape = [
-        size if size is not None else (2 if axis == 0 else 32)
-        for axis, size in enumerate(sizes)
+        open_sizes[min(axis, 2)] if size is None else size
+        for axis, size in enumerate(spec.shape)
     ]
     if spec.dtype.name == "string":
         return np.full(shape, b"two words", object)

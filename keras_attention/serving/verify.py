@@ -22,25 +22,35 @@ def run_export(
     inputs: Arrays,
     signature: str = "serving_default",
 ) -> dict[str, np.ndarray]:
-    """Return what a signature of a SavedModel answers, in a new process.
+    """Return what a signature of an export answers.
 
-    The process loads the model through TensorFlow's C API, as TensorFlow
-    Serving does, and imports neither keras nor keras_attention.
+    A SavedModel is loaded in a new process through TensorFlow's C API, as
+    TensorFlow Serving does, which imports neither keras nor keras_attention.
+    An export to another format runs in its own runtime, in this process.
 
     Args:
-        directory: the folder of one version, `.../model/1`.
-        inputs: the signature's inputs by name. Encoded images and other
+        directory: The folder of one version, `.../model/1`, of any format
+            that `export_for_serving` writes.
+        inputs: The signature's inputs by name. Encoded images and other
             strings are arrays of `bytes`.
-        signature: name of the signature.
+        signature: Name of the signature. Formats other than a SavedModel have
+            `"serving_default"` alone. Defaults to `"serving_default"`.
 
     Raises:
-        FileNotFoundError: if there is no SavedModel.
-        ValueError: for a signature or an input that does not exist, or one
+        FileNotFoundError: If there is no export.
+        ImportError: If the format's runtime is not installed.
+        ValueError: For a signature or an input that does not exist, or one
             that is missing.
-        RuntimeError: if TensorFlow cannot load or run the model; its message
+        RuntimeError: If the runtime cannot load or run the model; its message
             says why.
     """
-    return run_signatures(directory, [(signature, inputs)])[0]
+    from keras_attention.serving import formats
+
+    format = formats.find_format(directory)
+    if format == formats.SAVED_MODEL:
+        return run_signatures(directory, [(signature, inputs)])[0]
+    _check_signature({"serving_default": None}, signature)
+    return formats.run_format_calls(directory, format, [inputs])[0]
 
 
 def verify_export(
@@ -130,9 +140,11 @@ def run_signatures(
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )
         if result.returncode:
+            error = path.with_name("request.json.error")
+            says = error.read_text() if error.exists() else result.stderr
             raise RuntimeError(
                 "TensorFlow could not load or run the SavedModel. Received: "
-                f"directory='{directory}'. It says: {result.stderr[-1500:]}"
+                f"directory='{directory}'. It says: {says[-1500:]}"
             )
         answers = json.loads(path.with_name("request.json.answer").read_text())
     return [
@@ -142,25 +154,35 @@ def run_signatures(
 
 
 def read_signatures(directory: str | os.PathLike) -> dict[str, dict]:
-    """Return the signatures of a SavedModel: names, dtypes, shapes, tensors.
+    """Return the signatures of an export: names, dtypes, shapes, tensors.
+
+    Args:
+        directory: The folder of one version, of any format.
 
     Returns:
         A dictionary for each signature, by its name. `"inputs"` and
         `"outputs"` in it have the tensors by name, and a tensor has a
-        `"dtype"`, a `"shape"`, with `None` for an open size, and its name in
-        the graph, `"tensor"`.
+        `"dtype"`, a `"shape"`, with `None` for an open size, and, of a
+        SavedModel, its name in the graph, `"tensor"`.
 
     Raises:
-        FileNotFoundError: if there is no SavedModel.
-        ValueError: if its file is damaged.
+        FileNotFoundError: If there is no export.
+        ImportError: If the format's runtime is not installed.
+        RuntimeError: If the runtime cannot load the file.
+        ValueError: If a SavedModel is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
+    from keras_attention.serving import formats
+
+    format = formats.find_format(directory)
+    if format != formats.SAVED_MODEL:
+        return formats.read_format(directory, format)
     path = pathlib.Path(directory) / "saved_model.pb"
     if not path.exists():
         raise FileNotFoundError(
-            f"There is no SavedModel at '{directory}': 'saved_model.pb' is "
+            f"There is no export at '{directory}': 'saved_model.pb' is "
             "missing. Give the folder of one version, such as 'model/1'."
         )
     saved = saved_model_pb2.SavedModel()
@@ -202,13 +224,17 @@ def _tensors(infos):
     return tensors
 
 
-def _call(known, name, inputs):
+def _check_signature(known, name):
     if name not in known:
         raise ValueError(
-            "The SavedModel has no such signature. Received: "
+            "The export has no such signature. Received: "
             f"signature={name!r}; there are {', '.join(sorted(known))}."
             f"{nearest(name, known)}"
         )
+
+
+def _call(known, name, inputs):
+    _check_signature(known, name)
     expected = known[name]["inputs"]
     wrong = set(inputs) ^ set(expected)
     if wrong:

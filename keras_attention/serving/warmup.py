@@ -12,6 +12,9 @@ from keras_attention.serving.signatures import Signature
 from keras_attention.serving.verify import Arrays
 from keras_attention.validation import nearest
 
+# TensorFlow Serving's WarmupConsts::kMaxNumRecords.
+MAX_REQUESTS = 1000
+
 
 def warmup_requests(
     warmup: Arrays | Sequence[tuple[str, Arrays]],
@@ -31,10 +34,17 @@ def warmup_requests(
 
     Raises:
         ValueError: for a signature or an input that does not exist, one that
-            is missing, and a shape that the model does not take.
+            is missing, a shape that the model does not take, and more than
+            1,000 requests.
     """
     if isinstance(warmup, Mapping):
         warmup = [(default, warmup)]
+    if len(warmup) > MAX_REQUESTS:
+        raise ValueError(
+            f"`warmup` must have at most {MAX_REQUESTS:,} requests: a server "
+            "does not load a version with more. "
+            f"Received: {len(warmup):,} requests"
+        )
     requests = []
     for name, inputs in warmup:
         if name not in signatures:
@@ -104,15 +114,21 @@ def write_warmup(
     folder = pathlib.Path(directory) / "assets.extra"
     folder.mkdir(exist_ok=True)
     path = folder / "tf_serving_warmup_requests"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests:
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = model_name
-            request.model_spec.signature_name = signature
-            for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request)
-            )
-            writer.write(log.SerializeToString())
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for signature, inputs in requests:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = model_name
+                request.model_spec.signature_name = signature
+                for name, value in inputs.items():
+                    request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request)
+                )
+                writer.write(log.SerializeToString())
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"The warm-up requests could not be written to '{path}': "
+            f"{error.message}"
+        ) from error
     return path

@@ -49,7 +49,10 @@ def test_maps_of_two_models(folder, tmp_path):
     arguments += ("--compare", folder / "student.keras", "--layer", "conv")
     result = run(*arguments, "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.output == f"Written: {out}\n"
+    assert result.output.splitlines() == [
+        "Pixels: 0 to 1 (assumed: nothing is stored with the model)",
+        f"Written: {out}",
+    ]
     wide = size(out)
     again = run(*arguments, "--out", out)
     assert again.exit_code == 1 and "--overwrite" in again.output
@@ -60,6 +63,11 @@ def test_maps_of_two_models(folder, tmp_path):
     assert json.loads(result.output) == {
         "written": str(out),
         "images": ["0.png"],
+        "pixels": {
+            "minimum": 0.0,
+            "maximum": 1.0,
+            "source": "assumed: nothing is stored with the model",
+        },
     }
     small = size(out)
     assert small[0] < wide[0] and small[1] < wide[1]
@@ -87,7 +95,12 @@ def test_view_images(folder, tmp_path):
     assert "MB). Open it in a browser." in result.output
     page = content(out)
     labels = [each["label"] for each in page["examples"]]
-    assert labels == ["cat: 0.png", "dog: 0.png", "dog: 1.png"]
+    assert [label.split(" \N{RIGHTWARDS ARROW}")[0] for label in labels] == [
+        "cat: 0.png",
+        "dog: 0.png",
+        "dog: 1.png",
+    ]
+    assert all("teacher: " in each and "student: " in each for each in labels)
     assert [m["name"] for m in page["models"]] == ["teacher", "student"]
     assert page["title"] == "Attention of teacher and student"
 
@@ -101,12 +114,13 @@ def test_pixels_are_scaled_and_floats_are_not(folder, tmp_path):
         out = tmp_path / f"{data.stem}.html"
         result = run(
             *("view", folder / "teacher.keras", "--data", data, "--out", out),
-            *("--scale", 2 / 255, "--offset", -1, "--limit", 2, "--json"),
+            *("--pixels=-1,1", "--limit", 2, "--json"),
         )
         assert result.exit_code == 0, result.output
         pages.append(content(out))
     labels = [[e["label"] for e in page["examples"]] for page in pages]
-    assert labels == [["7", "8"], ["0", "1"]]
+    numbers = [[label.split()[0] for label in page] for page in labels]
+    assert numbers == [["7", "8"], ["0", "1"]]
     values = [page["models"][0]["layers"][-1]["plots"] for page in pages]
     np.testing.assert_allclose(
         values[0][0]["values"], values[1][0]["values"], rtol=1e-2
@@ -140,7 +154,7 @@ def test_view_sentences(folder, tmp_path):
         ("words.txt", "give --tokenizer"),
         ("photos/notes.txt", "give --tokenizer"),
         ("empty", "No images"),
-        ("bad.png", "is no image"),
+        ("bad.png", "bad.png: it is none of the formats BMP, GIF"),
         ("bad.npz", "cannot be read"),
         ("other.npz", "no array named"),
         ("pickled.npy", "cannot be read"),

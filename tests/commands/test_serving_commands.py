@@ -76,7 +76,7 @@ def test_versions_are_replaced_only_when_asked(folder, tmp_path):
     arguments = ("export", folder / "model.keras", tmp_path, "--no-verify")
     assert run(*arguments, "--version", 3).exit_code == 0
     again = run(*arguments, "--version", 3)
-    assert again.exit_code == 1 and "version=3" in again.output
+    assert again.exit_code == 1 and "--version 3" in again.output
     assert run(*arguments, "--version", 3, "--overwrite").exit_code == 0
     assert run(*arguments).exit_code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "4"]
@@ -92,9 +92,9 @@ def test_versions_are_replaced_only_when_asked(folder, tmp_path):
         (["--signature", "a=conv", "--signature", "a=se"], 1, "told once"),
         (["--image-bytes", "--image-size", "12"], 1, "such as 224,224"),
         (["--image-size", "12,8"], 2, "is for --image-bytes"),
-        (["--version", "0"], 1, "version=0"),
+        (["--version", "0"], 1, "--version 0"),
         (["--format", "pickle"], 2, "'onnx'"),
-        (["--format", "onnx", "--image-bytes"], 1, "format='saved-model'"),
+        (["--format", "onnx", "--image-bytes"], 1, "--format 'saved-model'"),
         (["--import", "no_such_module"], 1, "no_such_module"),
     ],
 )
@@ -157,7 +157,9 @@ def test_predict_with_images(folder, model, pixels):
         )
     result = run("predict", folder / "served", *files)
     assert result.exit_code == 0
-    assert result.output.startswith("head: float32 [2, 5]\n[[")
+    first, rest = result.output.split("\n", 1)
+    assert first == "Pixels: 0 to 1 (stored with the export)"
+    assert rest.startswith("head: float32 [2, 5]\n[[")
 
 
 def test_predict_with_scaled_images(folder, model, pixels):
@@ -165,7 +167,7 @@ def test_predict_with_scaled_images(folder, model, pixels):
     found = outputs(
         run(
             *("predict", folder / "served", folder / "a.png", *arguments),
-            *("--scale", 2 / 255, "--offset", -1),
+            "--pixels=-1,1",
         )
     )
     np.testing.assert_allclose(
@@ -184,8 +186,11 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
     np.save(tmp_path / "pickle.npy", np.array([{}], object))
     cases = [
         ([tmp_path / "none.png"], "no such file"),
-        ([tmp_path / "no.png"], "image"),
-        ([tmp_path / "no.png", "--signature", "serving_default"], "no image"),
+        ([tmp_path / "no.png"], "no.png: it is none of the formats"),
+        (
+            [tmp_path / "no.png", "--signature", "serving_default"],
+            "no.png: it is none",
+        ),
         ([tmp_path / "no.npy"], "cannot be read"),
         ([tmp_path / "pickle.npy"], "cannot be read"),
         ([tmp_path / "no.json"], "cannot be read"),

@@ -158,7 +158,7 @@ def test_insert_says_where(saved, tmp_path, place, expected):
         (["--attention", "squeeze"], "Did you mean"),
         (["--attention", "se"], "ratio=16 for 4 channels"),
         (["--attention", "se", "--set", "ratio"], "NAME=VALUE"),
-        (["--attention", "se", "--set", "ratoi=8"], "ratoi"),
+        (["--attention", "se", "--set", "ratoi=8"], "Did you mean 'ratio'?"),
         (["--attention", "se", "--layer", "steem"], "Did you mean 'stem'"),
         (["--attention", "se", "--matching", "("], "regular expression"),
         (["--attention", "se", "--at", "stage", "--layer", "x"], "one of --at"),

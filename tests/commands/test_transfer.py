@@ -9,6 +9,7 @@ from PIL import Image
 from keras_attention.cli import cli
 from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
+from keras_attention.commands.pixels import given_pixels
 from keras_attention.models import WideResNet
 
 pytestmark = pytest.mark.tensorflow
@@ -181,10 +182,10 @@ def test_interrupted_run_goes_on(files, tmp_path):
         (["--pair", "stge1"], "Did you mean 'stage1'"),
         (["--pair", "=stage1"], "STUDENT=TEACHER"),
         (["--pair", "stage1", "--pairs", "groups"], "one of --pairs"),
-        (["--pair-weight", "1"], "pair_weights"),
-        (["--beta", "-1"], "beta=-1"),
-        (["--alpha", "2"], "alpha=2"),
-        (["--temperature", "0"], "temperature=0"),
+        (["--pair-weight", "1"], "--pair-weight"),
+        (["--beta", "-1"], "--beta -1"),
+        (["--alpha", "2"], "--alpha 2"),
+        (["--temperature", "0"], "--temperature 0"),
         (["--learning-rate", "0"], "positive number"),
         (["--image-size", "8x8"], "such as 64,64"),
         (["--image-size", "9,9"], "leave it out"),
@@ -225,7 +226,7 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
     for data, words in (
         (tmp_path / "none", "no such folder or file"),
         (text, "x_train"),
-        (tmp_path / "empty", "No images found"),
+        (tmp_path / "empty", "There are no images"),
         (save(tmp_path / "a.npz", z=x), "with z"),
         (save(tmp_path / "b.npz", x=x[:, 1:], y=y), "(7, 8, 1)"),
         (save(tmp_path / "c.npz", x=x, y=y[1:]), "one integer for each"),
@@ -267,10 +268,10 @@ def test_format_is_read_off_the_model():
 
 
 def test_folder_is_resized_scaled_and_labelled_by_name(files):
-    form = ImageFormat((8, 8), 1, "channels_last", "-1,1")
+    form = ImageFormat((8, 8), 1, "channels_last", given_pixels("-1,1"))
     data = load_images(files / "photos", form, 5, in_memory=True)
     x, y = data.training
-    assert x.shape == (16, 8, 8, 1) and data.classes == 2 and data.steps == 4
+    assert x.shape == (16, 8, 8, 1) and data.classes == 2 and data.count == 16
     assert x.min() >= -1 and x.max() <= 1
     # "dark" is before "light".
     np.testing.assert_array_equal(x.mean((1, 2, 3)) > 0, y == 1)
@@ -283,21 +284,21 @@ def test_folder_is_resized_scaled_and_labelled_by_name(files):
 
 
 def test_validation_has_the_classes_of_training(files, tmp_path):
-    form = ImageFormat((8, 8), 1, "channels_last", "0,1")
+    form = ImageFormat((8, 8), 1, "channels_last", given_pixels("0,1"))
     arguments = (files / "photos", form, 5)
     data = load_images(*arguments, validation=files / "photos")
     assert sum(len(x) for x, _ in data.validation) == 16
     source = files / "photos" / "light" / "1.png"
-    other = tmp_path / "light" / "1.png"
+    other = tmp_path / "lite" / "1.png"
     other.parent.mkdir()
     other.write_bytes(source.read_bytes())
-    # "light" alone would be class 0.
-    with pytest.raises(ValueError, match="class_names"):
+    # "lite" is no class of the training images.
+    with pytest.raises(ValueError, match="must be among"):
         load_images(*arguments, validation=tmp_path)
 
 
 def test_arrays_are_scaled_and_split(files):
-    form = ImageFormat((8, 8), 1, "channels_last", "0,1")
+    form = ImageFormat((8, 8), 1, "channels_last", given_pixels("0,1"))
     x, y = pictures()
     data = load_images(files / "data.npz", form, 7)
     np.testing.assert_allclose(data.training[0], x / 255, rtol=1e-6)

@@ -66,7 +66,7 @@ def test_encoded_images(tmp_path, encode):
     path = export_for_serving(
         model,
         tmp_path,
-        signatures={"image_bytes": ImageBytesSignature(None, 1 / 127.5, -1)},
+        signatures={"image_bytes": ImageBytesSignature(None, "-1,1")},
     )
     images = np.random.default_rng(1).integers(
         256, size=(2, 24, 16, 3), dtype="uint8"
@@ -109,8 +109,8 @@ def test_models_that_take_no_encoded_image():
         ImageBytesSignature().function(vision_model())
     with pytest.raises(ValueError, match="image_size=12"):
         ImageBytesSignature(12)
-    with pytest.raises(TypeError, match="scale"):
-        ImageBytesSignature(scale="1/255")
+    with pytest.raises(TypeError, match="pixels"):
+        ImageBytesSignature(pixels=1 / 255)
 
 
 def test_text(tmp_path):

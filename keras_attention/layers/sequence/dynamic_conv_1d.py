@@ -140,8 +140,10 @@ class DynamicConv1D(BaseHeadConvolution):
         self._check_query(inputs, query)
         # Keras sets `inputs_mask`, not `mask`, if there are more tensors.
         mask = inputs_mask if mask is None else mask
-        logits = self.filters(inputs if query is None else query)
-        shape = ops.shape(logits)[:2]
+        source = inputs if query is None else query
+        logits = self.filters(source)
+        # Of the logits, ONNX's converter would take the shape of a matrix.
+        shape = ops.shape(source)[:2]
         logits = ops.reshape(
             logits, (*shape, self.num_heads, self.kernel_size)
         )  # [B, T, H, K]

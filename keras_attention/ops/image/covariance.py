@@ -80,7 +80,8 @@ def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:
     trace = ops.trace(matrix, axis1=-2, axis2=-1)[:, None, None]  # [B, 1, 1]
     smallest = ops.full_like(trace, SMALLEST_TRACE)
     trace = ops.where(trace > smallest, trace, smallest)
-    identity = ops.eye(matrix.shape[-1], dtype=matrix.dtype)
+    # A constant: `ops.eye` becomes an operation that ONNX Runtime lacks.
+    identity = ops.cast(np.eye(matrix.shape[-1]), matrix.dtype)
     y, z = matrix / trace, None
     for step in range(iterations):
         # In the first step Z is the identity; after the last one it has no

@@ -82,7 +82,9 @@ def _convolve_tensorflow(x, kernel):
         return y, gradient
 
     y = convolve(x, kernel)
-    return tf.ensure_shape(y, (*x.shape[:3], filters))
+    # Not `ensure_shape`, an operation that LiteRT lacks.
+    y.set_shape((*x.shape[:3], filters))
+    return y
 
 
 def _by_columns(kernel):

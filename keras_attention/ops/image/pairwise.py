@@ -24,9 +24,12 @@ def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
     """
     wide, shape = widen(x), ops.shape(logits)
     row = ops.reshape(logits, (shape[0], shape[1] * shape[2]))
-    row = _softmax(ops.cast(row, wide.dtype))
-    weights = ops.reshape(row, shape)  # [B, H, W]
-    return ops.einsum("bhw,bhwc->bc", weights, wide), weights
+    row = _softmax(ops.cast(row, wide.dtype))  # [B, M]
+    # A matrix product: LiteRT's converter takes the einsum over two axes for
+    # one of another shape.
+    positions = (shape[0], shape[1] * shape[2], wide.shape[-1])
+    mean = (row[:, None] @ ops.reshape(wide, positions))[:, 0]  # [B, C]
+    return mean, ops.reshape(row, shape)
 
 
 def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:

@@ -336,7 +336,8 @@ def _output_length(x, taps, pads):
 def _cut(length):
     """Return the positions of a block and the number of blocks."""
     block = min(BLOCK, length) if isinstance(length, int) else BLOCK
-    return block, -(-length // block)
+    # Not `-(-length // block)`: converters to ONNX divide towards zero.
+    return block, (length + block - 1) // block
 
 
 def _windows(x, heads, taps, pads, block, number):
