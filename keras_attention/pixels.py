@@ -525,11 +525,14 @@ def _input_range(scale, offset):
         (scale * each.minimum + offset, scale * each.maximum + offset)
         for each in candidates
     ]
-    for pixels, (low, high) in zip(candidates, images, strict=True):
-        for wanted in usual:
-            slack = 0.02 * (wanted[1] - wanted[0])
-            if np.allclose((low, high), wanted, rtol=0, atol=slack):
-                return pixels
+    matches = [
+        (max(abs(low - a), abs(high - b)) / (b - a), number)
+        for number, (low, high) in enumerate(images)
+        for a, b in usual
+    ]
+    error, number = min(matches)
+    if error < 0.02:  # 1 / 256 for 1 / 255, 128 for 127.5.
+        return candidates[number]
     # Centred, or standardized by a mean and a deviation of real images.
     for pixels, (low, high) in zip(candidates, images, strict=True):
         standardized = 2.5 <= high - low <= 8

@@ -118,6 +118,8 @@ class AttentionSignature(PredictionSignature):
                 path, kind = split_name(tap)
                 if kind == "output":
                     value = _map(model, path, value)
+                if kind == "filters" and len(value.shape) == 2:
+                    value = _for_each(value, tensors[0])
                 named[names[tap]] = value
             return named
 
@@ -453,6 +455,12 @@ def check_names(model: keras.Model) -> None:
                     "`x = keras.Input(shape, name=...)` and "
                     "`keras.Model(x, {name: model(x)})`."
                 )
+
+
+def _for_each(value, batch):
+    """Repeat what all examples share: a server's outputs have a batch axis."""
+    count = keras.ops.shape(batch)[0]
+    return keras.ops.broadcast_to(value[None], (count, *value.shape))
 
 
 def _draw(spec, number):

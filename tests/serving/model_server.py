@@ -19,6 +19,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import struct
 import sys
 import threading
 import types
@@ -41,6 +42,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2  # noqa: E402
 from tensorflow_serving.apis import get_model_status_pb2  # noqa: E402
 from tensorflow_serving.apis import model_service_pb2_grpc  # noqa: E402
 from tensorflow_serving.apis import predict_pb2  # noqa: E402
+from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
 from tensorflow_serving.apis import prediction_service_pb2_grpc  # noqa: E402
 from tensorflow_serving.config import model_server_config_pb2  # noqa: E402
 
@@ -52,7 +54,16 @@ _spec.loader.exec_module(c_api)
 LIBRARY = str(next(TENSORFLOW.glob("libtensorflow_cc*")))
 NAMES = {**c_api.DTYPES, c_api.STRING: "string"}
 CODES = {name: code for code, name in NAMES.items()}
-HTTP = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNIMPLEMENTED": 501}
+# What TensorFlow Serving's json_tensor.cc calls dtypes, and what it knows.
+CPP = {"float32": "float", "float64": "double", "float16": "half"}
+MAX_WARMUP = 1000  # WarmupConsts::kMaxNumRecords
+MAX_INT64 = 2**63 - 1
+HTTP = {
+    "FAILED_PRECONDITION": 412,
+    "INVALID_ARGUMENT": 400,
+    "NOT_FOUND": 404,
+    "UNIMPLEMENTED": 501,
+}
 
 
 class Refused(Exception):
@@ -65,6 +76,7 @@ class Version:
     """One version that is loaded: what it takes, gives, and how to run it."""
 
     session = None
+    batching = False
 
     def __init__(self, path):
         saved = saved_model_pb2.SavedModel()
@@ -72,6 +84,10 @@ class Version:
         self.number = int(path.name)
         self.signatures = dict(saved.meta_graphs[0].signature_def)
         self.session = c_api.SavedModelSession(LIBRARY, path)
+        for request in warmup_requests(path):
+            name = request.model_spec.signature_name or "serving_default"
+            inputs = {k: from_tensor(v) for k, v in request.inputs.items()}
+            self.run(name, inputs)
 
     def __del__(self):
         """Unload, when the last request to it has been answered."""
@@ -92,21 +108,82 @@ class Version:
                 f"{sorted(signature.inputs)}",
             )
         feeds = {}
-        for name, info in signature.inputs.items():
+        for number, (name, info) in enumerate(signature.inputs.items()):
             value = inputs[name]
             dtype = "string" if value.dtype == object else value.dtype.name
             if CODES[dtype] != info.dtype:
+                expected = NAMES[info.dtype]
                 raise Refused(
                     "INVALID_ARGUMENT",
-                    f"input '{name}' expects {NAMES[info.dtype]}, got {dtype}",
+                    f"Expects arg[{number}] to be "
+                    f"{CPP.get(expected, expected)} but "
+                    f"{CPP.get(dtype, dtype)} is provided",
                 )
             feeds[info.name] = value
+        if self.batching:
+            check_batched_inputs(inputs)
         tensors = [info.name for info in signature.outputs.values()]
         try:
             found = self.session.run(feeds, tensors)
         except RuntimeError as error:
             raise Refused("INVALID_ARGUMENT", str(error)) from error
+        if self.batching:
+            check_batched_outputs(inputs, found)
         return dict(zip(signature.outputs, found, strict=True))
+
+
+def check_batched_inputs(inputs):
+    """As batching_session.cc: a first axis, of one size for all."""
+    if any(not value.ndim for value in inputs.values()):
+        raise Refused(
+            "INVALID_ARGUMENT",
+            "Batching session Run() input tensors must have at least one "
+            "dimension",
+        )
+    if len({len(value) for value in inputs.values()}) > 1:
+        raise Refused(
+            "INVALID_ARGUMENT",
+            "Batching session Run() input tensors must have equal "
+            "0th-dimension size",
+        )
+
+
+def check_batched_outputs(inputs, outputs):
+    """As batching_session.cc: what comes back is split by its first axis."""
+    size = len(next(iter(inputs.values())))
+    for output in outputs:
+        if not output.ndim:
+            raise Refused(
+                "FAILED_PRECONDITION", "Batched output tensor has 0 dimensions"
+            )
+        if len(output) != size:
+            raise Refused(
+                "FAILED_PRECONDITION",
+                "Batched output tensor's 0th dimension does not equal the sum "
+                "of the 0th dimension sizes of the input tensors",
+            )
+
+
+def warmup_requests(path):
+    """The requests that a version replays; more than 1,000 are refused."""
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    if not file.exists():
+        return
+    data, start, count = file.read_bytes(), 0, 0
+    while start < len(data):
+        # A TFRecord: length, its checksum, the data, their checksum.
+        (size,) = struct.unpack_from("<Q", data, start)
+        record = data[start + 12 : start + 12 + size]
+        start += size + 16
+        count += 1
+        if count > MAX_WARMUP:
+            raise Refused(
+                "INVALID_ARGUMENT",
+                f"Number of warmup records exceeds the maximum ({MAX_WARMUP}) "
+                f"at {file}",
+            )
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        yield log.predict_log.request
 
 
 class Model:
@@ -121,10 +198,11 @@ class Model:
         self.states = {}
 
     def wanted(self):
+        # As safe_strto64: ASCII digits, an int64.
         found = sorted(
             int(path.name)
             for path in self.folder.glob("[0-9]*")
-            if path.name.isdigit()
+            if re.fullmatch("[0-9]+", path.name) and int(path.name) <= MAX_INT64
         )
         if self.policy.HasField("specific"):
             return [n for n in found if n in self.policy.specific.versions]
@@ -268,7 +346,8 @@ def from_tensor(proto):
         fields["int64"] = "int64_val"
         field = fields.get(NAMES[proto.dtype], "int_val")
         array = np.array(getattr(proto, field), NAMES[proto.dtype])
-        return np.broadcast_to(array, shape) if array.size == 1 else array
+        if array.size == 1:
+            return np.broadcast_to(array, shape)
     return array.reshape(shape)
 
 
@@ -286,12 +365,12 @@ def to_tensor(array):
 
 
 class Rest(http.server.BaseHTTPRequestHandler):
-    """TensorFlow Serving's REST interface, columns only."""
+    """TensorFlow Serving's REST interface, as strict as its own source."""
 
     protocol_version = "HTTP/1.1"
     models = None
     PATH = re.compile(
-        r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+)"
+        r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>[0-9]+)"
         r"|/labels/(?P<label>[^/:]+))?(?P<what>:predict|/metadata)?$"
     )
 
@@ -322,33 +401,53 @@ class Rest(http.server.BaseHTTPRequestHandler):
         spec = predict_pb2.PredictRequest().model_spec
         spec.name = match["name"]
         if match["version"]:
+            if int(match["version"]) > MAX_INT64:
+                raise Refused(
+                    "INVALID_ARGUMENT",
+                    f"Failed to convert version: {match['version']} to "
+                    "numeric.",
+                )
             spec.version.value = int(match["version"])
         if match["label"]:
             spec.version_label = match["label"]
         if match["what"] == ":predict":
-            return json.dumps({"outputs": self.predict(spec, body)})
+            return json.dumps(self.predict(spec, body))
         if match["what"] == "/metadata":
             return to_json(metadata(self.models, spec))
         return to_json(status(self.models, spec.name))
 
     def predict(self, spec, body):
+        """As FillPredictRequestFromJson and MakeJsonFromTensors."""
         try:
             request = json.loads(body)
-        except ValueError as error:
-            raise Refused("INVALID_ARGUMENT", f"JSON Parse: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise refused(f"JSON Parse error: {error}") from error
+        if not isinstance(request, dict):
+            raise refused(f"JSON Value: {request} Is not object")
         name = request.get("signature_name", "serving_default")
+        if not isinstance(name, str):
+            raise refused("'signature_name' key must be a string value.")
         version = self.models.find(spec)
-        given = version.signatures.get(name)
-        inputs = request["inputs"]
-        if given and not isinstance(inputs, dict):
-            inputs = {next(iter(given.inputs)): inputs}
-        arrays = {}
-        for key, value in inputs.items():
-            known = given and key in given.inputs
-            dtype = NAMES[given.inputs[key].dtype] if known else "float32"
-            arrays[key] = from_lists(key, value, dtype)
+        if name not in version.signatures:
+            raise refused(f'Serving signature key "{name}" not found.')
+        dtypes = {
+            key: NAMES[info.dtype]
+            for key, info in version.signatures[name].inputs.items()
+        }
+        if "instances" in request:
+            if "inputs" in request:
+                raise refused(
+                    "Not formatted correctly expecting only one of 'inputs' "
+                    "or 'instances' keys to exist"
+                )
+            arrays = from_rows(request["instances"], dtypes)
+            return {"predictions": rows(version.run(name, arrays))}
+        if "inputs" not in request:
+            raise refused("Missing 'inputs' or 'instances' key")
+        arrays = from_columns(request["inputs"], dtypes)
         found = {k: lists(k, v) for k, v in version.run(name, arrays).items()}
-        return next(iter(found.values())) if len(found) == 1 else found
+        only = len(found) == 1
+        return {"outputs": next(iter(found.values())) if only else found}
 
     def log_message(self, *arguments):
         pass
@@ -362,32 +461,164 @@ def to_json(message):
     )
 
 
-def from_lists(name, value, dtype):
-    try:
-        if dtype == "string":
-            return np.array(plain(value), object)
-        array = np.array(value)
-        if array.dtype.kind not in "fiub" or (
-            array.dtype.kind == "f" and np.dtype(dtype).kind in "iu"
-        ):
-            raise ValueError(f"not {dtype}")
-        return array.astype(dtype)
-    except (ValueError, TypeError) as error:
+def refused(message):
+    return Refused("INVALID_ARGUMENT", message)
+
+
+def is_bytes(value):
+    return (
+        isinstance(value, dict)
+        and list(value) == ["b64"]
+        and isinstance(value["b64"], str)
+    )
+
+
+def is_named(value):
+    return isinstance(value, dict) and not is_bytes(value)
+
+
+def from_columns(given, dtypes):
+    """FillTensorMapFromInputsMap."""
+    if not is_named(given):
+        if len(dtypes) > 1:
+            raise refused(
+                "inputs is a plain value/list, but expecting an object as "
+                "multiple input tensors required as per tensorinfo_map"
+            )
+        given = {next(iter(dtypes)): given}
+    for name in dtypes:
+        if name not in given:
+            raise refused(f"Missing named input: {name} in 'inputs' object.")
+    return {name: to_array(given[name], t) for name, t in dtypes.items()}
+
+
+def from_rows(given, dtypes):
+    """FillTensorMapFromInstancesList."""
+    if not isinstance(given, list):
+        raise refused("Excepting 'instances' to be an list/array")
+    if not given:
+        raise refused("No values in 'instances' array")
+    if not isinstance(given[0], dict) and len(dtypes) > 1:
+        raise refused(
+            "instances is a plain list, but expecting list of objects as "
+            "multiple input tensors required as per tensorinfo_map"
+        )
+    named = is_named(given[0])
+    columns = {name: [] for name in dtypes}
+    for number, item in enumerate(given):
+        if named != is_named(item):
+            raise refused(f"Expecting object or list at item {number}")
+        items = item if named else {next(iter(dtypes)): item}
+        if set(items) != set(dtypes):
+            raise refused(
+                f"Failed to process element: {number} of 'instances' list. "
+                f"keys must be equal to: {','.join(sorted(dtypes))}"
+            )
+        for name, value in items.items():
+            array = to_array(value, dtypes[name])
+            if columns[name] and columns[name][0].shape != array.shape:
+                raise refused(
+                    f"Failed to process element: {number}: Expecting shape "
+                    f"{columns[name][0].shape} but got: {array.shape}"
+                )
+            columns[name].append(array)
+    return {name: np.stack(arrays) for name, arrays in columns.items()}
+
+
+def to_array(value, dtype):
+    """GetDenseTensorShape, by the first of each list, and FillTensorProto."""
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        if not first:
+            break
+        first = first[0]
+    flat = []
+
+    def fill(value, level):
+        if not isinstance(value, list):
+            if level != len(shape):
+                raise refused(f"JSON Value: {value} found at incorrect level")
+            flat.append(to_number(value, dtype))
+            return
+        if level >= len(shape) or len(value) != shape[level]:
+            raise refused(
+                f"Encountered list at unexpected size: {len(value)} at level: "
+                f"{level}"
+            )
+        for part in value:
+            fill(part, level + 1)
+
+    fill(value, 0)
+    array = np.empty(len(flat), object if dtype == "string" else dtype)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def to_number(value, dtype):
+    """AddValueToTensor: a value of its own kind, without loss."""
+    if dtype == "string":
+        if is_bytes(value):
+            return base64.b64decode(value["b64"])
+        if isinstance(value, str):
+            return value.encode()
+    elif dtype == "bool":
+        if isinstance(value, bool):
+            return value
+    elif dtype in ("float32", "float64"):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            bits = 24 if dtype == "float32" else 53
+            if isinstance(value, int) and abs(value) > 2**bits - 1:
+                raise refused(
+                    f"Cannot convert JSON value: {value} to {CPP[dtype]} "
+                    "without loss of precision."
+                )
+            return value
+    elif np.dtype(dtype).kind in "iu" and dtype != "uint16":
+        # The 8 and 16 bit ones are read as int32.
+        small = np.dtype(dtype).itemsize < 4
+        limits = np.iinfo("int32" if small else dtype)
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if is_number and limits.min <= value <= limits.max:
+            return value
+    else:
         raise Refused(
-            "INVALID_ARGUMENT", f"Failed to process '{name}': {error}"
-        ) from error
+            "UNIMPLEMENTED",
+            f"Conversion of JSON Value: {value} to type: "
+            f"{CPP.get(dtype, dtype)}",
+        )
+    raise refused(
+        f"JSON Value: {value} Type: {type(value).__name__} is not of expected "
+        f"type: {CPP.get(dtype, dtype)}"
+    )
 
 
-def plain(value):
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
-    return value.encode()
+def rows(found):
+    """MakeRowFormatJsonFromTensors."""
+    sizes = set()
+    for name, value in found.items():
+        if not value.ndim:
+            raise refused(f"Tensor name: {name} has no shape information")
+        sizes.add(len(value))
+        if len(sizes) > 1:
+            raise refused(
+                f"Tensor name: {name} has inconsistent batch size: {len(value)}"
+            )
+    columns = {name: lists(name, value) for name, value in found.items()}
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    names = list(columns)
+    return [
+        dict(zip(names, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def lists(name, array):
     """Strings as they are, but those of `..._bytes` in base 64."""
+    if array.dtype in (np.float16, np.uint16):
+        dtype = CPP.get(array.dtype.name, array.dtype.name)
+        raise refused(f"Failed to write JSON value for tensor type: {dtype}")
     if array.dtype != object:
         return array.tolist()
     if array.ndim:
@@ -403,7 +634,9 @@ def main():
     parser.add_argument("--model_config_file", required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--rest_api_port", type=int, default=0)
+    parser.add_argument("--enable_batching", action="store_true")
     options = parser.parse_args()
+    Version.batching = options.enable_batching
     config = text_format.Parse(
         pathlib.Path(options.model_config_file).read_text(),
         model_server_config_pb2.ModelServerConfig(),

@@ -17,9 +17,10 @@ class ServerProcess:
         models: name to the folder of a model's versions, or the text of a
             model config file.
         ports: of gRPC and REST; 0 for free ones.
+        batching: whether outputs must have the batch's axis.
     """
 
-    def __init__(self, folder, models, ports=(0, 0)):
+    def __init__(self, folder, models, ports=(0, 0), batching=False):
         config = pathlib.Path(folder) / "models.config"
         if not isinstance(models, str):
             models = "".join(
@@ -33,6 +34,7 @@ class ServerProcess:
             [
                 *(sys.executable, SERVER, "--model_config_file", config),
                 *("--port", str(ports[0]), "--rest_api_port", str(ports[1])),
+                *["--enable_batching"] * batching,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -77,11 +77,13 @@ def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:
         Tensor of shape `(B, C, C)`, at least float32.
     """
     matrix = widen(matrix)
-    trace = ops.trace(matrix, axis1=-2, axis2=-1)[:, None, None]  # [B, 1, 1]
+    size = matrix.shape[-1]
+    # `ops.trace` and `ops.eye` become an operation that ONNX Runtime lacks.
+    diagonal = ops.reshape(matrix, (-1, size * size))[:, :: size + 1]
+    trace = ops.sum(diagonal, axis=-1)[:, None, None]  # [B, 1, 1]
     smallest = ops.full_like(trace, SMALLEST_TRACE)
     trace = ops.where(trace > smallest, trace, smallest)
-    # A constant: `ops.eye` becomes an operation that ONNX Runtime lacks.
-    identity = ops.cast(np.eye(matrix.shape[-1]), matrix.dtype)
+    identity = ops.cast(np.eye(size), matrix.dtype)
     y, z = matrix / trace, None
     for step in range(iterations):
         # In the first step Z is the identity; after the last one it has no
