@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from keras_attention.image_files import MAX_PIXELS
-from keras_attention.pixels import PixelRange
-from keras_attention.pixels import find_pixel_range
 from keras_attention.inspection import find_layer
 from keras_attention.inspection import read_outputs
 from keras_attention.inspection import split_name
+from keras_attention.pixels import PixelRange
+from keras_attention.pixels import find_pixel_range
 from keras_attention.validation import check_positive_integer
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")

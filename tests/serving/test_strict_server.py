@@ -220,6 +220,7 @@ def test_an_empty_batch(server):
 
 
 def test_names_that_are_no_versions_are_passed_over(server):
+    folder = server.folder / "one"
     for name in ("²", "٣", str(2**63), "1a"):
         shutil.copytree(
             server.folder / "one" / "1", server.folder / "one" / name
