@@ -338,7 +338,10 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((8, 8, 3))])
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 3)),
+    ...     keras.layers.Conv2D(16, 3),
+    ... ])
     >>> keras_attention.set_pixel_range(model, "-1,1")
     >>> keras_attention.save_model(model, "model.keras")
     >>> loaded = keras_attention.load_model("model.keras")
