@@ -114,7 +114,7 @@ test-parity: $(VENV)/ready
 
 # The table of layers, attention transfer and weights, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/weights $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/upstream tests/weights $(PYTEST_ARGS)
 
 # Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
 # The peers have an environment of their own. keras-cv-attention-models runs

@@ -229,12 +229,16 @@ def test_attention_of_torch_with_other_widths():
 @pytest.mark.parametrize("grouped", [True, False])
 def test_attention_of_keras(use_bias, grouped):
     x = RANDOM.normal(size=(3, 5, 12)).astype("float32")
+    # Keras' layer cannot have another width of values on JAX.
+    value_dim = 3 if keras.backend.backend() == "jax" else 5
     if grouped:
         theirs = keras.layers.GroupQueryAttention(3, 4, 2, use_bias=use_bias)
         ours = ka.MultiHeadAttention(4, 3, num_kv_heads=2, use_bias=use_bias)
     else:
-        theirs = keras.layers.MultiHeadAttention(4, 3, 5, use_bias=use_bias)
-        ours = ka.MultiHeadAttention(4, 3, 5, use_bias=use_bias)
+        theirs = keras.layers.MultiHeadAttention(
+            4, 3, value_dim, use_bias=use_bias
+        )
+        ours = ka.MultiHeadAttention(4, 3, value_dim, use_bias=use_bias)
     theirs(x, x)
     for weight in theirs.weights:
         weight.assign(RANDOM.normal(size=weight.shape))
