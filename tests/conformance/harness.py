@@ -25,14 +25,19 @@ def variants_slow(rows: list[Row]) -> list:
 
 
 def make_layer(row: Row, **kwargs):
+    arguments = {**row.arguments, **kwargs}
     if row.is_image:
-        kwargs.setdefault("data_format", "channels_last")
-    return (row.make or row.layer)(**row.arguments, **kwargs)
+        arguments.setdefault("data_format", "channels_last")
+    return (row.make or row.layer)(**arguments)
 
 
-def random_input(row: Row, dtype="float32", seed=0):
+def random_input(row: Row, dtype="float32", seed=0, layer=None):
+    """The input of a row, in the data format of `layer` if one is given."""
     generator = np.random.default_rng(seed)
-    return generator.normal(size=row.shape).astype(dtype)
+    x = generator.normal(size=row.shape).astype(dtype)
+    inner = getattr(layer, "layer", layer)
+    first = getattr(inner, "data_format", None) == "channels_first"
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if first else x
 
 
 def dynamic_shape(row: Row):
@@ -63,10 +68,19 @@ def randomize(layer, seed=1):
         variable.assign((0.3 * value + 0.1).astype("float32"))
 
 
+def randomize_all(layer, seed=3):
+    """Set every weight, trainable or not, to values that are no default."""
+    generator = np.random.default_rng(seed)
+    for variable in layer.weights:
+        value = 0.3 * generator.normal(size=variable.shape) + 0.1
+        if "variance" in variable.path:
+            value = np.abs(value) + 0.5
+        if "int" not in variable.dtype:
+            variable.assign(value.astype("float32"))
+
+
 def gradients(model, x):
     """The gradient of the summed squared output to each trainable weight."""
-    if not model.trainable_weights:
-        return []
     if not model.trainable_weights:
         return []
     if BACKEND == "tensorflow":

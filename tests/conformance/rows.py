@@ -1,14 +1,18 @@
 """The table of layers: one row, or more, for every public layer.
 
 The tests of this folder loop over it. A layer that is public and has no row
-fails the run. Several rows of one layer name its variants.
+fails the run, and so does a constructor's argument that no row sets to
+something other than its default. Several rows of one layer name its variants.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 import keras_attention as ka
@@ -53,12 +57,17 @@ class Row:
     def name(self) -> str:
         return "-".join(filter(None, (self.layer.__name__, self.variant)))
 
+    def without(self, argument: str) -> "Row":
+        """Return the row with one argument at its default."""
+        kept = {n: v for n, v in self.arguments.items() if n != argument}
+        return replace(self, arguments=kept)
+
 
 def relu_of_product(x, gate):
     return np.maximum(x * gate, 0)
 
 
-def blend_in(data_format, **kwargs):
+def blend_in(data_format="channels_last", **kwargs):
     """A `BlendIn` whose layer has the data format and dtype of the row."""
     dtype = kwargs.get("dtype")
     inner = ka.SqueezeExcite(data_format=data_format, dtype=dtype, name="se")
@@ -107,7 +116,7 @@ ROWS = [
     Row(ka.CoordinateAttention),
     Row(
         ka.CoordinateAttention,
-        {"ratio": 2, "min_units": 1, "activation": "relu"},
+        {"ratio": 16, "min_units": 1, "activation": "relu"},
         variant="relu",
     ),
     Row(ka.CovariancePooling, {"reduced_channels": 16}),
@@ -152,7 +161,7 @@ ROWS = [
     ),
     Row(
         ka.EfficientChannelAttention,
-        {"padding": "circular", "gamma": 1, "beta": 2},
+        {"padding": "circular", "gamma": 1, "beta": 4},
         variant="circular",
     ),
     Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
@@ -164,6 +173,7 @@ ROWS = [
             "convolution": "dynamic",
             "glu": False,
             "causal": True,
+            "weight_softmax": False,
             "weight_dropout": 0.1,
             "shared_dropout": True,
             "input_dropout": 0.1,
@@ -388,11 +398,222 @@ ROWS = [
     ),
     Row(ka.SpatialSqueezeExcite),
     Row(ka.SqueezeExcite),
-    Row(ka.SqueezeExcite, {"divisor": 8, "use_bias": False}, variant="divisor"),
+    Row(
+        ka.SqueezeExcite,
+        {"ratio": 3, "divisor": 8, "use_bias": False},
+        variant="divisor",
+    ),
     Row(ka.TripletAttention),
     Row(
         ka.TripletAttention,
         {"kernel_size": 3, "use_spatial": False},
         variant="channel",
     ),
+]
+
+
+def constructor_arguments(layer: type) -> dict[str, Any]:
+    """Return every argument of a constructor with its default.
+
+    Where a constructor takes `**kwargs`, those of the next class are added,
+    up to `keras.layers.Layer`. An argument without a default has
+    `inspect.Parameter.empty`.
+    """
+    found: dict[str, Any] = {}
+    for base in layer.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())
+        for parameter in parameters[1:]:
+            if parameter.kind not in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            ):
+                found.setdefault(parameter.name, parameter.default)
+        passes_on = any(
+            p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters
+        )
+        if base is keras.layers.Layer or not passes_on:
+            break
+    # Keras does not write it into the configuration.
+    found.pop("autocast", None)
+    return found
+
+
+def every_argument(
+    layer: type, shape: tuple[int, ...] = IMAGE, **arguments: Any
+) -> Row:
+    """Return a row that sets each of the layer's arguments.
+
+    Arguments that many layers share have the values here; booleans are the
+    opposite of their default.
+    """
+    shared = {
+        "activity_regularizer": keras.regularizers.L2(0.03),
+        "bias_initializer": keras.initializers.RandomNormal(0.2, 0.1, seed=5),
+        "bias_regularizer": keras.regularizers.L1(0.02),
+        "data_format": "channels_first",
+        "dtype": "mixed_float16",
+        "gamma_initializer": keras.initializers.RandomNormal(0.5, 0.1, seed=6),
+        "kernel_initializer": keras.initializers.RandomNormal(0.1, 0.3, seed=7),
+        "kernel_regularizer": keras.regularizers.L1L2(0.01, 0.02),
+        "name": "other",
+        "seed": 11,
+        "trainable": False,
+    }
+    for name, default in constructor_arguments(layer).items():
+        if isinstance(default, bool):
+            shared.setdefault(name, not default)
+    known = constructor_arguments(layer)
+    chosen = {name: v for name, v in shared.items() if name in known}
+    return Row(
+        layer,
+        chosen | arguments,
+        shape,
+        variant="every-argument",
+        make=blend_in if layer is ka.BlendIn else None,
+    )
+
+
+# Each sets everything at once. What is checked of them is how a layer is
+# rebuilt from its configuration, not what it computes.
+EVERY_ARGUMENT = [
+    every_argument(ka.BAM, ratio=4, dilation=2, combine="add"),
+    every_argument(ka.BlendIn),
+    every_argument(
+        ka.CBAM,
+        ratio=4,
+        pool_types=("max", "lse"),
+        kernel_size=3,
+        use_spatial=True,
+    ),
+    every_argument(ka.ChannelAttention, ratio=4, pool_types=("avg", "lp")),
+    every_argument(
+        ka.ChannelGSoP,
+        reduced_channels=5,
+        expansion=3,
+        strides=2,
+        activation="tanh",
+    ),
+    every_argument(ka.ConcurrentSqueezeExcite, ratio=4, combine="add"),
+    every_argument(
+        ka.CoordinateAttention, ratio=2, min_units=3, activation="tanh"
+    ),
+    every_argument(ka.CovariancePooling, reduced_channels=7, iterations=2),
+    every_argument(
+        ka.DynamicConv1D,
+        SEQUENCE,
+        num_heads=3,
+        kernel_size=4,
+        weight_softmax=True,
+        weight_dropout=0.4,
+    ),
+    every_argument(ka.EffectiveSqueezeExcite),
+    every_argument(
+        ka.EfficientChannelAttention,
+        kernel_size=5,
+        gamma=1,
+        beta=3,
+        padding="circular",
+    ),
+    every_argument(
+        ka.GatedConvolutionBlock,
+        SEQUENCE,
+        num_heads=3,
+        kernel_size=4,
+        convolution="dynamic",
+        weight_softmax=True,
+        weight_dropout=0.4,
+        shared_dropout=True,
+        input_dropout=0.3,
+        dropout=0.2,
+        use_bias=True,
+    ),
+    every_argument(
+        ka.GatedChannelTransformation,
+        norm="l1",
+        epsilon=0.1,
+        alpha_initializer=keras.initializers.RandomNormal(1, 0.1, seed=1),
+        beta_initializer=keras.initializers.RandomNormal(1, 0.1, seed=2),
+    ),
+    every_argument(ka.GatherExcite, extent=2, ratio=4),
+    every_argument(
+        ka.GlobalContext,
+        ratio=4,
+        fusion="multiply",
+        output_initializer=keras.initializers.RandomNormal(seed=3),
+    ),
+    every_argument(
+        ka.GSoP,
+        reduced_channels=5,
+        expansion=3,
+        strides=2,
+        grid_size=2,
+        fusion="max",
+        activation="tanh",
+    ),
+    every_argument(
+        ka.LightweightConv1D,
+        SEQUENCE,
+        num_heads=3,
+        kernel_size=4,
+        weight_softmax=True,
+        weight_dropout=0.4,
+    ),
+    every_argument(
+        ka.MultiHeadAttention,
+        SEQUENCE,
+        num_heads=4,
+        key_dim=6,
+        value_dim=5,
+        num_kv_heads=2,
+        output_dim=9,
+        use_bias=True,
+        dropout=0.4,
+        window=3,
+        positions="rotary",
+        logit_soft_cap=2.0,
+        max_wavelength=20.0,
+        num_buckets=8,
+        max_distance=16,
+    ),
+    every_argument(
+        ka.NonLocal,
+        reduced_channels=5,
+        mode="dot_product",
+        use_scale=True,
+    ),
+    every_argument(
+        ka.PositionGSoP, reduced_channels=5, expansion=3, grid_size=2
+    ),
+    every_argument(
+        ka.ScaledDotProductAttention,
+        SEQUENCE,
+        scale=0.5,
+        dropout=0.4,
+        window=3,
+        logit_soft_cap=2.0,
+    ),
+    every_argument(
+        ka.SelectiveKernel,
+        filters=24,
+        dilations=(1, 3),
+        strides=2,
+        groups=8,
+        ratio=2,
+        min_units=4,
+    ),
+    every_argument(ka.SimAM, regularization=0.3),
+    every_argument(ka.SpatialAttention, kernel_size=3),
+    every_argument(ka.SpatialSqueezeExcite),
+    every_argument(
+        ka.SqueezeExcite,
+        ratio=4,
+        hidden_units=3,
+        divisor=2,
+        use_bias=True,
+        activation="tanh",
+        gate_activation="hard_sigmoid",
+    ),
+    every_argument(ka.TripletAttention, kernel_size=3),
 ]

@@ -1,0 +1,163 @@
+"""A layer is what its arguments and its configuration say, all of them."""
+
+import inspect
+import json
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from conformance.harness import make_layer
+from conformance.harness import random_input
+from conformance.harness import randomize_all
+from conformance.rows import EVERY_ARGUMENT
+from conformance.rows import ROWS
+from conformance.rows import Row
+from conformance.rows import constructor_arguments
+from support.arrays import numpy
+
+LAYERS = sorted({row.layer for row in ROWS}, key=lambda layer: layer.__name__)
+TABLE = ROWS + EVERY_ARGUMENT
+rows = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+layers = pytest.mark.parametrize("layer", LAYERS, ids=lambda x: x.__name__)
+REQUIRED = inspect.Parameter.empty
+
+
+def behaviour(row: Row, make) -> Iterator[tuple[str, Any]]:
+    """Yield everything of a layer that can be observed from outside.
+
+    What is quickly observed comes first. The weights are those of the
+    initializers, to compare their draws, and are then set to other ones,
+    since zeros would hide what is behind them.
+    """
+    keras.utils.set_random_seed(7)
+    layer = make()
+    x = random_input(row, layer=layer)
+    yield "trainable", layer.trainable
+    # Keras leaves the losses of frozen weights out.
+    layer.trainable = True
+    keras.utils.set_random_seed(7)
+    layer.build(x.shape)
+    yield "policy", layer.dtype_policy.name
+    yield "data format", getattr(layer, "data_format", None)
+    yield "weights", [numpy(weight) for weight in layer.weights]
+    yield "dtypes", [weight.dtype for weight in layer.weights]
+    yield "are trainable", [weight.trainable for weight in layer.weights]
+    yield "losses", list(map(numpy, layer.losses))
+    yield (
+        "policies",
+        [
+            (sublayer.name, sublayer.dtype_policy.name)
+            for sublayer in layer._flatten_layers(include_self=False)
+        ],
+    )
+    randomize_all(layer)
+    keras.utils.set_random_seed(7)
+    output = layer(x)
+    yield "dtype", keras.backend.standardize_dtype(output.dtype)
+    yield "output", numpy(output)
+    yield "losses of a call", list(map(numpy, layer.losses))
+    if layer._call_has_training_arg:
+        keras.utils.set_random_seed(7)
+        yield "in training", numpy(layer(x, training=True))
+        yield "after training", [numpy(weight) for weight in layer.weights]
+
+
+def is_equal(one, other) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_equal, one, other))
+    if isinstance(one, np.ndarray):
+        return one.shape == other.shape and np.allclose(
+            one, other, rtol=1e-5, atol=1e-6
+        )
+    return one == other
+
+
+class Observed:
+    """The behaviour of a row's layer, observed as far as it is asked for."""
+
+    def __init__(self, row: Row):
+        self._rest = behaviour(row, lambda: make_layer(row))
+        self._known = []
+
+    def __iter__(self):
+        yield from self._known
+        for part in self._rest:
+            self._known.append(part)
+            yield part
+
+
+def difference(expected: Iterable, found: Iterable) -> str | None:
+    """Return the first part of the behaviour in which two layers differ."""
+    for (name, one), (_, two) in zip(expected, found, strict=True):
+        if not is_equal(one, two):
+            return name
+    return None
+
+
+@layers
+def test_every_argument_is_set_in_some_row(layer):
+    arguments = constructor_arguments(layer)
+    table = [row for row in TABLE if row.layer is layer]
+    missing = {
+        name
+        for name, default in arguments.items()
+        if default is not REQUIRED
+        and all(row.arguments.get(name, default) == default for row in table)
+    }
+    assert not missing, "add them to a row of the table"
+    assert {name for row in table for name in row.arguments} <= set(arguments)
+
+
+@rows
+def test_configuration_names_every_argument(row):
+    config = make_layer(row).get_config()
+    # Keras leaves it out where there is none.
+    optional = {"activity_regularizer"} - set(row.arguments)
+    assert set(constructor_arguments(row.layer)) - optional <= set(config)
+
+
+@rows
+def test_rebuilt_from_its_configuration_alone(row):
+    """Through JSON, as a file holds it."""
+    config = make_layer(row).get_config()
+    text = json.dumps(config, sort_keys=True)
+    rebuilt = row.layer.from_config(json.loads(text))
+    assert json.dumps(rebuilt.get_config(), sort_keys=True) == text
+    found = behaviour(row, lambda: row.layer.from_config(json.loads(text)))
+    assert not difference(Observed(row), found)
+
+
+@layers
+def test_every_argument_has_an_effect(layer):
+    """Reset to its default, each changes the layer in some row."""
+    observed = {row.name: Observed(row) for row in TABLE if row.layer is layer}
+    without = []
+    for name, default in constructor_arguments(layer).items():
+        if default is REQUIRED or name == "name":
+            continue
+        table = [
+            row
+            for row in TABLE
+            if row.layer is layer
+            and row.arguments.get(name, default) != default
+        ]
+        if not any(has_effect(row, name, observed[row.name]) for row in table):
+            without.append(name)
+    assert not without, "no row shows that they do anything"
+
+
+def has_effect(row, name, observed):
+    try:
+        return difference(observed, Observed(row.without(name)))
+    except ValueError:
+        return True  # The other arguments do not go with the default.
+
+
+@rows
+def test_name(row):
+    assert make_layer(row, name="chosen").name == "chosen"
+    assert make_layer(row, name="chosen").get_config()["name"] == "chosen"
