@@ -4,8 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.base_layer import BaseLayer
 
-class KernelLayer(keras.layers.Layer):
+
+class KernelLayer(BaseLayer):
     """Base of the layers whose kernels take initializers and regularizers.
 
     Args:
@@ -24,16 +26,21 @@ class KernelLayer(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
-    def sublayer_arguments(self, **arguments: Any) -> dict[str, Any]:
-        """Arguments for a dense or convolution sublayer, `arguments` added.
+    def sublayer_arguments(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return the arguments of a sublayer with a kernel.
 
         The initializers are cloned: one instance would give equal values to
         two kernels of one shape.
+
+        Args:
+            name: name of the sublayer.
+            **arguments: further arguments, which take precedence.
         """
         return {
+            "name": name,
             "kernel_initializer": clone_initializer(self.kernel_initializer),
             "kernel_regularizer": self.kernel_regularizer,
-            "dtype": self.dtype_policy,
+            "dtype": self.sublayer_policy(name),
             **arguments,
         }
 
@@ -72,14 +79,15 @@ class WeightedLayer(KernelLayer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
 
-    def sublayer_arguments(self, **arguments: Any) -> dict[str, Any]:
-        """Arguments for a sublayer with biases; see `KernelLayer`."""
+    def sublayer_arguments(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return the arguments of a sublayer with biases; see `KernelLayer`."""
         return super().sublayer_arguments(
+            name,
             **{
                 "bias_initializer": clone_initializer(self.bias_initializer),
                 "bias_regularizer": self.bias_regularizer,
                 **arguments,
-            }
+            },
         )
 
     def get_config(self):

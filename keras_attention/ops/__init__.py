@@ -7,6 +7,37 @@ from keras_attention.ops.attention.positions import (
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
+
+# Images.
+from keras_attention.ops.image.channel_norms import (
+    channel_norms as channel_norms,
+)
+from keras_attention.ops.image.covariance import (
+    channel_covariance as channel_covariance,
+)
+from keras_attention.ops.image.covariance import (
+    newton_schulz_square_root as newton_schulz_square_root,
+)
+from keras_attention.ops.image.covariance import (
+    position_covariance as position_covariance,
+)
+from keras_attention.ops.image.gating import apply_gate as apply_gate
+from keras_attention.ops.image.gating import (
+    global_average_pool as global_average_pool,
+)
+from keras_attention.ops.image.grid_pooling import (
+    adaptive_average_pool as adaptive_average_pool,
+)
+from keras_attention.ops.image.grid_pooling import (
+    local_average_pool as local_average_pool,
+)
+from keras_attention.ops.image.pairwise import softmax_pool as softmax_pool
+from keras_attention.ops.image.pooling import (
+    global_log_sum_exp_pool as global_log_sum_exp_pool,
+)
+from keras_attention.ops.image.pooling import global_lp_pool as global_lp_pool
+from keras_attention.ops.image.pooling import global_max_pool as global_max_pool
+from keras_attention.ops.image.simam import simam as simam
 from keras_attention.ops.sequence.head_convolution import (
     dynamic_convolution as dynamic_convolution,
 )

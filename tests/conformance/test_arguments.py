@@ -134,7 +134,8 @@ def test_rebuilt_from_its_configuration_alone(row):
 @layers
 def test_every_argument_has_an_effect(layer):
     """Reset to its default, each changes the layer in some row."""
-    observed = {row.name: Observed(row) for row in TABLE if row.layer is layer}
+    mine = [row for row in TABLE if row.layer is layer]
+    observed = {row.name: Observed(row) for row in mine}
     without = []
     for name, default in constructor_arguments(layer).items():
         if default is REQUIRED or name == "name":

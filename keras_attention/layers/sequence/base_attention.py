@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
@@ -74,7 +75,7 @@ class AttentionInputs:
         return ops.arange(count, dtype="int32") - (num_keys - 1)
 
 
-class BaseAttention(keras.layers.Layer):
+class BaseAttention(BaseLayer):
     """Base of the layers that attend from queries to keys and values.
 
     A subclass implements `call` as `prepare`, what it does to the heads,

@@ -123,8 +123,7 @@ class DynamicConv1D(BaseHeadConvolution):
         self.filters = keras.layers.Dense(
             self.num_heads * self.kernel_size,
             use_bias=self.use_filter_bias,
-            name="filters",
-            **self.sublayer_arguments(),
+            **self.sublayer_arguments(name="filters"),
         )
         self.filters.build((None, None, width))
 

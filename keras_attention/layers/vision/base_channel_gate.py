@@ -6,7 +6,7 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import global_average_pool
-from keras_attention.ops.image.gating import squeeze
+from keras_attention.ops.image.gating import means_and_image
 
 
 class BaseChannelGate(BaseGate):
@@ -30,6 +30,6 @@ class BaseChannelGate(BaseGate):
         return expand_channel_gate(gate, self.data_format)
 
     def call(self, inputs, training=None):
-        squeezed, inputs = squeeze(inputs, self.data_format)
+        squeezed, inputs = means_and_image(inputs, self.data_format)
         gate = self.compute_gate(inputs, training=training, squeezed=squeezed)
         return apply_gate(inputs, gate)

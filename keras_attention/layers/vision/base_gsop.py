@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.precision import HALF
@@ -69,7 +70,7 @@ class BaseGSoP(WeightedLayer, BaseGate):
             1, "float32" if half else self.dtype_policy, "row_norm"
         )
         self.row_norm.build((None, rows, rows))
-        self.row_convolution = keras.layers.EinsumDense(
+        self.row_convolution = RowwiseDense(
             "bij,ijn->bin",
             (rows, self.expansion),
             bias_axes="in",

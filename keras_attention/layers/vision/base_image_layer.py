@@ -4,11 +4,12 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
 
 
-class BaseImageLayer(keras.layers.Layer):
+class BaseImageLayer(BaseLayer):
     """Base of the layers that take one image.
 
     A subclass implements `call`, and `build_weights` where it has weights.

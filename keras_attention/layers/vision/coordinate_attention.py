@@ -8,7 +8,7 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
-from keras_attention.ops.precision import widen
+from keras_attention.ops.image.sums import mean_over
 from keras_attention.validation import check_positive_integer
 
 
@@ -100,9 +100,9 @@ class CoordinateAttention(WeightedLayer, BaseGate):
 
     def compute_gate(self, inputs, training=None):
         x = to_channels_last(inputs, self.data_format)
-        height, wide = ops.shape(x)[1], widen(x)
+        height = ops.shape(x)[1]
         lines = ops.concatenate(
-            [ops.mean(wide, axis=2), ops.mean(wide, axis=1)], axis=1
+            [mean_over(x, 2), mean_over(x, 1)], axis=1
         )  # [B, H + W, C]
         features = self.reduce(ops.cast(lines, x.dtype))  # [B, H + W, d]
         features = self.activation(self.norm(features, training=training))

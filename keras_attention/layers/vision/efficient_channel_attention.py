@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
+from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.image.pooling import channel_windows
 from keras_attention.ops.image.pooling import pad_channels
@@ -109,7 +110,7 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
         else:
             # The filters are columns, so that the initializer sees a fan-in
             # of one filter's size.
-            self.excite = keras.layers.EinsumDense(
+            self.excite = RowwiseDense(
                 "bck,kc->bc",
                 channels,
                 **self.sublayer_arguments(name="excite"),

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.vision.base_gate import BaseGate
-from keras_attention.ops.image.simam import inverse_energy
+from keras_attention.ops.image.simam import simam
 from keras_attention.validation import check_number
 
 
@@ -64,8 +64,8 @@ class SimAM(BaseGate):
         )
 
     def compute_gate(self, inputs, training=None):
-        energy = inverse_energy(inputs, self.regularization, self.data_format)
-        return ops.cast(ops.sigmoid(energy), inputs.dtype)  # [B, H, W, C]
+        gate = simam(inputs, self.regularization, self.data_format)
+        return ops.cast(gate, inputs.dtype)  # [B, H, W, C]
 
     def get_config(self):
         return {

@@ -80,13 +80,11 @@ class RecurrentMixer(WeightedLayer):
                 f"of units. Received: units={units} in layer '{self.name}'"
             )
         self._width, self._units = width, units
-        arguments = self.sublayer_arguments(return_sequences=True)
+        arguments = self.sublayer_arguments(name="lstm", return_sequences=True)
         if self.causal:
-            self.lstm = keras.layers.LSTM(
-                units, return_state=True, name="lstm", **arguments
-            )
+            self.lstm = keras.layers.LSTM(units, return_state=True, **arguments)
         else:
-            half = keras.layers.LSTM(units // 2, name="lstm", **arguments)
+            half = keras.layers.LSTM(units // 2, **arguments)
             self.lstm = keras.layers.Bidirectional(
                 half, name="lstm", dtype=self.dtype_policy
             )

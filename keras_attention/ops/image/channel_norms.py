@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
 
 NORMS = ("l2", "l1")
@@ -16,7 +17,9 @@ NORMS = ("l2", "l1")
 def channel_norms(
     x: Any, norm: str, epsilon: float, data_format: str = "channels_last"
 ) -> Any:
-    """The norm of each channel over its positions, `(B, C)`.
+    """Compute the norm of each channel over its positions, `(B, C)`.
+
+    Source: Yang et al., Gated Channel Transformation, arXiv:1909.11519.
 
     Args:
         x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
@@ -27,12 +30,20 @@ def channel_norms(
 
     Returns:
         Tensor of at least float32.
+
+    Example:
+
+    >>> from keras_attention.ops import channel_norms
+    >>> x = np.array([3.0, -4.0], "float32").reshape(1, 1, 2, 1)
+    >>> y = keras.ops.convert_to_numpy(channel_norms(x, "l1", 1e-5))
+    >>> y
+    array([[7.]], dtype=float32)
     """
     wide = widen(ops.convert_to_tensor(x))
     axes = spatial_axes(data_format)
     if norm == "l1":
-        return ops.sum(ops.abs(wide), axis=axes)
-    return ops.sqrt(ops.sum(ops.square(wide), axis=axes) + epsilon)
+        return sum_over_positions(ops.abs(wide), axes)
+    return ops.sqrt(sum_over_positions(ops.square(wide), axes) + epsilon)
 
 
 def normalize_channels(sizes: Any, norm: str, epsilon: float) -> Any:

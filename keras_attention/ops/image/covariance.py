@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_attention.ops.image.sums import mean_over
+from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.precision import widen
 
 # The trace of a zero matrix, so that a constant image has a root of zero and
 # not 0 / 0.
 SMALLEST_TRACE = 1e-20
+POSITIONS_AT_A_TIME = 1024
 
 
 def channel_covariance(x: Any) -> Any:
-    """Covariance between channels over positions: `X (I - 11'/M)/M X'`.
+    """Compute the covariance between channels: `X (I - 11'/M)/M X'`.
 
     The image is centred before the product. The difference of the second
     moment and the squared mean, though equal on paper, is lost in rounding
@@ -31,16 +34,44 @@ def channel_covariance(x: Any) -> Any:
 
     Returns:
         Symmetric tensor of shape `(B, C, C)`, at least float32.
+
+    Example:
+
+    >>> from keras_attention.ops import channel_covariance
+    >>> x = np.array([[0, 0], [2, -4]], "float32").reshape(1, 1, 2, 2)
+    >>> keras.ops.convert_to_numpy(channel_covariance(x))[0]
+    array([[ 1., -2.],
+           [-2.,  4.]], dtype=float32)
     """
-    x = widen(x)
-    centred = x - ops.mean(x, axis=(1, 2), keepdims=True)  # [B, H, W, C]
-    height, width = ops.shape(x)[1:3]
+    x = widen(ops.convert_to_tensor(x))
+    mean = mean_over_positions(x, (1, 2))  # [B, C]
+    centred = x - mean[:, None, None]  # [B, H, W, C]
+    rows = _rows_at_a_time(*x.shape[1:3])
+    height, width, channels = ops.shape(x)[1:]
+    if rows:
+        parts = ops.reshape(
+            centred, (-1, height // rows, rows * width, channels)
+        )
+        products = ops.einsum("bgni,bgnj->bgij", parts, parts)
+        product = mean_over(products, 1)  # [B, C, C]
+        return product / (rows * width)
     product = ops.einsum("bhwi,bhwj->bij", centred, centred)  # [B, C, C]
     return product / ops.cast(height * width, product.dtype)
 
 
+def _rows_at_a_time(height, width):
+    """Rows whose products are added by themselves, and `None` for all.
+
+    Sums over more positions lose digits.
+    """
+    if None in (height, width) or height * width <= POSITIONS_AT_A_TIME:
+        return None
+    most = max(1, POSITIONS_AT_A_TIME // width)
+    return max(n for n in range(1, most + 1) if height % n == 0)
+
+
 def position_covariance(x: Any) -> Any:
-    """Covariance between positions over channels.
+    """Compute the covariance between positions over channels.
 
     Args:
         x: image of shape `(B, H, W, C)` with a known height, width and number
@@ -49,7 +80,16 @@ def position_covariance(x: Any) -> Any:
     Returns:
         Symmetric tensor of shape `(B, M, M)`, at least float32; the positions
         are counted row by row.
+
+    Example:
+
+    >>> from keras_attention.ops import position_covariance
+    >>> x = np.array([[0, 2], [0, -4]], "float32").reshape(1, 1, 2, 2)
+    >>> keras.ops.convert_to_numpy(position_covariance(x))[0]
+    array([[ 1., -2.],
+           [-2.,  4.]], dtype=float32)
     """
+    x = ops.convert_to_tensor(x)
     height, width, channels = x.shape[1:]
     x = ops.reshape(widen(x), (-1, height * width, channels))  # [B, M, C]
     centred = x - ops.mean(x, axis=-1, keepdims=True)
@@ -57,7 +97,7 @@ def position_covariance(x: Any) -> Any:
 
 
 def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:
-    """Square root of a covariance by coupled Newton-Schulz iterations.
+    """Compute the square root of a covariance by Newton-Schulz iterations.
 
     With A = matrix / trace(matrix), Y = A and Z = I:
 
@@ -75,8 +115,17 @@ def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:
 
     Returns:
         Tensor of shape `(B, C, C)`, at least float32.
+
+    Example:
+
+    >>> from keras_attention.ops import newton_schulz_square_root
+    >>> matrix = np.diag([4.0, 9.0]).astype("float32")[None]
+    >>> root = newton_schulz_square_root(matrix, iterations=12)
+    >>> keras.ops.convert_to_numpy(root)[0].round(3)
+    array([[2., 0.],
+           [0., 3.]], dtype=float32)
     """
-    matrix = widen(matrix)
+    matrix = widen(ops.convert_to_tensor(matrix))
     size = matrix.shape[-1]
     # `ops.trace` and `ops.eye` become an operation that ONNX Runtime lacks.
     diagonal = ops.reshape(matrix, (-1, size * size))[:, :: size + 1]

@@ -1,4 +1,4 @@
-"""Squeeze and scale: what every gate does to an image before and after.
+"""Means and scaling: what every gate does to an image before and after.
 
 `B` batch, `H` height, `W` width, `C` channels.
 
@@ -14,12 +14,16 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
-from keras_attention.ops.image.sums import sum_rows
+from keras_attention.ops.image.sums import mean_over_positions
+from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
 
 # Bytes of one image from which its part of a gate's gradient is computed by
 # itself: below that, starting the loop costs more than memory traffic.
 LOOP_BYTES = 2**20
+# Positions up to which TensorFlow's pooling, which adds them in a row, is
+# right to a few roundings; it is the fastest for small images.
+POOLED_POSITIONS = 2**8
 
 
 def spatial_axes(data_format: str) -> tuple[int, int]:
@@ -28,10 +32,11 @@ def spatial_axes(data_format: str) -> tuple[int, int]:
 
 
 def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
-    """Mean over height and width: `(B, H, W, C)` to `(B, C)`.
+    """Average height and width: `(B, H, W, C)` to `(B, C)`.
 
     Half-precision images are summed in float32, since 65,504 is soon passed
-    by a sum over positions.
+    by a sum over positions; and no sum adds a large image's positions one
+    after the other, which would round the small ones away.
 
     Args:
         x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
@@ -40,12 +45,22 @@ def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
 
     Returns:
         Tensor of shape `(B, C)`, of the dtype of `x`.
+
+    Example:
+
+    >>> from keras_attention.ops import global_average_pool
+    >>> x = np.full((1, 1024, 1024, 2), 0.1, "float32")
+    >>> bool(abs(global_average_pool(x)[0, 0] / 0.1 - 1) < 1e-5)
+    True
     """
-    wide = widen(x)
-    return ops.cast(ops.mean(wide, axis=spatial_axes(data_format)), x.dtype)
+    x = ops.convert_to_tensor(x)
+    mean = mean_over_positions(x, spatial_axes(data_format))
+    return ops.cast(mean, x.dtype)
 
 
-def squeeze(x: Any, data_format: str = "channels_last") -> tuple[Any, Any]:
+def means_and_image(
+    x: Any, data_format: str = "channels_last"
+) -> tuple[Any, Any]:
     """Return `global_average_pool(x)`, and `x` again, to be scaled.
 
     A gate needs its image twice. Where both uses go through this function,
@@ -57,12 +72,30 @@ def squeeze(x: Any, data_format: str = "channels_last") -> tuple[Any, Any]:
         data_format: `"channels_last"` or `"channels_first"`.
     """
     if keras.backend.backend() == "tensorflow":
-        return _squeeze_tensorflow(x, data_format)
+        return _means_and_image_tensorflow(x, data_format)
     return global_average_pool(x, data_format), x
 
 
 def apply_gate(x: Any, gate: Any) -> Any:
-    """Scale `x` by `gate`, which broadcasts to it."""
+    """Multiply an image by a gate.
+
+    Args:
+        x: image of rank 4.
+        gate: tensor that broadcasts to `x`, such as `(B, 1, 1, C)` for one
+            value per channel. It is cast to the dtype of `x`.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+
+    Example:
+
+    >>> from keras_attention.ops import apply_gate
+    >>> x = np.ones((2, 7, 5, 3), "float32")
+    >>> gate = np.array([0.0, 0.5, 1.0], "float32").reshape(1, 1, 1, 3)
+    >>> keras.ops.convert_to_numpy(apply_gate(x, gate))[0, 0, 0]
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    x = ops.convert_to_tensor(x)
     gate = ops.cast(gate, x.dtype)
     if keras.backend.backend() == "tensorflow" and _sums_by_image(x, gate):
         return _apply_gate_tensorflow(x, gate)
@@ -93,11 +126,11 @@ def from_channels_last(x: Any, data_format: str) -> Any:
     return x if data_format == "channels_last" else ops.moveaxis(x, -1, 1)
 
 
-def _squeeze_tensorflow(x, data_format):
+def _means_and_image_tensorflow(x, data_format):
     import tensorflow as tf
 
     @tf.custom_gradient
-    def squeeze_image(x):
+    def both(x):
         def gradient(upstream_mean, upstream_x):
             shape = tf.shape(x)
             height, width = (shape[axis] for axis in spatial_axes(data_format))
@@ -109,15 +142,19 @@ def _squeeze_tensorflow(x, data_format):
 
         return (_mean_tensorflow(x, data_format), tf.identity(x)), gradient
 
-    return squeeze_image(tf.convert_to_tensor(x))
+    return both(tf.convert_to_tensor(x))
 
 
 def _mean_tensorflow(x, data_format):
-    """As `global_average_pool`; a pooling reads an image twice as fast."""
+    """As `global_average_pool`; for small images a pooling is faster."""
     import tensorflow as tf
 
     size = x.shape[1:3]
-    if data_format == "channels_first" or None in size:
+    if (
+        data_format == "channels_first"
+        or None in size
+        or math.prod(size) > POOLED_POSITIONS
+    ):
         return global_average_pool(x, data_format)
     mean = tf.nn.avg_pool2d(widen(x), size, 1, "VALID")[:, 0, 0]
     return tf.cast(mean, x.dtype)
@@ -150,10 +187,8 @@ def _apply_gate_tensorflow(x, gate):
                 return upstream * gate, tf.cast(of_gate, gate.dtype)
 
             def of_one_image(index):
-                product = widen(x[index] * upstream[index])
-                found = tf.reduce_sum(
-                    product, [axis - 1 for axis in axes], keepdims=True
-                )
+                one, its_upstream = x[index][None], upstream[index][None]
+                found = _sum_of_products(one, its_upstream, axes)[0]
                 return tf.cast(found, gate.dtype)
 
             of_gate = tf.map_fn(
@@ -173,8 +208,7 @@ def _sum_of_products(x, upstream, axes):
     import tensorflow as tf
 
     product = widen(x * upstream)
-    if axes != list(range(1, len(x.shape) - 1)):
-        return tf.reduce_sum(product, axes, keepdims=True)
-    batch, channels = tf.shape(x)[0], x.shape[-1]
-    total = sum_rows(tf.reshape(product, (batch, -1, channels)))
-    return tf.reshape(total, (batch, *[1] * len(axes), channels))
+    if len(x.shape) == 4 and axes in ([1, 2], [2, 3]):
+        total = sum_over_positions(product, axes)
+        return ops.expand_dims(total, axes)
+    return tf.reduce_sum(product, axes, keepdims=True)

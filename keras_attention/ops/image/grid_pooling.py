@@ -16,8 +16,9 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.image.gating import POOLED_POSITIONS
 from keras_attention.ops.image.gating import apply_gate
-from keras_attention.ops.image.sums import sum_rows
+from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.image.window_average import average_windows
 from keras_attention.ops.precision import widen
 
@@ -37,9 +38,23 @@ def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
 
     Returns:
         Tensor of shape `(B, height, width, C)`, at least float32.
+
+    Example:
+
+    >>> from keras_attention.ops import adaptive_average_pool
+    >>> x = np.arange(5, dtype="float32").reshape(1, 1, 5, 1)
+    >>> y = adaptive_average_pool(x, 1, 2)  # of 0, 1, 2 and of 2, 3, 4
+    >>> keras.ops.convert_to_numpy(y).ravel()
+    array([1., 3.], dtype=float32)
     """
+    x = ops.convert_to_tensor(x)
     blocks = _blocks(x, height, width)
-    if blocks and keras.backend.backend() == "tensorflow" and not inside_xla():
+    is_small = blocks and math.prod(blocks) <= POOLED_POSITIONS
+    if (
+        is_small
+        and keras.backend.backend() == "tensorflow"
+        and not inside_xla()
+    ):
         import tensorflow as tf
 
         # Cells of one size, which the op averages in less time.
@@ -62,7 +77,16 @@ def local_average_pool(x: Any, extent: int) -> Any:
     Returns:
         Tensor of shape `(B, ceil(H / extent), ceil(W / extent), C)`, at least
         float32.
+
+    Example:
+
+    >>> from keras_attention.ops import local_average_pool
+    >>> x = np.arange(4, dtype="float32").reshape(1, 1, 4, 1)
+    >>> y = local_average_pool(x, 2)  # of 0, 1 and of 1, 2, 3
+    >>> keras.ops.convert_to_numpy(y).ravel()
+    array([0.5, 2. ], dtype=float32)
     """
+    x = ops.convert_to_tensor(x)
     height, width = ops.shape(x)[1:3]
     if keras.backend.backend() == "tensorflow" and _splits(x, extent):
         return average_windows(widen(x), extent)
@@ -158,9 +182,8 @@ def weighted_sum(x: Any, kernel: Any) -> Any:
         Tensor of shape `(B, 1, 1, C)`, summed in at least float32.
     """
     products = widen(x) * widen(kernel)
-    height, width, channels = kernel.shape
-    rows = ops.reshape(products, (-1, height * width, channels))
-    return ops.cast(sum_rows(rows)[:, None], x.dtype)
+    total = sum_over_positions(products, (1, 2))
+    return ops.cast(total[:, None, None], x.dtype)
 
 
 def _blocks(x, height, width):

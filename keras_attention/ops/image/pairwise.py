@@ -9,11 +9,14 @@ from typing import Any
 
 from keras import ops
 
+from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
 
 
 def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
-    """One weighted mean over all positions of an image.
+    """Average an image by the softmax of logits over its positions.
+
+    Source: Cao et al., GCNet, arXiv:1904.11492, equation 5.
 
     Args:
         x: image of shape `(B, H, W, C)`.
@@ -21,15 +24,24 @@ def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
 
     Returns:
         The mean, `(B, C)`, and the weights, `(B, H, W)`, which sum to one.
+
+    Example:
+
+    >>> from keras_attention.ops import softmax_pool
+    >>> x = np.array([0.0, 4.0], "float32").reshape(1, 1, 2, 1)
+    >>> logits = np.log(np.array([[[3.0, 1.0]]], "float32"))
+    >>> mean, weights = softmax_pool(x, logits)
+    >>> keras.ops.convert_to_numpy(mean).round(5)
+    array([[1.]], dtype=float32)
     """
-    wide, shape = widen(x), ops.shape(logits)
-    row = ops.reshape(logits, (shape[0], shape[1] * shape[2]))
-    row = _softmax(ops.cast(row, wide.dtype))  # [B, M]
-    # A matrix product: LiteRT's converter takes the einsum over two axes for
-    # one of another shape.
-    positions = (shape[0], shape[1] * shape[2], wide.shape[-1])
-    mean = (row[:, None] @ ops.reshape(wide, positions))[:, 0]  # [B, C]
-    return mean, ops.reshape(row, shape)
+    wide = widen(ops.convert_to_tensor(x))
+    logits = ops.cast(logits, wide.dtype)
+    largest = ops.max(logits, axis=(1, 2), keepdims=True)
+    weights = ops.exp(logits - ops.stop_gradient(largest))
+    total = sum_over_positions(weights[..., None], (1, 2))  # [B, 1]
+    weights = weights / total[..., None]  # [B, H, W]
+    mean = sum_over_positions(wide * weights[..., None], (1, 2))
+    return mean, weights
 
 
 def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:

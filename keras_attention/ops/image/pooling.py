@@ -5,6 +5,7 @@ results have the dtype of the image, and what float16 cannot hold becomes its
 largest number.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,28 +14,57 @@ from keras import backend
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.image.gating import POOLED_POSITIONS
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.sums import mean_over
+from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.image.sums import sum_channels
-from keras_attention.ops.image.sums import sum_rows
+from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
 
 FLOAT16_MAX = float(np.finfo("float16").max)
 
 
 def global_max_pool(x: Any, data_format: str = "channels_last") -> Any:
-    """Maximum over height and width: `(B, H, W, C)` to `(B, C)`."""
+    """Compute the maximum over height and width.
+
+    Args:
+        x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
+            `channels_first`.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to
+            `"channels_last"`.
+
+    Returns:
+        Tensor of shape `(B, C)`.
+
+    Example:
+
+    >>> from keras_attention.ops import global_max_pool
+    >>> x = np.arange(12, dtype="float32").reshape(1, 2, 3, 2)
+    >>> keras.ops.convert_to_numpy(global_max_pool(x))
+    array([[10., 11.]], dtype=float32)
+    """
     return ops.max(x, axis=spatial_axes(data_format))
 
 
 def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
-    """Euclidean norm over height and width: `(B, H, W, C)` to `(B, C)`.
+    """Compute the Euclidean norm over height and width.
 
     It is a norm, not a mean: it grows with the number of positions. At an
     all-zero channel, where the norm has no gradient, the gradient is zero.
+    Arguments and shapes are those of `global_max_pool`.
+
+    Example:
+
+    >>> from keras_attention.ops import global_lp_pool
+    >>> x = np.array([3.0, 4.0], "float32").reshape(1, 1, 2, 1)
+    >>> keras.ops.convert_to_numpy(global_lp_pool(x))
+    array([[5.]], dtype=float32)
     """
+    x = ops.convert_to_tensor(x)
     squares = ops.square(widen(x))
-    total = ops.sum(squares, axis=spatial_axes(data_format))  # [B, C]
+    total = sum_over_positions(squares, spatial_axes(data_format))  # [B, C]
     is_zero = total == 0
     # The inner `where` keeps the root's infinite slope out of the gradient.
     norm = ops.sqrt(ops.where(is_zero, ops.ones_like(total), total))
@@ -42,11 +72,26 @@ def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
 
 
 def global_log_sum_exp_pool(x: Any, data_format: str = "channels_last") -> Any:
-    """`log(sum(exp(x)))` over height and width: `(B, H, W, C)` to `(B, C)`.
+    """Compute `log(sum(exp(x)))` over height and width.
 
     The maximum is taken out of the exponentials, so that none overflows.
+    Arguments and shapes are those of `global_max_pool`.
+
+    Example:
+
+    >>> from keras_attention.ops import global_log_sum_exp_pool
+    >>> x = np.zeros((1, 2, 4, 1), "float32")
+    >>> y = keras.ops.convert_to_numpy(global_log_sum_exp_pool(x))
+    >>> y.round(4)  # log(8)
+    array([[2.0794]], dtype=float32)
     """
-    pooled = ops.logsumexp(widen(x), axis=spatial_axes(data_format))
+    x = ops.convert_to_tensor(x)
+    wide, axes = widen(x), spatial_axes(data_format)
+    largest = ops.stop_gradient(ops.max(wide, axis=axes))  # [B, C]
+    # Of -inf alone, the sum of exponentials is zero and its logarithm -inf.
+    shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
+    exponentials = ops.exp(wide - ops.expand_dims(shift, axes))
+    pooled = ops.log(sum_over_positions(exponentials, axes)) + shift
     return _narrow(pooled, x.dtype)
 
 
@@ -102,8 +147,11 @@ def max_and_mean(x: Any, axis: int) -> Any:
 def _max_and_mean(x, axes):
     if backend.backend() == "tensorflow":
         return _max_and_mean_tensorflow(x, axes)
-    mean = ops.cast(ops.mean(widen(x), axis=axes), x.dtype)
-    return ops.max(x, axis=axes), mean
+    if len(axes) == 2:
+        mean = mean_over_positions(x, axes)
+    else:
+        mean = mean_over(x, *axes)
+    return ops.max(x, axis=axes), ops.cast(mean, x.dtype)
 
 
 def _max_and_mean_tensorflow(x, axes):
@@ -143,16 +191,22 @@ def _max_tensorflow(x, axes):
 
 
 def _mean_tensorflow(x, axes):
-    """Mean over axes, which are kept; a pooling is twice as fast."""
+    """Mean over axes, which are kept; for small images a pooling is faster."""
     import tensorflow as tf
 
     size, wide = x.shape[1:3], widen(x)
-    if tuple(axes) == (1, 2) and None not in size:
-        mean = tf.nn.avg_pool2d(wide, size, 1, "VALID")
+    if len(axes) == 2:
+        is_small = None not in size and math.prod(size) <= POOLED_POSITIONS
+        if tuple(axes) == (1, 2) and is_small:
+            mean = tf.nn.avg_pool2d(wide, size, 1, "VALID")
+        else:
+            mean = ops.expand_dims(mean_over_positions(wide, axes), axes)
     elif _is_of_channels(axes) and inside_xla():
         mean = _sum_tensorflow(wide, axes) / x.shape[3]
-    else:
+    elif _is_of_channels(axes):
         mean = tf.reduce_mean(wide, axes, keepdims=True)
+    else:
+        mean = ops.expand_dims(mean_over(wide, *axes), axes)
     return tf.cast(mean, x.dtype)
 
 
@@ -160,10 +214,8 @@ def _sum_tensorflow(x, axes):
     """Sum over axes, which are kept."""
     import tensorflow as tf
 
-    if tuple(axes) == (1, 2):
-        batch, channels = tf.shape(x)[0], tf.shape(x)[3]
-        total = sum_rows(tf.reshape(x, (batch, -1, channels)))
-        return tf.reshape(total, (batch, 1, 1, channels))
+    if len(axes) == 2:
+        return ops.expand_dims(sum_over_positions(x, axes), axes)
     if _is_of_channels(axes):
         return sum_channels(x)
     return tf.reduce_sum(x, axes, keepdims=True)

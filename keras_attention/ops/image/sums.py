@@ -1,15 +1,67 @@
-"""Sums over rows or channels of an image, which compilers write slowly.
+"""Sums and means that stay right for large images, and are fast everywhere.
 
-On the CPU they are matrix products with ones. Other devices may round a
-product's factors: there they are sums.
+A sum of a million numbers, added one after the other, is wrong in its second
+digit: 0.1 is too small to be added in full to 50,000. Here no more than a few
+dozen numbers are added in a row. Backends and compilers differ in how they
+sum, so each has its own path.
+
+On the CPU some sums are matrix products with ones, which add in blocks. Other
+devices may round a product's factors: there they are sums.
 """
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.precision import widen
+
+# Numbers that may be added one after the other: float32 rounds each sum by
+# 6e-8 at most.
+IN_A_ROW = 32
+
+
+def mean_over(x: Any, axis: int) -> Any:
+    """Average one axis in at least float32: `(..., N, ...)` to `(..., ...)`.
+
+    Args:
+        x: tensor whose rank is known.
+        axis: the axis that is averaged and left out.
+    """
+    x, size = widen(x), x.shape[axis]
+    if size is not None and size <= 2 * IN_A_ROW:
+        return ops.mean(x, axis)
+    if keras.backend.backend() == "torch":
+        # It adds in pairs.
+        return ops.mean(x, axis)
+    if multiplies_in_full() and not inside_xla():
+        return _mean_by_product(x, axis % len(x.shape))
+    return _mean_by_parts(x, axis % len(x.shape))
+
+
+def mean_over_positions(x: Any, axes: tuple[int, int]) -> Any:
+    """Average an image's height and width in at least float32.
+
+    Args:
+        x: image of rank 4.
+        axes: axes of height and width, the height first.
+
+    Returns:
+        Tensor of shape `(B, C)`.
+    """
+    if tuple(axes) == (1, 2):
+        return mean_over(mean_over(x, 1), 1)
+    return mean_over(mean_over(x, axes[1]), axes[0])
+
+
+def sum_over_positions(x: Any, axes: tuple[int, int]) -> Any:
+    """Sum an image's height and width; see `mean_over_positions`."""
+    mean = mean_over_positions(x, axes)
+    shape = ops.shape(x)
+    number = shape[axes[0]] * shape[axes[1]]
+    return mean * ops.cast(number, mean.dtype)
 
 
 def sum_rows(rows: Any) -> Any:
@@ -41,3 +93,32 @@ def multiplies_in_full() -> bool:
 
         return jax.default_backend() == "cpu"
     return False
+
+
+def _mean_by_product(x, axis):
+    """A product with ones, which adds in blocks."""
+    shape = ops.shape(x)
+    before, size, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    rows = ops.reshape(x, (math.prod(before), size, math.prod(after)))
+    total = ops.reshape(sum_rows(rows), (*before, *after))
+    return total / ops.cast(size, x.dtype)
+
+
+def _mean_by_parts(x, axis):
+    """The mean of the means of a few numbers each, zeros added to the last."""
+    shape = list(ops.shape(x))
+    size = shape[axis]
+    missing = -size % IN_A_ROW
+    if not isinstance(missing, int) or missing:
+        padding = [(0, 0)] * len(shape)
+        padding[axis] = (0, missing)
+        x = ops.pad(x, padding)
+    parts = (size + missing) // IN_A_ROW
+    shape[axis : axis + 1] = [parts, IN_A_ROW]
+    means = ops.mean(ops.reshape(x, shape), axis + 1)
+    number = ops.cast(size, x.dtype) / ops.cast(size + missing, x.dtype)
+    if isinstance(parts, int) and parts == 1:
+        return ops.squeeze(means, axis) / number
+    if isinstance(parts, int) and parts > 2 * IN_A_ROW:
+        return _mean_by_parts(means, axis) / number
+    return ops.mean(means, axis) / number

@@ -113,7 +113,7 @@ def test_gradients_equal_the_automatic_ones(kind, data_format, jit):
     axes = gating.spatial_axes(data_format)
 
     def ours(x, gate):
-        mean, x = gating.squeeze(x, data_format)
+        mean, x = gating.means_and_image(x, data_format)
         mean = gating.expand_channel_gate(mean, data_format)
         return gating.apply_gate(x, gate * mean**2)
 
