@@ -6,45 +6,7 @@ from keras_attention.distillation import (
     AttentionTransferModel as AttentionTransferModel,
 )
 from keras_attention.inspection import attention_layers as attention_layers
-from keras_attention.layers import BAM as BAM
-from keras_attention.layers import CBAM as CBAM
-from keras_attention.layers import BlendIn as BlendIn
-from keras_attention.layers import ChannelAttention as ChannelAttention
-from keras_attention.layers import ChannelGSoP as ChannelGSoP
-from keras_attention.layers import (
-    ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
-)
-from keras_attention.layers import CoordinateAttention as CoordinateAttention
-from keras_attention.layers import CovariancePooling as CovariancePooling
-from keras_attention.layers import DynamicConv1D as DynamicConv1D
-from keras_attention.layers import (
-    EffectiveSqueezeExcite as EffectiveSqueezeExcite,
-)
-from keras_attention.layers import (
-    EfficientChannelAttention as EfficientChannelAttention,
-)
-from keras_attention.layers import (
-    GatedChannelTransformation as GatedChannelTransformation,
-)
-from keras_attention.layers import (
-    GatedConvolutionBlock as GatedConvolutionBlock,
-)
-from keras_attention.layers import GatherExcite as GatherExcite
-from keras_attention.layers import GlobalContext as GlobalContext
-from keras_attention.layers import GSoP as GSoP
-from keras_attention.layers import LightweightConv1D as LightweightConv1D
-from keras_attention.layers import MultiHeadAttention as MultiHeadAttention
-from keras_attention.layers import NonLocal as NonLocal
-from keras_attention.layers import PositionGSoP as PositionGSoP
-from keras_attention.layers import (
-    ScaledDotProductAttention as ScaledDotProductAttention,
-)
-from keras_attention.layers import SelectiveKernel as SelectiveKernel
-from keras_attention.layers import SimAM as SimAM
-from keras_attention.layers import SpatialAttention as SpatialAttention
-from keras_attention.layers import SpatialSqueezeExcite as SpatialSqueezeExcite
-from keras_attention.layers import SqueezeExcite as SqueezeExcite
-from keras_attention.layers import TripletAttention as TripletAttention
+from keras_attention.layers import *
 from keras_attention.pixels import PixelRange as PixelRange
 from keras_attention.pixels import find_pixel_range as find_pixel_range
 from keras_attention.pixels import load_model as load_model

@@ -46,7 +46,9 @@ def mechanisms(shape: tuple[int, ...] = (56, 56, 256)) -> list[Mechanism]:
     [8464]
     """
     names: dict[type, list[str]] = {}
-    for name, layer in ATTENTION_LAYERS.items():
+    for name, layer in sorted(
+        ATTENTION_LAYERS.items(), key=lambda item: item[1].__name__.lower()
+    ):
         names.setdefault(layer, []).append(name)
     return [
         Mechanism(tuple(known), layer, paper(layer), *_cost(layer, shape))

@@ -206,22 +206,6 @@ def check_image_shape(layer: Any, shape: Any) -> int:
     return channels
 
 
-def check_reduced_channels(layer: Any, channels: int) -> int:
-    """Return `channels // layer.ratio`, the hidden width of a gate.
-
-    Raises:
-        ValueError: if `ratio` is larger than the number of channels.
-    """
-    if layer.ratio > channels:
-        raise ValueError(
-            f"{type(layer).__name__}'s `ratio` must not be larger than the "
-            "number of channels: no hidden unit would be left. "
-            f"Received: ratio={layer.ratio} for {channels} channels in layer "
-            f"'{layer.name}'. Lower `ratio`."
-        )
-    return channels // layer.ratio
-
-
 def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
     """Whether a shape broadcasts to a target of as many axes.
 

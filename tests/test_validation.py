@@ -14,7 +14,6 @@ from keras_attention.validation import check_odd_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 from keras_attention.validation import check_probability
-from keras_attention.validation import check_reduced_channels
 from keras_attention.validation import nearest
 
 
@@ -180,15 +179,6 @@ def test_image_shape():
         check_image_shape(last, (None, 3, 5, None))
     with pytest.raises(ValueError, match="channels_first.*layer 'gate'"):
         check_image_shape(first, (None, None, 5, 3))
-
-
-def test_reduced_channels():
-    gate = types.SimpleNamespace(name="gate", ratio=4)
-    assert check_reduced_channels(gate, 11) == 2
-    assert check_reduced_channels(gate, 4) == 1
-    message = "ratio=4 for 3 channels in layer 'gate'. Lower `ratio`"
-    with pytest.raises(ValueError, match=message):
-        check_reduced_channels(gate, 3)
 
 
 def test_nearest():

@@ -82,7 +82,7 @@ class BlendIn(keras.layers.Wrapper):
 
     def call(self, inputs, training=None):
         # `training` reaches the layer with the context of this call.
-        change = self.layer(inputs) - inputs
+        change = ops.cast(self.layer(inputs), inputs.dtype) - inputs
         return inputs + ops.cast(self.alpha, inputs.dtype) * change
 
     def compute_output_shape(self, input_shape):

@@ -9,80 +9,47 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
+from typing import TypeVar
 
 import keras
 
-from keras_attention.layers.vision.bam import BAM
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
-from keras_attention.layers.vision.cbam import CBAM
-from keras_attention.layers.vision.channel_attention import ChannelAttention
-from keras_attention.layers.vision.channel_gsop import ChannelGSoP
-from keras_attention.layers.vision.concurrent_squeeze_excite import (
-    ConcurrentSqueezeExcite,
-)
-from keras_attention.layers.vision.coordinate_attention import (
-    CoordinateAttention,
-)
-from keras_attention.layers.vision.effective_squeeze_excite import (
-    EffectiveSqueezeExcite,
-)
-from keras_attention.layers.vision.efficient_channel_attention import (
-    EfficientChannelAttention,
-)
-from keras_attention.layers.vision.gated_channel_transformation import (
-    GatedChannelTransformation,
-)
-from keras_attention.layers.vision.gather_excite import GatherExcite
-from keras_attention.layers.vision.global_context import GlobalContext
-from keras_attention.layers.vision.gsop import GSoP
-from keras_attention.layers.vision.non_local import NonLocal
-from keras_attention.layers.vision.position_gsop import PositionGSoP
-from keras_attention.layers.vision.selective_kernel import SelectiveKernel
-from keras_attention.layers.vision.simam import SimAM
-from keras_attention.layers.vision.spatial_attention import SpatialAttention
-from keras_attention.layers.vision.spatial_squeeze_excite import (
-    SpatialSqueezeExcite,
-)
-from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
-from keras_attention.layers.vision.triplet_attention import TripletAttention
 from keras_attention.validation import nearest
 
 Attention = str | type | Callable[[], keras.layers.Layer]
 
-ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {
-    "bam": BAM,
-    "cbam": CBAM,
-    "channel_attention": ChannelAttention,
-    "channel_gsop": ChannelGSoP,
-    "concurrent_squeeze_excite": ConcurrentSqueezeExcite,
-    "scse": ConcurrentSqueezeExcite,
-    "coordinate_attention": CoordinateAttention,
-    "coordatt": CoordinateAttention,
-    "effective_squeeze_excite": EffectiveSqueezeExcite,
-    "ese": EffectiveSqueezeExcite,
-    "efficient_channel_attention": EfficientChannelAttention,
-    "eca": EfficientChannelAttention,
-    "gated_channel_transformation": GatedChannelTransformation,
-    "gct": GatedChannelTransformation,
-    "gather_excite": GatherExcite,
-    "ge": GatherExcite,
-    "gsop": GSoP,
-    "position_gsop": PositionGSoP,
-    "global_context": GlobalContext,
-    "gc": GlobalContext,
-    "non_local": NonLocal,
-    "nl": NonLocal,
-    "selective_kernel": SelectiveKernel,
-    "sk": SelectiveKernel,
-    "simam": SimAM,
-    "spatial_attention": SpatialAttention,
-    "spatial_squeeze_excite": SpatialSqueezeExcite,
-    "sse": SpatialSqueezeExcite,
-    "squeeze_excite": SqueezeExcite,
-    "se": SqueezeExcite,
-    "triplet_attention": TripletAttention,
-    "triplet": TripletAttention,
-}
+Layer = TypeVar("Layer", bound=type[keras.layers.Layer])
+
+# Filled by `register_attention`, where a layer is defined.
+ATTENTION_LAYERS: dict[str, type[keras.layers.Layer]] = {}
+
+
+def register_attention(*names: str) -> Callable[[Layer], Layer]:
+    """Register a layer with Keras, and under the names that people call it.
+
+    Args:
+        *names: its full name first, then what is commonly typed. Networks,
+            `insert_attention` and the command line take any of them.
+
+    Raises:
+        ValueError: if another layer has one of the names.
+    """
+
+    def register(layer: Layer) -> Layer:
+        for name in names:
+            if name in ATTENTION_LAYERS:
+                raise ValueError(
+                    "Each name must stand for one layer. Received: "
+                    f"name={name!r} for {layer.__name__}, which "
+                    f"{ATTENTION_LAYERS[name].__name__} has already."
+                )
+            ATTENTION_LAYERS[name] = layer
+        register_with_keras = keras.saving.register_keras_serializable(
+            package="keras_attention"
+        )
+        return register_with_keras(layer)
+
+    return register
 
 
 def find_attention(

@@ -107,3 +107,15 @@ def clone_initializer(initializer: Any) -> Any:
     if isinstance(initializer, keras.initializers.Initializer):
         return initializer.clone()
     return initializer
+
+
+def bottleneck_width(channels: int, ratio: int, minimum: int = 1) -> int:
+    """Return the width of a bottleneck, `channels // ratio` as in the papers.
+
+    Args:
+        channels: number of channels.
+        ratio: positive integer.
+        minimum: width that is left of a layer with few channels, for which
+            the papers have no value. Defaults to 1.
+    """
+    return max(minimum, channels // ratio)

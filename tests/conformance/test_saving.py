@@ -31,7 +31,8 @@ folder = sys.argv[1]
 
 def load(kind, name):
     if kind == "weights.h5":
-        model = keras.models.model_from_json(open(f"{folder}/{name}.json").read())
+        text = open(f"{folder}/{name}.json").read()
+        model = keras.models.model_from_json(text)
         model.load_weights(f"{folder}/{name}.weights.h5")
         return model
     suffix = {"int8": "int8.keras"}.get(kind, kind)

@@ -15,3 +15,6 @@ from keras_attention.layers.sequence.multi_head_attention import (
 from keras_attention.layers.sequence.scaled_dot_product_attention import (
     ScaledDotProductAttention as ScaledDotProductAttention,
 )
+
+# The classes, and not the modules that they are in.
+__all__ = [name for name, value in vars().items() if isinstance(value, type)]

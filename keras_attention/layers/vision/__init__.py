@@ -53,3 +53,6 @@ from keras_attention.layers.vision.squeeze_excite import (
 from keras_attention.layers.vision.triplet_attention import (
     TripletAttention as TripletAttention,
 )
+
+# The classes, and not the modules that they are in.
+__all__ = [name for name, value in vars().items() if isinstance(value, type)]

@@ -3,18 +3,19 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("bam")
 class BAM(WeightedLayer, BaseGate):
     """Bottleneck Attention Module: channel and spatial logits in one gate.
 
@@ -33,7 +34,7 @@ class BAM(WeightedLayer, BaseGate):
 
     Args:
         ratio: positive integer; the width of both branches is
-            `channels // ratio`.
+            `channels // ratio`, at least one.
         dilation: positive integer; of the two 3x3 convolutions.
         combine: `"multiply"` or `"add"`.
         kernel_initializer: initializer of the kernels.
@@ -56,8 +57,7 @@ class BAM(WeightedLayer, BaseGate):
         The input's.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` is larger than the number of channels.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Park et al., BAM: Bottleneck Attention Module, BMVC 2018,
@@ -87,7 +87,7 @@ class BAM(WeightedLayer, BaseGate):
         self.combine = check_choice("combine", combine, ("multiply", "add"))
 
     def build_weights(self, input_shape, channels):
-        units = check_reduced_channels(self, channels)
+        units = bottleneck_width(channels, self.ratio)
         self.channel_reduce = self._dense(units, "channel_reduce")
         self.channel_norm = self._norm("channel_norm")
         self.channel_expand = self._dense(channels, "channel_expand")
@@ -109,7 +109,7 @@ class BAM(WeightedLayer, BaseGate):
             norm.build((None, None, None, units))
         self.spatial_expand.build((None, None, None, units))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         channel = self._channel_logits(inputs, training)  # [B, 1, 1, C]
         spatial = self._spatial_logits(inputs, training)  # [B, H, W, 1]
         multiply = self.combine == "multiply"

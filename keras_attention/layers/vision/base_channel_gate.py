@@ -16,20 +16,20 @@ class BaseChannelGate(BaseGate):
     the gate `[B, C]`.
     """
 
-    def compute_channel_gate(self, squeezed: Any) -> Any:
+    def compute_channel_gate(self, means: Any) -> Any:
         """Return the gate, `(B, C)`, of the means, `(B, C)`."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `compute_channel_gate`."
         )
 
-    def compute_gate(self, inputs, training=None, squeezed=None):
-        """Return the gate; `squeezed` are the means if they are at hand."""
-        if squeezed is None:
-            squeezed = global_average_pool(inputs, self.data_format)  # [B, C]
-        gate = self.compute_channel_gate(squeezed)  # [B, C]
-        return expand_channel_gate(gate, self.data_format)
+    def make_gate(self, inputs, training):
+        return self._expand(global_average_pool(inputs, self.data_format))
 
-    def call(self, inputs, training=None):
-        squeezed, inputs = means_and_image(inputs, self.data_format)
-        gate = self.compute_gate(inputs, training=training, squeezed=squeezed)
-        return apply_gate(inputs, gate)
+    def scale(self, inputs, training):
+        # Both uses of the image, in one pass of the gradient.
+        means, inputs = means_and_image(inputs, self.data_format)
+        return apply_gate(inputs, self._expand(means))
+
+    def _expand(self, means):
+        gate = self.compute_channel_gate(means)  # [B, C]
+        return expand_channel_gate(gate, self.data_format)

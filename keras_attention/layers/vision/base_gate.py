@@ -1,5 +1,10 @@
-"""What every gate of the vision room shares."""
+"""What every gate shares."""
 
+from typing import Any
+
+from keras import ops
+
+from keras_attention.inspection.record_outputs import gate_is_recorded
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.ops.image.gating import apply_gate
 
@@ -7,18 +12,38 @@ from keras_attention.ops.image.gating import apply_gate
 class BaseGate(BaseImageLayer):
     """Base of the layers that scale an image by a gate they compute from it.
 
-    A subclass implements `compute_gate`, and `build_weights` where it has
-    weights. The rest of a layer's contract is here.
+    A subclass implements `make_gate`, and `build_weights` where it has
+    weights. It overrides `scale` where there is a shorter path to the output
+    than through the gate. The rest of a layer's contract is here.
     """
 
-    def compute_gate(self, inputs, training=None):
-        """Return what `inputs` is scaled by, broadcastable to it.
-
-        The values are in [0, 1] unless the layer's text says otherwise.
-        """
+    def make_gate(self, inputs: Any, training: bool | None) -> Any:
+        """Return what `inputs` is scaled by, broadcastable to it."""
         raise NotImplementedError(
-            f"{type(self).__name__} must implement `compute_gate`."
+            f"{type(self).__name__} must implement `make_gate`."
         )
 
-    def call(self, inputs, training=None):
+    def scale(self, inputs: Any, training: bool | None) -> Any:
+        """Return the scaled image."""
         return apply_gate(inputs, self.compute_gate(inputs, training=training))
+
+    def compute_gate(self, inputs: Any, training: bool | None = None) -> Any:
+        """Compute what `inputs` is scaled by, broadcastable to it.
+
+        The values are in [0, 1] unless the layer's text says otherwise. A
+        layer that is not built yet is built first.
+
+        Args:
+            inputs: image tensor.
+            training: whether batch normalizations use the batch. Defaults to
+                `None`, which is the mode of the call that is going on.
+        """
+        inputs = ops.convert_to_tensor(inputs)
+        if not self.built:
+            self.build(inputs.shape)
+        return self.make_gate(inputs, training)
+
+    def call(self, inputs, training=None):
+        if gate_is_recorded(self):
+            return BaseGate.scale(self, inputs, training)
+        return self.scale(inputs, training)

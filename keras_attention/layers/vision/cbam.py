@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.inspection import gate_is_recorded
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_attention import ChannelAttention
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
@@ -16,10 +16,9 @@ from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_odd_integer
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("cbam")
 class CBAM(WeightedLayer, BaseGate):
     """Convolutional Block Attention Module: a channel and a spatial gate.
 
@@ -36,7 +35,7 @@ class CBAM(WeightedLayer, BaseGate):
 
     Args:
         ratio: positive integer; the hidden width of the channels' gate is
-            `channels // ratio`.
+            `channels // ratio`, at least one.
         pool_types: poolings of the channels' gate, one or more of `"avg"`,
             `"max"`, `"lp"`, `"lse"`; see `ChannelAttention`.
         kernel_size: odd positive integer; size of the spatial gate's kernel.
@@ -64,8 +63,7 @@ class CBAM(WeightedLayer, BaseGate):
         The input's.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` is larger than the number of channels.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018,
@@ -99,7 +97,6 @@ class CBAM(WeightedLayer, BaseGate):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build_weights(self, input_shape, channels):
-        check_reduced_channels(self, channels)
         self.channel_attention = ChannelAttention(
             self.ratio,
             self.pool_types,
@@ -121,7 +118,7 @@ class CBAM(WeightedLayer, BaseGate):
         )
         self.spatial_attention.build(input_shape)
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         inputs = ops.convert_to_tensor(inputs)
         gate = self.channel_attention.compute_gate(inputs)  # [B, 1, 1, C]
         if not self.use_spatial:
@@ -130,9 +127,7 @@ class CBAM(WeightedLayer, BaseGate):
             apply_gate(inputs, gate), training=training
         )  # [B, H, W, C]
 
-    def call(self, inputs, training=None):
-        if gate_is_recorded(self):
-            return super().call(inputs, training=training)
+    def scale(self, inputs, training):
         # One gate after the other, without a product of the image's size.
         x = self.channel_attention(inputs)
         if self.use_spatial:

@@ -4,17 +4,18 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.pooling import GLOBAL_POOLS
 from keras_attention.ops.image.pooling import global_pools
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("channel_attention")
 class ChannelAttention(WeightedLayer, BaseGate):
     """The channel gate of CBAM: several poolings through one shared MLP.
 
@@ -30,7 +31,8 @@ class ChannelAttention(WeightedLayer, BaseGate):
     `SqueezeExcite`, and computes its MLP once for each pooling.
 
     Args:
-        ratio: positive integer; the hidden width is `channels // ratio`.
+        ratio: positive integer; the hidden width is `channels // ratio`, at
+            least one.
         pool_types: one or more of `"avg"`, the mean over positions;
             `"max"`, the maximum; `"lp"`, the Euclidean norm; `"lse"`, the
             logarithm of the sum of exponentials. The latter two are not in
@@ -54,8 +56,7 @@ class ChannelAttention(WeightedLayer, BaseGate):
         The input's.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` is larger than the number of channels.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018,
@@ -83,7 +84,7 @@ class ChannelAttention(WeightedLayer, BaseGate):
         self.pool_types = check_choices("pool_types", pool_types, GLOBAL_POOLS)
 
     def build_weights(self, input_shape, channels):
-        hidden_units = check_reduced_channels(self, channels)
+        hidden_units = bottleneck_width(channels, self.ratio)
         self.reduce = keras.layers.Dense(
             hidden_units,
             **self.sublayer_arguments(activation="relu", name="reduce"),
@@ -94,7 +95,7 @@ class ChannelAttention(WeightedLayer, BaseGate):
         )
         self.expand.build((None, hidden_units))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         pooled = global_pools(
             inputs, self.pool_types, self.data_format
         )  # [B, P, C]

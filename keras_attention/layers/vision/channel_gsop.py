@@ -4,13 +4,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gsop import BaseGSoP
 from keras_attention.ops.image.covariance import channel_covariance
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.validation import check_positive_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("channel_gsop")
 class ChannelGSoP(BaseGSoP):
     """Global second-order pooling: a gate from how the channels vary together.
 
@@ -89,7 +90,7 @@ class ChannelGSoP(BaseGSoP):
     def build_weights(self, input_shape, channels):
         self.build_gate(channels, self.reduced_channels, channels, self.strides)
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         x = ops.relu(self.reduce_channels(inputs, training))  # [B, H', W', d]
         gate = self.gate_of_covariance(
             channel_covariance(x), training, self.activation

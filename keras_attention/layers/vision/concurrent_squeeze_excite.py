@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.inspection import gate_is_recorded
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite,
@@ -13,10 +13,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("concurrent_squeeze_excite", "scse")
 class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
     """Excites channels and positions side by side (scSE).
 
@@ -56,8 +55,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         The input's.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` is larger than the number of channels.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Roy et al., Concurrent Spatial and Channel Squeeze & Excitation in
@@ -87,7 +85,6 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self.combine = check_choice("combine", combine, ("max", "add"))
 
     def build_weights(self, input_shape, channels):
-        check_reduced_channels(self, channels)
         self.channel_excite = SqueezeExcite(
             self.ratio,
             **self.sublayer_arguments(
@@ -102,7 +99,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self.channel_excite.build(input_shape)
         self.spatial_excite.build(input_shape)
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         channel, spatial = self._compute_gates(inputs)
         if self.combine == "add":
             return channel + spatial  # [B, H, W, C]
@@ -110,9 +107,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         takes_channel = (inputs >= 0) == (channel >= spatial)
         return ops.where(takes_channel, channel, spatial)
 
-    def call(self, inputs, training=None):
-        if gate_is_recorded(self):
-            return super().call(inputs, training=training)
+    def scale(self, inputs, training):
         # Without a gate of the image's size.
         by_channel, by_position = (
             apply_gate(inputs, gate) for gate in self._compute_gates(inputs)

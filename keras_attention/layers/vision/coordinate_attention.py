@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import from_channels_last
@@ -12,7 +13,7 @@ from keras_attention.ops.image.sums import mean_over
 from keras_attention.validation import check_positive_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("coordinate_attention", "coordatt")
 class CoordinateAttention(WeightedLayer, BaseGate):
     """Coordinate attention: a gate for each row times one for each column.
 
@@ -98,7 +99,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         self.expand_width = self._dense(channels, "expand_width")
         self.expand_width.build((None, None, units))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         x = to_channels_last(inputs, self.data_format)
         height = ops.shape(x)[1]
         lines = ops.concatenate(

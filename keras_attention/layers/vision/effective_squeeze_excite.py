@@ -2,11 +2,12 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("effective_squeeze_excite", "ese")
 class EffectiveSqueezeExcite(WeightedLayer, BaseChannelGate):
     """Effective Squeeze-and-Excitation: one dense layer, no bottleneck.
 
@@ -65,5 +66,5 @@ class EffectiveSqueezeExcite(WeightedLayer, BaseChannelGate):
         )
         self.excite.build((None, channels))
 
-    def compute_channel_gate(self, squeezed):
-        return self.excite(squeezed)  # [B, C]
+    def compute_channel_gate(self, means):
+        return self.excite(means)  # [B, C]

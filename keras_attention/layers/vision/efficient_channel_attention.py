@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import KernelLayer
@@ -15,7 +16,7 @@ from keras_attention.validation import check_number
 from keras_attention.validation import check_odd_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("efficient_channel_attention", "eca")
 class EfficientChannelAttention(KernelLayer, BaseChannelGate):
     """ECA: gates each channel by its neighbours, with a handful of weights.
 
@@ -117,13 +118,13 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
             )
             self.excite.build((None, channels, size))
 
-    def compute_channel_gate(self, squeezed):
+    def compute_channel_gate(self, means):
         size = self._window_size
         if self.shared:
-            padded = pad_channels(squeezed, size, self.padding)
+            padded = pad_channels(means, size, self.padding)
             logits = self.excite(padded[..., None])[..., 0]  # [B, C]
         else:
-            windows = channel_windows(squeezed, size, self.padding)
+            windows = channel_windows(means, size, self.padding)
             logits = self.excite(windows)  # [B, C]
         return ops.sigmoid(logits)
 

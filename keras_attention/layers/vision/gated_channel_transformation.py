@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.channel_norms import NORMS
@@ -14,7 +15,7 @@ from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("gated_channel_transformation", "gct")
 class GatedChannelTransformation(BaseGate):
     """GCT: channels compete or cooperate by their sizes, three weights each.
 
@@ -102,7 +103,7 @@ class GatedChannelTransformation(BaseGate):
             )
         )
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         alpha, gamma, beta = (
             widen(ops.convert_to_tensor(weight))
             for weight in (self.alpha, self.gamma, self.beta)

@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.inspection import gate_is_recorded
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.strided_depthwise_conv_2d import (
     StridedDepthwiseConv2D,
@@ -13,6 +13,7 @@ from keras_attention.layers.vision.whole_depthwise_conv_2d import (
     WholeDepthwiseConv2D,
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import spatial_axes
@@ -23,10 +24,9 @@ from keras_attention.ops.image.grid_pooling import scale_cells
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("gather_excite", "ge")
 class GatherExcite(WeightedLayer, BaseGate):
     """Gather-Excite: a gate per channel and neighbourhood of the image.
 
@@ -62,7 +62,7 @@ class GatherExcite(WeightedLayer, BaseGate):
         learned_gather: whether the gather has weights.
         learned_excite: whether the excite has weights.
         ratio: positive integer; the hidden width of a learned excite is
-            `channels // ratio`.
+            `channels // ratio`, at least one.
         kernel_initializer: initializer of the kernels.
         **kwargs: `bias_initializer`, `kernel_regularizer`,
             `bias_regularizer`; `data_format` (`"channels_last"`,
@@ -86,8 +86,7 @@ class GatherExcite(WeightedLayer, BaseGate):
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range;
             at build, if the learned gather of the global extent is not given
-            height and width, or if `ratio` is larger than the number of
-            channels.
+            height and width.
 
     Reference:
         Hu et al., Gather-Excite: Exploiting Feature Context in Convolutional
@@ -122,13 +121,13 @@ class GatherExcite(WeightedLayer, BaseGate):
         if self.learned_gather:
             self._build_gather(input_shape, channels)
         if self.learned_excite:
-            units = check_reduced_channels(self, channels)
+            units = bottleneck_width(channels, self.ratio)
             self.reduce = self._dense(units, "relu", "reduce")
             self.reduce.build((None, None, None, channels))
             self.expand = self._dense(channels, None, "expand")
             self.expand.build((None, None, None, units))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         gate = self._gate_of_cells(inputs, training)  # [B, h, w, C]
         if self.extent is not None:
             rows, columns = spatial_axes(self.data_format)
@@ -137,9 +136,7 @@ class GatherExcite(WeightedLayer, BaseGate):
         first = self.data_format == "channels_first"
         return ops.moveaxis(gate, -1, 1) if first else gate
 
-    def call(self, inputs, training=None):
-        if gate_is_recorded(self):
-            return super().call(inputs, training=training)
+    def scale(self, inputs, training):
         # Without a gate of the image's size.
         gate = self._gate_of_cells(inputs, training)
         return scale_cells(inputs, gate, self.data_format)

@@ -3,8 +3,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.gating import expand_channel_gate
@@ -12,10 +14,9 @@ from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.pairwise import softmax_pool
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
-from keras_attention.validation import check_reduced_channels
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("global_context", "gc")
 class GlobalContext(WeightedLayer, BaseScoredLayer):
     """Global context block: one attended mean of the image, given to all of it.
 
@@ -38,7 +39,8 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
 
     Args:
         ratio: positive integer; the bottleneck has `channels // ratio`
-            units, at least two. 16 is the paper's; 4 costs more and gave a
+            units, at least two, since one that is normalized by itself is
+            constant. 16 is the paper's; 4 costs more and gave a
             little more.
         fusion: `"add"` or `"multiply"`.
         output_initializer: initializer of W2: `"zeros"` as the authors'.
@@ -62,8 +64,7 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         The input's; the scores are `(batch, height, width)`.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` leaves fewer than two units.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Cao et al., GCNet: Non-local Networks Meet Squeeze-Excitation Networks
@@ -94,14 +95,7 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         self.output_initializer = keras.initializers.get(output_initializer)
 
     def build_weights(self, input_shape, channels):
-        units = check_reduced_channels(self, channels)
-        if units < 2:
-            raise ValueError(
-                "GlobalContext needs at least two hidden units: one that is "
-                "normalized by itself is constant. Received: "
-                f"ratio={self.ratio} for {channels} channels in layer "
-                f"'{self.name}'. Lower `ratio`."
-            )
+        units = bottleneck_width(channels, self.ratio, 2)
         self.attention = self._dense(1, "attention", use_bias=False)
         self.attention.build((None, None, channels))
         self.reduce = self._dense(units, "reduce")

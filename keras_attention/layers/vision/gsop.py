@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.inspection import gate_is_recorded
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.position_gsop import PositionGSoP
@@ -17,7 +17,7 @@ from keras_attention.validation import check_positive_integer
 FUSIONS = ("average", "add", "max", "concat")
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("gsop")
 class GSoP(WeightedLayer, BaseGate):
     """Global second-order pooling over channels and positions, fused.
 
@@ -139,7 +139,7 @@ class GSoP(WeightedLayer, BaseGate):
         )
         self.norm.build(last)
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         if self.fusion == "concat":
             raise ValueError(
                 "A GSoP layer with fusion='concat' mixes its two scaled images "
@@ -156,9 +156,7 @@ class GSoP(WeightedLayer, BaseGate):
         gate = channel + positive * position
         return gate / 2 if self.fusion == "average" else gate
 
-    def call(self, inputs, training=None):
-        if gate_is_recorded(self):
-            return super().call(inputs, training=training)
+    def scale(self, inputs, training):
         channel = self.channel_gsop(inputs, training=training)
         position = self.position_gsop(inputs, training=training)
         if self.fusion == "max":

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
@@ -17,7 +18,7 @@ from keras_attention.validation import check_positive_integer
 MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("non_local", "nl")
 class NonLocal(WeightedLayer, BaseScoredLayer):
     """Non-local block: every position attends to every other.
 
@@ -37,7 +38,8 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
     The defaults are those of the authors' code. It divides by √d where the
     paper does not (`use_scale=False`), and takes the M positions from the
     image after a 2x2 maximum pooling, which the paper has as an option
-    (`sub_sample=False`); an odd last row or column is then not attended to.
+    (`sub_sample=False`); an odd last row or column is then not attended to,
+    unless it is the only one.
     A bias of φ would add the same to all scores of a softmax, and so has no
     effect: in `"embedded_gaussian"` φ has none here, though the authors' has.
 
@@ -74,9 +76,7 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         The input's; the scores are `(batch, N, M)`, positions row by row.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `sub_sample` leaves no position of a height or width
-            of 1.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971,
@@ -119,13 +119,6 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build_weights(self, input_shape, channels):
-        if self.sub_sample and 1 in self._spatial_shape(input_shape):
-            raise ValueError(
-                "NonLocal pools the positions that it attends to 2x2, and none "
-                f"would be left. Received: shape={input_shape} with "
-                f"sub_sample=True in layer '{self.name}'. Set "
-                "`sub_sample=False`."
-            )
         width = self.reduced_channels or max(1, channels // 2)
         self.value = self._dense(width, channels, "value")
         if self.mode != "gaussian":
@@ -156,10 +149,7 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         x = _positions(image)  # [B, N, C]
         attended = x
         if self.sub_sample:
-            pooled = ops.max_pool(
-                image, 2, strides=2, data_format="channels_last"
-            )
-            attended = _positions(pooled)  # [B, M, C]
+            attended = _positions(_pool_pairs(image))  # [B, M, C]
         scores = self._scores(x, attended)  # [B, N, M]
         y = pairwise.weighted_values(scores, self.value(attended))
         y = self.project(ops.cast(y, self.compute_dtype))  # [B, N, C]
@@ -170,7 +160,9 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         sizes = self._spatial_shape(input_shape)
         if None in sizes:
             return (input_shape[0], None, None)
-        pooled = [size // 2 for size in sizes] if self.sub_sample else sizes
+        pooled = sizes
+        if self.sub_sample:
+            pooled = [max(1, size // 2) for size in sizes]
         return (input_shape[0], math.prod(sizes), math.prod(pooled))
 
     def get_config(self):
@@ -213,3 +205,18 @@ def _positions(image):
     """The positions of an image in a row: `(B, H, W, C)` to `(B, H·W, C)`."""
     batch, height, width, channels = ops.shape(image)
     return ops.reshape(image, (batch, height * width, channels))
+
+
+def _pool_pairs(image):
+    """The maximum of every 2x2 positions; a height or width of 1 stays."""
+    for axis in (1, 2):
+        size = image.shape[axis]
+        if size == 1:
+            image = ops.repeat(image, 2, axis=axis)
+        elif size is None:
+            # One more row, which only an image of a single row keeps.
+            last = image[:, -1:] if axis == 1 else image[:, :, -1:]
+            image = ops.concatenate([image, last], axis=axis)
+            kept = ops.maximum((ops.shape(image)[axis] - 1) // 2 * 2, 2)
+            image = image[:, :kept] if axis == 1 else image[:, :, :kept]
+    return ops.max_pool(image, 2, strides=2, data_format="channels_last")

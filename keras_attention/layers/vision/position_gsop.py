@@ -1,8 +1,8 @@
 from typing import Any
 
-import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gsop import BaseGSoP
 from keras_attention.ops.image.covariance import position_covariance
 from keras_attention.ops.image.gating import expand_spatial_gate
@@ -11,7 +11,7 @@ from keras_attention.ops.image.grid_pooling import adaptive_average_pool
 from keras_attention.validation import check_positive_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("position_gsop")
 class PositionGSoP(BaseGSoP):
     """Global second-order pooling over positions: one gate for each place.
 
@@ -89,7 +89,7 @@ class PositionGSoP(BaseGSoP):
         cells = self.grid_size**2
         self.build_gate(channels, cells, cells)
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         size = self.grid_size
         x = self.reduce_channels(inputs, training)  # [B, H, W, d]
         x = adaptive_average_pool(x, size, size)

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
@@ -15,7 +16,7 @@ from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("selective_kernel", "sk")
 class SelectiveKernel(KernelLayer, BaseScoredLayer):
     """Selective kernel convolution: each channel chooses its receptive field.
 

@@ -1,14 +1,14 @@
 from typing import Any
 
-import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.ops.image.simam import simam
 from keras_attention.validation import check_number
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("simam")
 class SimAM(BaseGate):
     """SimAM: a gate for each single value, without any weight.
 
@@ -63,7 +63,7 @@ class SimAM(BaseGate):
             "regularization", regularization, 0, exclusive_minimum=True
         )
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         gate = simam(inputs, self.regularization, self.data_format)
         return ops.cast(gate, inputs.dtype)  # [B, H, W, C]
 

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
@@ -12,7 +13,7 @@ from keras_attention.ops.image.pooling import channel_max_and_mean
 from keras_attention.validation import check_odd_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("spatial_attention")
 class SpatialAttention(KernelLayer, BaseGate):
     """The spatial gate of CBAM: a convolution over maximum and mean.
 
@@ -96,7 +97,7 @@ class SpatialAttention(KernelLayer, BaseGate):
         )
         self.norm.build((None, None, None, 1))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         pooled = channel_max_and_mean(inputs, self.data_format)  # [B, H, W, 2]
         logits = self.norm(self.convolution(pooled), training=training)
         gate = ops.sigmoid(logits[..., 0])  # [B, H, W]

@@ -2,13 +2,14 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import to_channels_last
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("spatial_squeeze_excite", "sse")
 class SpatialSqueezeExcite(WeightedLayer, BaseGate):
     """Squeezes the channels and scales each position (sSE).
 
@@ -70,7 +71,7 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
         )
         self.squeeze.build((None, None, None, channels))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         x = to_channels_last(inputs, self.data_format)
         gate = self.squeeze(x)[..., 0]  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]

@@ -3,13 +3,15 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("squeeze_excite", "se")
 class SqueezeExcite(WeightedLayer, BaseChannelGate):
     """Squeeze-and-Excitation: scales each channel by a gate of the whole image.
 
@@ -29,7 +31,8 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
     hidden width from another tensor's channels (`hidden_units=`).
 
     Args:
-        ratio: positive integer; the hidden width is `channels // ratio`.
+        ratio: positive integer; the hidden width is `channels // ratio`, at
+            least one.
         hidden_units: positive integer that sets the hidden width itself;
             `ratio` and `divisor` are then not used.
         divisor: positive integer; the hidden width is rounded to the nearest
@@ -57,8 +60,7 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
         The input's.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or range;
-            at build, if `ratio` is larger than the number of channels.
+        TypeError, ValueError: for an argument of the wrong type or range.
 
     Reference:
         Hu et al., Squeeze-and-Excitation Networks, CVPR 2018,
@@ -106,8 +108,8 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
         self.expand = self._dense(channels, self.gate_activation, "expand")
         self.expand.build((None, hidden_units))
 
-    def compute_channel_gate(self, squeezed):
-        return self.expand(self.reduce(squeezed))  # [B, C]
+    def compute_channel_gate(self, means):
+        return self.expand(self.reduce(means))  # [B, C]
 
     def get_config(self):
         return {
@@ -133,20 +135,11 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
     def _hidden_units(self, channels):
         if self.hidden_units is not None:
             return self.hidden_units
-        units = channels // self.ratio
-        if self.divisor is not None:
-            exact = channels / self.ratio
-            units = max(
-                self.divisor,
-                int(exact + self.divisor / 2) // self.divisor * self.divisor,
-            )
-            if units < 0.9 * exact:
-                units += self.divisor
-        if units < 1:
-            raise ValueError(
-                "SqueezeExcite's `ratio` must not be larger than the number "
-                "of channels: no hidden unit would be left. "
-                f"Received: ratio={self.ratio} for {channels} channels in "
-                f"layer '{self.name}'. Lower `ratio`, or set `hidden_units`."
-            )
-        return units
+        if self.divisor is None:
+            return bottleneck_width(channels, self.ratio)
+        exact = channels / self.ratio
+        units = max(
+            self.divisor,
+            int(exact + self.divisor / 2) // self.divisor * self.divisor,
+        )
+        return units + self.divisor if units < 0.9 * exact else units

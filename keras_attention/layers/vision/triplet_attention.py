@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
@@ -13,7 +14,7 @@ from keras_attention.validation import check_boolean
 from keras_attention.validation import check_odd_integer
 
 
-@keras.saving.register_keras_serializable(package="keras_attention")
+@register_attention("triplet_attention", "triplet")
 class TripletAttention(KernelLayer, BaseGate):
     """Triplet attention: one gate over each pair of an image's three axes.
 
@@ -94,7 +95,7 @@ class TripletAttention(KernelLayer, BaseGate):
             convolution.build((None, None, None, 2))
             norm.build((None, None, None, 1))
 
-    def compute_gate(self, inputs, training=None):
+    def make_gate(self, inputs, training):
         x = to_channels_last(inputs, self.data_format)
         over_height = ops.swapaxes(max_and_mean(x, 1), 1, 2)  # [B, C, W, 2]
         gate = self._gate(0, over_height, training)  # [B, C, W]

@@ -177,17 +177,6 @@ def test_initializers_and_regularizers_reach_the_layers():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "message"), [(12, "no hidden unit"), (6, "at least two")]
-)
-def test_ratio_too_large_for_the_channels(ratio, message):
-    layer = ka.GlobalContext(ratio, name="context")
-    with pytest.raises(
-        ValueError, match=f"{message}.*ratio={ratio} for 11 ch.*'context'"
-    ):
-        layer.build((None, 4, 4, 11))
-
-
-@pytest.mark.parametrize(
     ("arguments", "error"),
     [
         ({"ratio": 0}, ValueError),

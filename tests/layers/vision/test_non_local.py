@@ -211,13 +211,19 @@ def test_initializers_and_regularizers_reach_the_layers():
     )
 
 
-def test_an_image_too_small_to_be_pooled():
-    layer = ka.NonLocal(name="nl")
-    with pytest.raises(ValueError, match="sub_sample=True in layer 'nl'"):
-        layer.build((None, 1, 8, 6))
-    layer = ka.NonLocal(data_format="channels_first")
-    with pytest.raises(ValueError, match="`sub_sample=False`"):
-        layer.build((None, 6, 8, 1))
+@pytest.mark.parametrize("shape", [(2, 1, 9, 6), (2, 9, 1, 6), (2, 1, 1, 6)])
+def test_an_axis_of_one_is_not_pooled(shape):
+    """Of a known size, and of one that is known when the image comes."""
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    layer = ka.NonLocal(gamma_initializer="ones")
+    expected, scores = layer(x, return_attention_scores=True)
+    attended = max(1, shape[1] // 2) * max(1, shape[2] // 2)
+    assert tuple(scores.shape) == (2, shape[1] * shape[2], attended)
+    assert layer.compute_scores_shape(shape) == tuple(scores.shape)
+    inputs = keras.Input((None, None, 6))
+    model = keras.Model(inputs, layer(inputs))
+    y = model.predict(x, verbose=0)
+    np.testing.assert_allclose(y, numpy(expected), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
