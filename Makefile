@@ -52,6 +52,7 @@ CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 	test-torch \
 	test-parity \
 	test-backend \
+	mutants \
 	benchmark \
 	benchmark-quick \
 	run-benchmarks \
@@ -86,6 +87,10 @@ test-keras-hub:
 
 run-keras-hub: $(VENV)/ready
 	$(BIN)/python -m pytest tests/integration/test_keras_hub*.py $(PYTEST_ARGS)
+
+# Breaks the layers on purpose: the table of layers must notice. 20 minutes.
+mutants: $(VENV)/ready
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

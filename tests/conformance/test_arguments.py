@@ -134,21 +134,24 @@ def test_rebuilt_from_its_configuration_alone(row):
 @layers
 def test_every_argument_has_an_effect(layer):
     """Reset to its default, each changes the layer in some row."""
-    mine = [row for row in TABLE if row.layer is layer]
-    observed = {row.name: Observed(row) for row in mine}
-    without = []
-    for name, default in constructor_arguments(layer).items():
-        if default is REQUIRED or name == "name":
-            continue
-        table = [
-            row
-            for row in TABLE
-            if row.layer is layer
-            and row.arguments.get(name, default) != default
-        ]
-        if not any(has_effect(row, name, observed[row.name]) for row in table):
-            without.append(name)
+    observed = {row.name: Observed(row) for row in TABLE if row.layer is layer}
+    without = [
+        name
+        for name, default in constructor_arguments(layer).items()
+        if default is not REQUIRED
+        and name != "name"
+        and not shows_effect(layer, name, observed)
+    ]
     assert not without, "no row shows that they do anything"
+
+
+def shows_effect(layer, name, observed=None):
+    default = constructor_arguments(layer)[name]
+    return any(
+        has_effect(row, name, (observed or {}).get(row.name) or Observed(row))
+        for row in TABLE
+        if row.layer is layer and row.arguments.get(name, default) != default
+    )
 
 
 def has_effect(row, name, observed):

@@ -124,8 +124,6 @@ def test_bad_attention():
         ka.insert_attention(model, "squeeze_exite")
     with pytest.raises(TypeError, match="one layer"):
         ka.insert_attention(model, ka.SqueezeExcite())
-    with pytest.raises(ValueError, match="ratio=16 for 4.*'a_norm_attention'"):
-        ka.insert_attention(model, "squeeze_excite")
     with pytest.raises(ValueError, match="keep the shape.*MaxPooling2D"):
         ka.insert_attention(model, layers.MaxPooling2D)
     with pytest.raises(ValueError, match="data format.*channels_first"):

@@ -131,12 +131,6 @@ def test_initializers_and_regularizers_reach_the_weights():
     )
 
 
-def test_ratio_larger_than_the_channels():
-    layer = ka.BAM(name="gate")
-    with pytest.raises(ValueError, match=r"BAM's.*ratio=16 for 15.*'gate'"):
-        layer.build((None, 4, 4, 15))
-
-
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

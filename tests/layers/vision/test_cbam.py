@@ -125,12 +125,6 @@ def test_number_of_parameters(channels, count):
     assert sum(map(np.prod, trainable)) == count
 
 
-def test_ratio_larger_than_the_channels():
-    layer = ka.CBAM(name="gate")
-    with pytest.raises(ValueError, match=r"CBAM's.*ratio=16 for 15.*'gate'"):
-        layer.build((None, 4, 4, 15))
-
-
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -124,12 +124,6 @@ def test_initializers_and_regularizers_reach_the_weights():
     np.testing.assert_allclose(numpy(sum(layer.losses)), expected, rtol=1e-5)
 
 
-def test_ratio_larger_than_the_channels():
-    layer = ka.ChannelAttention(ratio=16, name="gate")
-    with pytest.raises(ValueError, match=r"ratio=16 for 15 channels.*'gate'"):
-        layer.build((None, 4, 4, 15))
-
-
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -260,13 +260,6 @@ def test_global_learned_gather_keeps_its_size():
         layer(image((1, 7, 6, 4)))
 
 
-def test_ratio_larger_than_the_channels():
-    layer = ka.GatherExcite(learned_excite=True)
-    with pytest.raises(ValueError, match="ratio=16 for 15 channels"):
-        layer.build((None, 4, 4, 15))
-    ka.GatherExcite(learned_gather=True).build((None, 4, 4, 15))
-
-
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
