@@ -70,9 +70,16 @@ def is_attention_layer(layer: Any, preceding: Iterable[str] = ()) -> bool:
         for base in type(layer).__mro__
     ):
         return True
-    return isinstance(layer, keras.layers.Layer) and any(
-        re.fullmatch(rf"{re.escape(name)}_attention(_\d+)?", layer.name)
-        for name in preceding
+    return isinstance(layer, keras.layers.Layer) and is_named_by_insertion(
+        layer.name, preceding
+    )
+
+
+def is_named_by_insertion(name: str, preceding: Iterable[str]) -> bool:
+    """Return whether `insert_attention` names a layer so after another."""
+    return any(
+        re.fullmatch(rf"{re.escape(other)}_attention(_\d+)?", name)
+        for other in preceding
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_attention.inspection.layer_outputs import SCALES
 from keras_attention.inspection.layer_outputs import example_tensors
 
 CONVOLUTIONS = (
@@ -180,8 +181,12 @@ def flatten_graph(
         for parent in step.parents:
             if step not in parent.consumers:
                 parent.consumers.append(step)
-    examples = keras.tree.flatten(example_tensors(model, like))
-    _describe(flat, _Sizes(model, examples, flat.steps))
+    for scale in SCALES:
+        examples = keras.tree.flatten(example_tensors(model, like, scale))
+        sizes = _Sizes(model, examples, flat.steps)
+        if not sizes.is_too_small:
+            break
+    _describe(flat, sizes)
     return flat
 
 
@@ -363,6 +368,7 @@ class _Sizes:
         steps: list[Step],
     ):
         self.tensors: dict[int, keras.KerasTensor] = {}
+        self.is_too_small = False
         self.is_open = any(None in step.shape[1:] for step in steps)
         if self.is_open:
             known = zip(map(id, model.inputs), examples, strict=True)
@@ -394,5 +400,7 @@ class _Sizes:
         try:
             output = step.operation.compute_output_spec(*args, **kwargs)
         except Exception:  # noqa: BLE001
-            return  # A layer that uses the declared shape: so do we.
+            # Too small an example, or a layer that uses the declared shape.
+            self.is_too_small = True
+            return
         self.tensors[id(step)] = keras.tree.flatten(output)[0]

@@ -10,6 +10,8 @@ from keras_attention.inspection.record_outputs import record_outputs
 
 # Sizes of the axes that a model leaves open, by the rank of its input.
 OPEN_SIZES = {3: 16, 4: 128}
+# Factors on them, tried in order: long kernels need long examples.
+SCALES = (1, 8, 64)
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ def layer_outputs(
             }
             return shapes
 
-    shapes = Trace(dtype="float32", autocast=False)(
-        example_tensors(model, like)
-    )
+    def trace(inputs):
+        return Trace(dtype="float32", autocast=False)(inputs)
+
+    shapes = _traced(trace, model, like)
     return [
         LayerOutput(
             name,
@@ -126,13 +129,16 @@ def input_tensors(model: keras.Model) -> Any:
     )
 
 
-def example_tensors(model: keras.Model, like: keras.Model | None = None) -> Any:
+def example_tensors(
+    model: keras.Model, like: keras.Model | None = None, scale: int = 1
+) -> Any:
     """Return symbolic inputs of a model for a batch of 1, all sizes known.
 
     Args:
         model: A built model.
         like: A model whose sizes are used where `model` leaves them open.
             Defaults to `None`, 128 for a height or width and 16 for a time.
+        scale: Factor on these sizes. Defaults to 1.
 
     Raises:
         ValueError: If a model is not built.
@@ -142,13 +148,29 @@ def example_tensors(model: keras.Model, like: keras.Model | None = None) -> Any:
     mine = keras.tree.flatten(inputs)
     if [len(x.shape) for x in mine] != [len(x.shape) for x in others]:
         others = mine
+    pairs = zip(mine, others, strict=True)
     return keras.tree.pack_sequence_as(
-        inputs, [_closed(*pair) for pair in zip(mine, others, strict=True)]
+        inputs, [_closed(*pair, scale) for pair in pairs]
     )
 
 
-def _closed(tensor, other):
-    unknown = OPEN_SIZES.get(len(tensor.shape), 16)
+def _traced(trace, model, like):
+    """Trace a model with larger examples if one is too small for it."""
+    is_open = any(
+        None in tensor.shape[1:]
+        for tensor in keras.tree.flatten(input_tensors(model))
+    )
+    failures = []
+    for scale in SCALES if is_open else (1,):
+        try:
+            return trace(example_tensors(model, like, scale))
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+    raise failures[0]
+
+
+def _closed(tensor, other, scale):
+    unknown = scale * OPEN_SIZES.get(len(tensor.shape), 16)
     sizes = [
         mine or theirs or unknown
         for mine, theirs in zip(tensor.shape[1:], other.shape[1:], strict=True)

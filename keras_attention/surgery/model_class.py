@@ -1,6 +1,7 @@
 """Rebuilds the class and the attributes of a model around a new graph."""
 
 import copy
+import functools
 import inspect
 import warnings
 from typing import Any
@@ -93,19 +94,14 @@ def make_functional(
             cannot be rebuilt.
     """
     cls = type(model)
-    if _own_classes(cls) == []:
-        return keras.Model(inputs, outputs, name=model.name)
-    if cls is ModelWithAttributes:
-        attributes = model.get_config()["attributes"]
-        return cls(
-            inputs,
-            outputs,
-            model.name,
-            attributes=_with_new_names(attributes, renamed),
-        )
     attributes, lost = _attributes(model)
     attributes = _with_new_names(attributes, renamed)
-    config = _functional_config(model)
+    if cls is ModelWithAttributes:
+        return cls(inputs, outputs, model.name, attributes=attributes)
+    if _own_classes(cls) == []:
+        cls, config = keras.Model, {}
+    else:
+        config = _functional_config(model)
     if config is None:
         _refuse_or_warn(model, attributes, lost)
         return ModelWithAttributes(
@@ -124,8 +120,6 @@ def make_sequential(model: keras.Sequential, layers: list) -> keras.Sequential:
             cannot be rebuilt.
     """
     cls = type(model)
-    if cls is keras.Sequential:
-        return keras.Sequential(layers, name=model.name)
     attributes, lost = _attributes(model)
     if cls.__init__ is not keras.Sequential.__init__:
         _refuse_or_warn(model, {}, [*attributes, *lost])
@@ -184,7 +178,7 @@ def _functional_config(model):
 
 def _attributes(model):
     """Plain data that is set on a model, and the names of all else."""
-    reference = _reference(model)
+    reference = _reference(isinstance(model, keras.Sequential))
     names = [
         name
         for name in vars(model)
@@ -207,9 +201,10 @@ def _attributes(model):
     return kept, lost
 
 
-def _reference(model):
+@functools.cache
+def _reference(is_sequential):
     """The attributes that Keras itself sets on a model."""
-    if isinstance(model, keras.Sequential):
+    if is_sequential:
         plain = keras.Sequential([keras.Input((1,)), keras.layers.Identity()])
     else:
         inputs = keras.Input((1,))
@@ -229,7 +224,8 @@ def _set_attributes(new, old, attributes, lost):
             setattr(new, name, value)
     missing = []
     for name in lost:
-        if hasattr(new, name):
+        is_own = name in vars(old)
+        if name in vars(new) or (not is_own and hasattr(new, name)):
             continue
         value = getattr(old, name)
         try:

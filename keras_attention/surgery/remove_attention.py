@@ -2,9 +2,11 @@
 
 import keras
 
-from keras_attention.inspection.attention_layers import is_attention_layer
+from keras_attention.inspection.attention_layers import is_named_by_insertion
 from keras_attention.inspection.graph import graph_nodes
 from keras_attention.inspection.graph import nested_graphs
+from keras_attention.layers.blend_in import BlendIn
+from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.surgery.attention_sites import check_graph
 from keras_attention.surgery.rebuild import rebuild
 
@@ -12,11 +14,10 @@ from keras_attention.surgery.rebuild import rebuild
 def remove_attention(model: keras.Model) -> keras.Model:
     """Return a new model without the attention layers of this one.
 
-    The layers that `attention_layers` lists are removed: those of this
-    package, wherever they came from, and any layer that `insert_attention`
-    added, told by its name. A layer that changes the shape of its input stays,
-    since what follows needs it. The new model has weights of its own, as with
-    `insert_attention`.
+    The image layers of this package and `BlendIn` are removed, wherever they
+    came from, and any layer that `insert_attention` added, told by its name.
+    A layer that changes the shape of its input stays, since what follows needs
+    it. The new model has weights of its own, as with `insert_attention`.
 
     Args:
         model: a functional or Sequential model; nested models are entered.
@@ -74,4 +75,8 @@ def _is_attention(node, before):
         return False
     if node.input_tensors[0].shape != node.outputs[0].shape:
         return False
-    return is_attention_layer(node.operation, before)
+    layer = node.operation
+    return isinstance(layer, BlendIn | BaseImageLayer) or (
+        isinstance(layer, keras.layers.Layer)
+        and is_named_by_insertion(layer.name, before)
+    )

@@ -9,6 +9,7 @@ from keras import layers
 
 import keras_attention as ka
 from keras_attention.distillation.pairs import choose_pairs
+from keras_attention.inspection import list_layers
 from keras_attention.inspection import residual_blocks
 from keras_attention.inspection import stages
 from keras_attention.models import ResNet
@@ -250,3 +251,18 @@ def test_networks_over_time_and_over_volumes():
 def test_models_without_feature_maps():
     dense = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
     assert stages(dense) == [] and residual_blocks(dense) == []
+
+
+def test_long_kernels_over_an_open_time():
+    """As of networks on raw audio: an example of 16 is too short."""
+    inputs = x = keras.Input((None, 1))
+    for n, size in enumerate((40, 5)):
+        x = layers.Conv1D(3, size, 4, name=f"conv{n}")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(inputs, x)
+    found = stages(model)
+    assert [stage.size for stage in found] == [(23,), (5,)]
+    assert [row.shape for row in list_layers(model)][1] == (None, None, 3)
+    twin = keras.models.clone_model(model)
+    pairs = choose_pairs(model, twin, "groups")
+    assert [pair.student for pair in pairs] == ["conv0", "conv1"]

@@ -185,3 +185,30 @@ def test_attribute_that_cannot_be_kept_is_warned_of():
     with pytest.warns(UserWarning, match="without the attributes.*helper"):
         gated = ka.insert_attention(model, gate)
     assert not hasattr(gated, "helper")
+
+
+def test_attributes_of_a_plain_model():
+    """As one gives a backbone of one's own to a detector."""
+    model = small_resnet()
+    model.pyramid_level_inputs = {"P1": "a_out", "P2": "b_out"}
+    model.class_names = ["cat", "dog"]
+    gated = ka.insert_attention(model, gate, ["b_out"])
+    assert gated.class_names == ["cat", "dog"]
+    assert gated.pyramid_level_inputs == {
+        "P1": "a_out",
+        "P2": "b_out_attention",
+    }
+    model.train_step = lambda data: {}
+    with pytest.warns(UserWarning, match="without the attributes.*train_step"):
+        ka.insert_attention(model, gate)
+
+
+def test_what_keras_sets_while_training_is_no_attribute():
+    model = small_resnet()
+    model.compile("adam", "mse", metrics=["mae"])
+    x = image((4, 16, 16, 3))
+    model.fit(x, np.ones((4, 3)), verbose=0, validation_split=0.5)
+    model.evaluate(x, np.ones((4, 3)), verbose=0)
+    model.predict(x, verbose=0)
+    gated = ka.insert_attention(model, gate)  # Warnings are errors.
+    assert not gated.compiled
