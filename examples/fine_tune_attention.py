@@ -1,7 +1,8 @@
 """Attention fine-tuned in a frozen, nested backbone, on few labels.
 
-Claim: with a trained backbone frozen, inserted attention and a new head learn
-a new task better than the head alone, with few weights more.
+Claim: in a frozen backbone that is nested in another model, the inserted
+attention trains, and on the mean of three seeds a new task is learned somewhat
+better than by a new head alone.
 
 A small ResNet learns the digits 0 to 4. Frozen and nested in a classifier of
 the digits 5 to 9, it is fine-tuned with 100 labels: the head alone, or the
@@ -10,7 +11,11 @@ head and SqueezeExcite in every residual branch.
     pip install "keras-attention-layers[tensorflow-cpu,examples]"
     python examples/fine_tune_attention.py
 
-Time: RUNTIME
+Time: 1 to 3 minutes on two CPU cores. Result, on TensorFlow:
+
+    trained                 weights  before   after
+    head alone                  325   13.9%   85.4% (+-3.9% over 3 seeds)
+    head and SqueezeExcite     3156   13.9%   87.0% (+-3.5% over 3 seeds)
 """
 
 import argparse

@@ -8,6 +8,7 @@ whether it is a feature map, and at which resolution.
 
 import collections
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 from fractions import Fraction
@@ -181,11 +182,14 @@ def flatten_graph(
         for parent in step.parents:
             if step not in parent.consumers:
                 parent.consumers.append(step)
-    for scale in SCALES:
-        examples = keras.tree.flatten(example_tensors(model, like, scale))
-        sizes = _Sizes(model, examples, flat.steps)
-        if not sizes.is_too_small:
-            break
+    sizes = _Sizes()
+    if any(None in step.shape[1:] for step in flat.steps):
+        for scale in SCALES:
+            examples = keras.tree.flatten(example_tensors(model, like, scale))
+            sizes = _Sizes(zip(model.inputs, examples, strict=True))
+            followed = [sizes.follow(step) for step in flat.steps]
+            if all(followed):
+                break
     _describe(flat, sizes)
     return flat
 
@@ -356,42 +360,33 @@ class _Sizes:
     """Sizes of maps; those that a model leaves open, for an example.
 
     Args:
-        model: The outermost model.
-        examples: A tensor without open sizes for each of its inputs.
-        steps: Of the flat graph, in order.
+        examples: Pairs of a model's input and a tensor without open sizes.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        examples: list[keras.KerasTensor],
-        steps: list[Step],
-    ):
-        self.tensors: dict[int, keras.KerasTensor] = {}
-        self.is_too_small = False
-        self.is_open = any(None in step.shape[1:] for step in steps)
-        if self.is_open:
-            known = zip(map(id, model.inputs), examples, strict=True)
-            self._examples = dict(known)
-            for step in steps:
-                self._follow(step)
+    def __init__(self, examples: Iterable[tuple] = ()):
+        self._examples = {id(tensor): example for tensor, example in examples}
+        self._tensors: dict[int, keras.KerasTensor] = {}
 
     def of(self, step: Step) -> tuple:
         shape = step.shape
-        if self.is_open:
-            shape = self.tensors[id(step)].shape
+        if self._tensors:
+            shape = self._tensors[id(step)].shape
         first = step.data_format == "channels_first"
         return tuple(shape[2:] if first else shape[1:-1])
 
-    def _follow(self, step):
-        """Compute the shape that a step returns for the example."""
+    def follow(self, step: Step) -> bool:
+        """Compute the shape that a step returns for the example.
+
+        Returns whether it could be: the example may be too small, or the
+        layer use the declared shape, as is done then.
+        """
         declared = step.node.outputs[0]
-        self.tensors[id(step)] = declared
+        self._tensors[id(step)] = declared
         if step.node.is_input:
-            self.tensors[id(step)] = self._examples.get(id(declared), declared)
-            return
+            self._tensors[id(step)] = self._examples.get(id(declared), declared)
+            return True
         example = {
-            id(tensor): self.tensors[id(parent)]
+            id(tensor): self._tensors[id(parent)]
             for tensor, parent in zip(
                 step.node.input_tensors, step.parents, strict=True
             )
@@ -400,7 +395,6 @@ class _Sizes:
         try:
             output = step.operation.compute_output_spec(*args, **kwargs)
         except Exception:  # noqa: BLE001
-            # Too small an example, or a layer that uses the declared shape.
-            self.is_too_small = True
-            return
-        self.tensors[id(step)] = keras.tree.flatten(output)[0]
+            return False
+        self._tensors[id(step)] = keras.tree.flatten(output)[0]
+        return True

@@ -91,13 +91,7 @@ def insert_attention(
     for place, name in zip(places, _names(places), strict=True):
         layer = _make(attention, place, name, preserve_outputs)
         inserted |= {id(step.node): layer for step in place.steps}
-
-    def edit(node, operation):
-        if id(node) not in inserted:
-            return [operation]
-        return [operation, inserted[id(node)]]
-
-    return rebuild(model, edit)
+    return rebuild(model, inserted)
 
 
 def choose_places(model: keras.Model, at: At) -> list[Place]:

@@ -1,7 +1,7 @@
 """Rebuilds a model with its own layers and weights, edited on the way."""
 
 import types
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -14,12 +14,12 @@ from keras_attention.inspection.graph import nested_graphs
 from keras_attention.surgery.model_class import make_functional
 from keras_attention.surgery.model_class import make_sequential
 
-# What is called in a node's place: its operation's clone, and others after
-# it. An empty list passes the node's input on.
-Edit = Callable[[Any, Any], list[Any]]
 
-
-def rebuild(model: keras.Model, edit: Edit) -> keras.Model:
+def rebuild(
+    model: keras.Model,
+    inserted: dict[int, Any] | None = None,
+    removed: Collection[int] = (),
+) -> keras.Model:
     """Return a new model of the same graph, layer names and weights.
 
     Layers are made from their configurations. A layer or nested model that
@@ -34,19 +34,23 @@ def rebuild(model: keras.Model, edit: Edit) -> keras.Model:
 
     Args:
         model: A functional or Sequential model.
-        edit: What is called instead of each call; see `Edit`.
+        inserted: The layer to call after each of these calls, by the
+            identity of Keras' node. Defaults to `None`.
+        removed: Calls to leave out, whose input is passed on, by the identity
+            of Keras' node. Defaults to `()`.
 
     Raises:
         ValueError: If a layer cannot be made from its configuration; all
             such layers are named, and nothing has been made. If a class that
             cannot be kept overrides how the model is trained.
     """
-    return _Rebuild(model, edit).model(model)
+    return _Rebuild(model, inserted or {}, removed).model(model)
 
 
 class _Rebuild:
-    def __init__(self, model: keras.Model, edit: Edit):
-        self.edit = edit
+    def __init__(self, model, inserted, removed):
+        self.inserted = inserted
+        self.removed = removed
         self.clones = _clone_operations(model)
         self.models: dict[int, keras.Model] = {}
 
@@ -94,7 +98,12 @@ class _Rebuild:
         return make_sequential(model, operations)
 
     def _operations(self, node):
-        return self.edit(node, self._clone(node.operation))
+        if id(node) in self.removed:
+            return []
+        operations = [self._clone(node.operation)]
+        if id(node) in self.inserted:
+            operations.append(self.inserted[id(node)])
+        return operations
 
     def _clone(self, operation):
         if is_graph(operation):

@@ -47,10 +47,7 @@ def remove_attention(model: keras.Model) -> keras.Model:
             f"'{model.name}', without an image layer of keras_attention and "
             "without a layer that `insert_attention` named"
         )
-    return rebuild(
-        model,
-        lambda node, operation: [] if id(node) in removed else [operation],
-    )
+    return rebuild(model, removed=removed)
 
 
 def _attention_nodes(graph):

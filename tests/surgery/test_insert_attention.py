@@ -281,6 +281,39 @@ def test_frozen_layers_stay_frozen_and_attention_learns():
     assert not gated.get_layer("a_norm").trainable
 
 
+def test_attention_in_a_frozen_nested_backbone_learns():
+    """At every depth, and after saving and loading."""
+    backbone = small_resnet()
+    backbone.trainable = False
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Dense(2, name="top")(backbone(inputs))
+    gated = ka.insert_attention(keras.Model(inputs, x), gate)
+    found = ka.attention_layers(gated)
+    assert [layer.name for layer in found] == [
+        "a_norm_attention",
+        "b_norm_attention",
+    ]
+    expected = 2 * 4 + 2  # Kernels and biases of two gates, and of the top.
+    assert len(gated.trainable_weights) == expected
+    loaded = keras.models.clone_model(gated)
+    assert len(loaded.trainable_weights) == expected
+    # The recipe of the documentation, on a model that is not frozen.
+    for layer in gated.layers:
+        layer.trainable = False
+    for layer in ka.attention_layers(gated):
+        layer.trainable = True
+    assert len(gated.trainable_weights) == 2 * 4
+    before = [w.copy() for w in gated.get_weights()]
+    gated.compile("sgd", "mse")
+    gated.fit(image((4, 16, 16, 3)), np.ones((4, 2)), verbose=0)
+    changed = {
+        weight.path.split("/")[-3]
+        for weight, old in zip(gated.weights, before, strict=True)
+        if np.abs(numpy(weight) - old).max() > 0
+    }
+    assert changed == {"a_norm_attention", "b_norm_attention"}
+
+
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_data_format_is_that_of_the_model(data_format):
     model = ResNet(
