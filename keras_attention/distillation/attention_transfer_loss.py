@@ -3,10 +3,12 @@ from typing import Any
 import keras
 
 from keras_attention.distillation.losses import REDUCTIONS
-from keras_attention.distillation.transfer import maps_distance
+from keras_attention.distillation.losses import attention_distance
 from keras_attention.inspection import find_layer
 from keras_attention.ops.attention_maps import MAP_FUNCTIONS
 from keras_attention.ops.attention_maps import activation_maps
+from keras_attention.ops.attention_maps import flat_maps
+from keras_attention.ops.attention_maps import smaller_maps
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_number
@@ -90,8 +92,9 @@ class AttentionTransferLoss(
 
     def call(self, y_true, y_pred):
         self.validate_outputs(y_true, y_pred)
-        return maps_distance(
-            self._maps(y_pred), self._maps(y_true), self.distance
+        student, teacher = smaller_maps(self._maps(y_pred), self._maps(y_true))
+        return attention_distance(
+            flat_maps(student), flat_maps(teacher), self.distance
         )
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):

@@ -1,112 +1,164 @@
 import copy
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_attention.distillation.arguments import check_logits
-from keras_attention.distillation.arguments import check_models
-from keras_attention.distillation.arguments import training_policy
 from keras_attention.distillation.backend import check_replicas
-from keras_attention.distillation.finite_loss import FiniteLoss
-from keras_attention.distillation.kept_variables import KeptVariables
-from keras_attention.distillation.losses import REDUCTIONS
+from keras_attention.distillation.backend import replica_count
+from keras_attention.distillation.callbacks import FiniteLoss
+from keras_attention.distillation.callbacks import FirstSteps
+from keras_attention.distillation.callbacks import KeptVariables
+from keras_attention.distillation.copied_scores import copied_scores
+from keras_attention.distillation.model_checks import check_models
+from keras_attention.distillation.model_checks import check_order
+from keras_attention.distillation.model_checks import training_policy
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import check_inputs
+from keras_attention.distillation.objectives.attention_copy import AttentionCopy
+from keras_attention.distillation.objectives.attention_maps import AttentionMaps
+from keras_attention.distillation.objectives.features import Features
+from keras_attention.distillation.objectives.input_gradients import FlipSymmetry
+from keras_attention.distillation.objectives.input_gradients import (
+    GradientObjective,
+)
+from keras_attention.distillation.objectives.input_gradients import (
+    InputGradients,
+)
+from keras_attention.distillation.objectives.logits import Logits
+from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.outputs import CATEGORICAL
+from keras_attention.distillation.outputs import named_outputs
+from keras_attention.distillation.outputs import output_losses
+from keras_attention.distillation.outputs import output_shapes
+from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.distillation.pairs import Pairs
-from keras_attention.distillation.pairs import choose_pairs
-from keras_attention.distillation.precomputed import INPUTS
-from keras_attention.distillation.precomputed import is_precomputed
-from keras_attention.distillation.reader import Reader
-from keras_attention.distillation.reader import check_inputs
 from keras_attention.distillation.schedules import check_weight
-from keras_attention.distillation.schedules import serialize_weight
-from keras_attention.distillation.transfer_trainer import TransferTrainer
-from keras_attention.ops.attention_maps import MAP_FUNCTIONS
-from keras_attention.validation import check_choice
+from keras_attention.distillation.teacher_cache import INPUTS
+from keras_attention.distillation.teacher_cache import is_precomputed
+from keras_attention.distillation.train_step import stateless_call
+from keras_attention.distillation.train_step import train_step
+from keras_attention.distillation.train_step import transfer_loss
 from keras_attention.validation import check_number
+
+LABELS, REGULARIZATION = "label_loss", "regularization_loss"
+# Rows of outputs whose accuracy the first steps compare.
+WATCHED_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An objective that has found its layers in the student and a teacher.
+
+    Args:
+        number: Of the objective.
+        objective: The copy for these two models.
+        teacher: Number of the teacher, or `None` if the objective has none.
+        teacher_weight: Weight of the teacher.
+    """
+
+    number: int
+    objective: Objective
+    teacher: int | None
+    teacher_weight: float
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class AttentionTransferModel(TransferTrainer):
+class AttentionTransferModel(keras.Model):
     """Trains a student to have its teacher's attention maps.
 
-    `compile`, `fit`, `evaluate` and `predict` are those of the student; `fit`
+    `compile`, `fit`, `evaluate` and `predict` are those of the student. `fit`
     adds to its loss
 
-        (1 - alpha) labels + alpha T² KL(teacher || student) + beta attention
+        (1 - alpha) labels + alpha T² KL(teacher || student) + attention
 
     where `attention` is the sum over pairs of layers of the distance between
-    the maps of the student and of the teacher. A map is the sum over channels
-    of the squared activations, flattened and scaled to length 1 for each
-    example. Regularization losses and `add_loss` are added whole.
+    the attention maps of student and teacher: the sums over channels of the
+    squared activations, flattened and scaled to length 1 for each example.
+    Regularization losses and `add_loss` are added unchanged. The progress bar
+    and the history show each part as it enters the loss, so that
+    `label_loss`, `distillation_loss`, `attention_loss` and
+    `regularization_loss` add up to `loss`.
 
-    One step runs the teacher once, in inference mode and outside the tape,
-    and the student once. The teacher and everything else that is the caller's
-    stays as it is, but for the student's weights. `evaluate` and `predict`
-    run the student alone, and `student` is an ordinary model to save and
-    export.
+    With `beta=None`, the default, the weight of attention does not depend on
+    the sizes of images and maps:
 
-    What `beta` multiplies. With `reduction="mean"`, the authors' code and the
-    default, it is the mean over positions of the squared difference of two
-    maps of length 1, a small number: at most 2 divided by the positions, so
-    0.002 for a map of 32 x 32. Hence 1e3. With `"sum"` it is between 0 and 2
-    for every size of map: about `1e3 / positions` does the same for one map.
-    With `"paper"` it is half the length of the difference, equation 2 with
-    its factor 1/2: between 0 and 1. The paper's text says 0.1 and means
-    1e3 divided by the positions and the batch.
+        Σ_j 15.625 · (P_min / P_j) · ||Q_S^j - Q_T^j||²
 
-    A sample weight, one for each example, or a class weight, counts in every
-    part of the loss.
+    where P_j is the number of positions of map j and P_min the smallest. For
+    the paper's networks on images of 32 x 32 this is the authors' loss, 1e3
+    times the mean over positions. A number has the meaning that `reduction`
+    gives it; see `AttentionMaps`.
 
-    A step whose loss or gradient is not finite updates nothing, and `fit`
-    stops after it with an error that names the part.
+    Other ways to distill are loss objects in `losses`, which replace the
+    arguments from `pairs` to `symmetry`: `AttentionMaps`, `AttentionScores`,
+    `AttentionCopy`, `Relations`, `Features`, `Logits`, `DecoupledLogits`,
+    `InputGradients` and `FlipSymmetry`, of `keras_attention.distillation`.
+    All are computed from one pass of the student and one of the teacher,
+    which runs in inference mode and outside the tape. The teacher and
+    everything else of the caller's stays as it is, but for the student's
+    weights. `evaluate` and `predict` run the student alone, and `student` is
+    an ordinary model to save and export.
+
+    Sample weights, also for each position, class weights and masks count in
+    every part of the loss. A step whose loss or gradient is not finite
+    updates nothing, and `fit` stops after it with an error that names the
+    part. The first steps are watched: `fit` warns, once, of a teacher that is
+    no better than chance or worse than the student, and of a part that is
+    many times the loss of the labels and does not fall.
 
     Args:
-        student: a built model, to be trained.
-        teacher: a built model that takes the same inputs; images of another
-            size are resized for it. `None` to train with data of
-            `precompute_teacher`.
-        pairs: which layers are compared. `"blocks"`: all residual blocks of
+        student: A built model, to be trained.
+        teacher: A built model that takes the same inputs; images are resized
+            for a teacher of another size. Or a list of such models. Defaults
+            to `None`, for data of `precompute_teacher`.
+        pairs: Which layers are compared. `"blocks"`: all residual blocks of
             two networks of the same depth. `"groups"`: the ends of each
-            resolution. `None`: blocks if the depths agree, else groups.
-            `"scores"`: the scores of all attention layers. Or a list of
-            names and of `(student, teacher)` names; `"backbone/stage2"` is a
-            layer of a nested model, `"attention:scores"` are the scores of an
-            attention layer. The attribute `pairs` shows the choice as a table.
-        beta: weight of the attention maps: a number, or a learning rate
-            schedule, called with the optimizer's iterations. The paper lets
-            it decay where it is used with distillation.
-        power: p of the map function |A|^p, at least 1.
-        map_function: `"sum"` or `"max"` over channels.
-        reduction: `"mean"`, `"sum"` or `"paper"`; see above.
-        pair_weights: a factor for each pair; `None` for 1.
-        alpha: weight of the teacher's outputs, between 0 and 1, or a
-            schedule. 0 is attention transfer alone; Hinton's distillation
-            takes 0.9.
-        temperature: T of the softened outputs.
-        logits: which outputs are softened: `None` for the models' outputs,
-            where those of a softmax are taken back to logits by a logarithm;
-            or the name, or `(student, teacher)` names, of layers that have
-            the logits.
-        gradient_transfer: weight of half the distance between the gradients
-            of both models' losses at the inputs; needs labels, one output,
-            and a second-order gradient.
-        symmetry: weight of half the distance between the gradient of the
-            student's loss at an image and the flipped gradient at the flipped
-            image. It runs the student once more, without effect on its
-            state.
-        **kwargs: `name`, `dtype`. The dtype policy is the student's unless
+            resolution. `"scores"`: the scores of all attention layers. Or a
+            list of names and of `(student, teacher)` names:
+            `"backbone/stage2"` is a layer of a nested model,
+            `"attention:scores"` are the scores of an attention layer.
+            Defaults to `None`: blocks if the depths agree, else groups. The
+            attribute `pairs` shows the choice as a table.
+        beta: Weight of the attention maps: `None`, a number, or a
+            `keras.optimizers.schedules.LearningRateSchedule`, called with the
+            optimizer's iterations. Defaults to `None`, the scale-free weight.
+        power: p of the map function |A|^p, at least 1. Defaults to 2.
+        map_function: `"sum"` or `"max"` over channels. Defaults to `"sum"`.
+        reduction: What a number as `beta` multiplies: `"mean"`, `"sum"`,
+            `"paper"` or `"scale_free"`; see `AttentionMaps`. Defaults to
+            `"mean"`.
+        pair_weights: A factor for each pair. Defaults to 1 for each.
+        alpha: Weight of the teacher's outputs, between 0 and 1, or a
+            schedule. Defaults to 0, attention transfer alone. Hinton's
+            distillation uses 0.9.
+        temperature: T of the softened outputs. Defaults to 4.
+        logits: Layers that have the logits, if not the outputs; see `layers`
+            of `Logits`. Defaults to `None`.
+        gradient_transfer: Weight of `InputGradients`. Defaults to 0.
+        symmetry: Weight of `FlipSymmetry`. Defaults to 0.
+        resize_outputs: Whether outputs of another resolution are resized; see
+            `Logits`. Defaults to `False`.
+        losses: A list of loss objects instead of the arguments above.
+            Defaults to `None`.
+        teacher_weights: Weight of each of several teachers. They are divided
+            by their sum. Defaults to equal weights.
+        **kwargs: `name` and `dtype`. The dtype policy is the student's unless
             given.
 
     Raises:
-        TypeError, ValueError: for arguments of the wrong type or range,
-            models that are not built, that take other inputs or share no
-            resolution, and layers that do not exist.
+        TypeError: For arguments of the wrong type.
+        ValueError: For arguments out of range, models that are not built,
+            take other inputs, share trainable layers or have no resolution in
+            common, a student with its own training step, and layers that do
+            not exist.
 
-    Reference:
-        Zagoruyko and Komodakis, Paying More Attention to Attention: Improving
-        the Performance of Convolutional Neural Networks via Attention
-        Transfer, ICLR 2017, arXiv:1612.03928; Hinton et al., Distilling the
-        Knowledge in a Neural Network, 2015, arXiv:1503.02531.
+    Source: Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR
+    2017, arXiv:1612.03928; Hinton et al., arXiv:1503.02531.
 
     Example:
 
@@ -125,60 +177,87 @@ class AttentionTransferModel(TransferTrainer):
     >>> sorted(history)  # doctest: +NORMALIZE_WHITESPACE
     ['attention/stage1', 'attention/stage2', 'attention/stage3',
      'attention_loss', 'label_loss', 'loss']
+
+    With loss objects:
+
+    >>> from keras_attention.distillation import AttentionMaps
+    >>> from keras_attention.distillation import DecoupledLogits
+    >>> model = keras_attention.AttentionTransferModel(
+    ...     student, teacher, losses=[AttentionMaps(), DecoupledLogits()]
+    ... )
     """
+
+    def __new__(cls, *args, **kwargs):
+        check_order(args)
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(
         self,
         student: keras.Model,
-        teacher: keras.Model | None = None,
+        teacher: keras.Model | Sequence[keras.Model] | None = None,
         pairs: str | Sequence[Any] | None = None,
-        beta: float | keras.optimizers.schedules.LearningRateSchedule = 1e3,
+        beta: float
+        | keras.optimizers.schedules.LearningRateSchedule
+        | None = None,
         power: float = 2,
         map_function: str = "sum",
-        reduction: str = "mean",
+        reduction: str | None = None,
         pair_weights: Sequence[float] | None = None,
         alpha: float | keras.optimizers.schedules.LearningRateSchedule = 0.0,
         temperature: float = 4.0,
-        logits: str | Sequence[str] | None = None,
+        logits: str | Sequence[Any] | None = None,
         gradient_transfer: float = 0.0,
         symmetry: float = 0.0,
+        resize_outputs: bool = False,
+        losses: Sequence[Objective] | None = None,
+        teacher_weights: Sequence[float] | None = None,
         **kwargs: Any,
     ):
-        check_models(student, teacher)
+        teachers = _as_list(teacher)
+        check_models(student, teachers)
         kwargs.setdefault("dtype", training_policy(student))
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.student = student
-        self.beta = check_weight("beta", beta)
-        self.power = check_number("power", power, 1)
-        self.map_function = check_choice(
-            "map_function", map_function, MAP_FUNCTIONS
-        )
-        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
-        self.alpha = check_weight("alpha", alpha, 1)
-        self.temperature = check_number(
-            "temperature", temperature, 0, exclusive_minimum=True
-        )
-        self.logits = check_logits(logits)
-        self.gradient_transfer = check_number(
-            "gradient_transfer", gradient_transfer, 0
-        )
-        self.symmetry = check_number("symmetry", symmetry, 0)
-        self._read_both(teacher, pairs, pair_weights)
-        self.make_part_trackers()
+        self._teachers = _Hidden(teachers)
+        self._teacher_weights = _teacher_weights(teacher_weights, teachers)
+        short = {
+            "pairs": pairs,
+            "beta": beta,
+            "power": power,
+            "map_function": map_function,
+            "reduction": reduction,
+            "pair_weights": pair_weights,
+            "alpha": alpha,
+            "temperature": temperature,
+            "logits": logits,
+            "gradient_transfer": gradient_transfer,
+            "symmetry": symmetry,
+            "resize_outputs": resize_outputs,
+        }
+        if losses is None:
+            self.objectives = _short_objectives(**short)
+        else:
+            self.objectives = _check_objectives(losses, short)
+        # Each replica of a strategy runs its step in a thread of its own.
+        self.steps = threading.local()
+        self.first_steps_are_over = False
+        self._bind()
+        self._make_trackers()
         # Built by the caller: without this, a loaded model would lose its
         # optimizer's state.
         self.built = True
 
     @property
-    def teacher(self) -> keras.Model | None:
-        """The teacher. It is no part of this model: nothing trains it."""
-        reader = self._teacher_reader
-        return None if reader is None else reader.model
+    def teacher(self) -> keras.Model | list[keras.Model] | None:
+        """The teacher, or the list of teachers. Nothing trains them."""
+        teachers = self._teachers.models
+        return teachers[0] if len(teachers) == 1 else (teachers or None)
 
     @property
     def pairs(self) -> Pairs:
-        """The pairs of layers whose maps are compared."""
-        return self._pairs
+        """The pairs of layers that are compared; printed, they are a table."""
+        found = [bound.objective.pairs for bound in self.bound]
+        return Pairs(dict.fromkeys(pair for pairs in found for pair in pairs))
 
     @property
     def output_names(self) -> list[str]:
@@ -187,17 +266,60 @@ class AttentionTransferModel(TransferTrainer):
 
     @property
     def non_trainable_variables(self) -> list:
-        """Those of the student, and all of the teacher's."""
+        """Those of the student, and all of the teachers'."""
         mine = super().non_trainable_variables
-        if self.teacher is None:
-            return mine
         known = {id(v) for v in self.variables}
-        return mine + [v for v in self.teacher.variables if id(v) not in known]
+        theirs = [v for model in self._teachers.models for v in model.variables]
+        return mine + [v for v in theirs if id(v) not in known]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a step compares the student with a teacher."""
+        return any(bound.teacher is not None for bound in self.bound)
+
+    @property
+    def compares_gradients(self) -> bool:
+        """Whether a step needs gradients at the inputs."""
+        return any(isinstance(o, GradientObjective) for o in self.objectives)
+
+    @property
+    def compares_teacher_gradients(self) -> bool:
+        """Whether a step needs the teacher's gradients at the inputs."""
+        return any(isinstance(o, InputGradients) for o in self.objectives)
+
+    @property
+    def compares_flips(self) -> bool:
+        """Whether a step needs gradients at the flipped inputs."""
+        return any(isinstance(o, FlipSymmetry) for o in self.objectives)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the student uses attention scores of a teacher."""
+        return any(isinstance(o, AttentionCopy) for o in self.objectives)
+
+    def copying(self, targets: Any) -> Any:
+        """Returns a context in which the student uses a teacher's scores.
+
+        Args:
+            targets: What was read of each teacher.
+        """
+        scores = {}
+        for bound in self.bound:
+            if isinstance(bound.objective, AttentionCopy):
+                scores.update(bound.objective.scores(targets[bound.teacher]))
+        return copied_scores(self.student, scores)
 
     def call(self, inputs, training=None):
         if is_precomputed(inputs):
             inputs = inputs[INPUTS]
-        return self.student(inputs, training=training)
+        if not self.copies or self._step() is not None:
+            return self.student(inputs, training=training)
+        targets = [
+            reader.read(inputs, partial(self.read_teacher, number))
+            for number, reader in enumerate(self.teacher_readers)
+        ]
+        with self.copying(targets):
+            return self.student(inputs, training=training)
 
     def fit(
         self,
@@ -210,8 +332,9 @@ class AttentionTransferModel(TransferTrainer):
         **kwargs,
     ):
         check_replicas(self)
+        self.read_losses()
         kept = KeptVariables()
-        own = [kept, FiniteLoss()]
+        own = [kept, FiniteLoss(), FirstSteps()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in own:
                 callbacks.append(callback)
@@ -225,39 +348,181 @@ class AttentionTransferModel(TransferTrainer):
             kept.restore()
             raise
 
+    def train_step(self, *arguments):
+        """Takes one step: `train_step(data)`, on JAX `(state, data)`."""
+        *state, data = arguments
+        return train_step(self, state, data, super().train_step)
+
+    def stateless_call(self, trainable, non_trainable, x, *args, **kwargs):
+        """Calls the model on JAX."""
+        step, call = self._step(), super().stateless_call
+        if step is None or not self.compares_gradients:
+            return call(trainable, non_trainable, x, *args, **kwargs)
+        return stateless_call(
+            self, step, call, trainable, non_trainable, x, *args, **kwargs
+        )
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Computes the loss; in a training step, with what it transfers."""
+        step, replicas = self._step(), replica_count()
+        added = None if step is None else step.losses
+        if added is None:
+            added = self.losses
+        total = [self._aggregate_additional_loss(loss) for loss in added]
+        if step is not None and total:
+            step.add(REGULARIZATION, sum(total) * replicas)
+        if y is not None and self._compile_loss is not None:
+            labels = self._compile_loss(y, y_pred, sample_weight)
+            if step is not None:
+                labels = self._label_weight(step) * labels
+                # Keras has divided it among the replicas.
+                step.add(LABELS, labels * replicas)
+            total.append(labels)
+        if step is not None:
+            own = transfer_loss(self, step, x, y, y_pred, sample_weight)
+            total.append(own / replicas)
+            self._track(step.parts, x)
+        return sum(total) if total else ops.zeros(())
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates and returns the metrics and the parts of the loss."""
+        step = self._step()
+        if y is None:
+            results = self.get_metrics_result()
+        else:
+            results = super().compute_metrics(x, y, y_pred, sample_weight)
+        shown = {} if step is None else step.parts
+        return {
+            name: value
+            for name, value in results.items()
+            if name in shown or name not in self._own_metrics
+        }
+
+    def get_metrics_result(self):
+        """Returns the values of the metrics by name."""
+        metrics = self._compile_metrics
+        if metrics is None or metrics.built:
+            return super().get_metrics_result()
+        # Without labels, the metrics of `compile` are never built.
+        return {m.name: m.result() for m in self.metrics if m is not metrics}
+
+    def read_losses(self) -> None:
+        """Has the objectives read what the model is compiled with.
+
+        Raises:
+            ValueError: If the loss of an output does not tell how it is
+                distilled.
+        """
+        if not self.compiled or self._losses_read is self._compile_loss:
+            return
+        losses = output_losses(self, self._student_outputs)
+        for bound in self.bound:
+            bound.objective.set_losses(self.student, losses)
+        self._categorical = [
+            name for name, loss in losses.items() if loss.kind == CATEGORICAL
+        ]
+        self._losses_read = self._compile_loss
+
+    def read_teacher(
+        self, number: int, reading: Any, watch: bool = False
+    ) -> dict[str, Any]:
+        """Returns what the objectives keep of a teacher's pass.
+
+        Args:
+            number: Of the teacher.
+            reading: What the pass has given.
+            watch: Whether outputs are kept that the first steps compare.
+        """
+        found = {}
+        for bound in self.bound:
+            if bound.teacher == number:
+                found.update(bound.objective.read_teacher(reading))
+        if watch:
+            outputs = named_outputs(
+                self._teachers.models[number], reading.outputs
+            )
+            for mine, theirs in self._watched_pairs(number):
+                found[f"watched {mine}"] = outputs[theirs]
+        return found
+
+    def split_targets(self, targets: Any) -> list[dict[str, Any]]:
+        """Returns precomputed outputs of each teacher, by name."""
+        count = len(self._teacher_weights)
+        if count == 1:
+            return [targets]
+        return [
+            {
+                name.removeprefix(f"{number}|"): value
+                for name, value in targets.items()
+                if name.startswith(f"{number}|")
+            }
+            for number in range(count)
+        ]
+
+    def watch_outputs(self, outputs: Any, targets: Any, labels: Any) -> None:
+        """Notes how often student and teacher are right in a step."""
+        for number, found in enumerate(targets):
+            for name in self._categorical:
+                theirs = found.get(
+                    f"watched {name}", found.get(f"output {name}")
+                )
+                mine, label = outputs.get(name), labels.get(name)
+                if theirs is None or label is None or mine is None:
+                    continue
+                if tuple(mine.shape) != tuple(theirs.shape):
+                    continue
+                self.chance = 1 / mine.shape[-1]
+                right = [_right(label, each) for each in (mine, theirs)]
+                accuracies = self.first_accuracies
+                accuracies["teacher"].update_state(right[1])
+                if number == 0:
+                    accuracies["student"].update_state(right[0])
+                    accuracies["count"].update_state(ops.ones_like(right[0]))
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        pairs = [[pair.student, pair.teacher] for pair in self.pairs]
+        teachers = [serialize(model) for model in self._teachers.models]
+        found: dict[int, Objective] = {}
+        for bound in self.bound:
+            found.setdefault(bound.number, bound.objective)
+        several = len(self._teacher_weights) > 1
         return {
             **super().get_config(),
             "student": serialize(self.student),
-            "teacher": serialize(self.teacher),
-            "pairs": pairs or None,
-            "beta": serialize_weight(self.beta),
-            "power": self.power,
-            "map_function": self.map_function,
-            "reduction": self.reduction,
-            "pair_weights": [p.weight for p in self.pairs] or None,
-            "alpha": serialize_weight(self.alpha),
-            "temperature": self.temperature,
-            "logits": self.logits,
-            "gradient_transfer": self.gradient_transfer,
-            "symmetry": self.symmetry,
+            "teacher": teachers if several else (teachers or [None])[0],
+            # Of several teachers, each has its own pairs.
+            "losses": [
+                serialize(objective if several else found[number])
+                for number, objective in enumerate(self.objectives)
+            ],
+            "teacher_weights": self._teacher_weights if several else None,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         # Keras empties the configuration of a functional model.
-        models = {
-            name: keras.saving.deserialize_keras_object(
-                copy.deepcopy(config[name]), custom_objects
+        def rebuilt(value):
+            return keras.saving.deserialize_keras_object(
+                copy.deepcopy(value), custom_objects
             )
-            for name in ("student", "teacher")
-        }
-        return cls(**{**config, **models})
+
+        config = dict(config)
+        teacher = config.pop("teacher")
+        if isinstance(teacher, list):
+            teacher = [rebuilt(each) for each in teacher]
+        else:
+            teacher = rebuilt(teacher)
+        return cls(
+            student=rebuilt(config.pop("student")),
+            teacher=teacher,
+            losses=[rebuilt(each) for each in config.pop("losses")],
+            **config,
+        )
 
     def save_own_variables(self, store):
-        """Save the student's random state, which Keras leaves out.
+        """Saves the student's random state, which Keras leaves out.
 
         With it, a run that is resumed draws the dropout masks of one that was
         not interrupted. (On torch, a `Dropout` without a seed has no state of
@@ -267,7 +532,7 @@ class AttentionTransferModel(TransferTrainer):
             store[f"random_state_{number}"] = state
 
     def load_own_variables(self, store):
-        """Load the student's random state."""
+        """Loads the student's random state."""
         for number, state in enumerate(self._random_states()):
             state.assign(store[f"random_state_{number}"])
 
@@ -275,30 +540,236 @@ class AttentionTransferModel(TransferTrainer):
         saved = {id(v) for v in self.weights}
         return [v for v in self.variables if id(v) not in saved]
 
-    def _read_both(self, teacher, pairs, pair_weights):
-        """Choose the pairs, and what is read out of both models."""
-        if teacher is not None:
+    def _step(self):
+        return getattr(self.steps, "now", None)
+
+    def _bind(self):
+        """Has each objective find its layers in the student and a teacher."""
+        teachers = self._teachers.models
+        for teacher in teachers:
             check_inputs(self.student, teacher)
-        elif self.gradient_transfer:
-            raise ValueError(
-                "Gradient-based transfer needs the teacher in every step. "
-                f"Received: gradient_transfer={self.gradient_transfer} with "
-                "teacher=None"
-            )
-        self._pairs = Pairs(())
-        if self.beta != 0.0:
-            self._pairs = choose_pairs(
-                self.student, teacher, pairs, pair_weights
-            )
-        logits = (False, False)
-        if self.alpha != 0.0:
-            logits = self.logits or (None, None)
-        settings = self.map_function, self.power
-        self._student_reader = Reader(
-            self.student, [p.student for p in self.pairs], *settings, logits[0]
+        self.student_reader = ModelReader(
+            self.student, teachers[0] if teachers else None
         )
-        self._teacher_reader = None
-        if teacher is not None:
-            self._teacher_reader = Reader(
-                teacher, [p.teacher for p in self.pairs], *settings, logits[1]
+        self.teacher_readers = [
+            ModelReader(teacher, self.student) for teacher in teachers
+        ]
+        self.bound = []
+        for number, objective in enumerate(self.objectives):
+            for place, weight in enumerate(self._teacher_weights):
+                reader = self.teacher_readers[place] if teachers else None
+                if isinstance(objective, FlipSymmetry):
+                    place, weight, reader = None, 1.0, None
+                bound = objective.bind(self.student_reader, reader)
+                self.bound.append(Bound(number, bound, place, weight))
+                if isinstance(objective, AttentionCopy) and len(teachers) > 1:
+                    raise ValueError(
+                        "Attention is copied from one teacher. Received: "
+                        f"AttentionCopy with {len(teachers)} teachers"
+                    )
+                if place is None:
+                    break
+        # Layers that are trained with the student, and saved with this model.
+        self.projections = [
+            layer
+            for bound in self.bound
+            if isinstance(bound.objective, Features)
+            for layer in bound.objective.projections.values()
+        ]
+        self._student_outputs = list(output_shapes(self.student))
+        self._teacher_outputs = [list(output_shapes(t)) for t in teachers]
+        self._categorical = []
+        self._losses_read = ()
+        self.chance = 1.0
+
+    def _watched_pairs(self, number):
+        try:
+            return pair_outputs(
+                self._student_outputs, self._teacher_outputs[number]
             )
+        except ValueError:
+            return []
+
+    def _make_trackers(self):
+        """Makes the metrics that average each part of the loss."""
+        names = [LABELS, REGULARIZATION]
+        for bound in self.bound:
+            names += [bound.objective.loss_name, *bound.objective.part_names()]
+        self._part_trackers = {
+            name: keras.metrics.Mean(name=name) for name in dict.fromkeys(names)
+        }
+        self.first_accuracies = {
+            "count": keras.metrics.Sum(name="first_count"),
+            "student": keras.metrics.Mean(name="first_accuracy_of_student"),
+            "teacher": keras.metrics.Mean(name="first_accuracy_of_teacher"),
+        }
+        self._own_metrics = {
+            *self._part_trackers,
+            *(metric.name for metric in self.first_accuracies.values()),
+        }
+
+    def _label_weight(self, step):
+        """1 - alpha, in one step."""
+        return 1 - sum(
+            weight
+            for weight, objective in zip(
+                step.weights, self.objectives, strict=True
+            )
+            if objective.replaces_labels
+        )
+
+    def _track(self, parts, x):
+        """Notes the parts as Keras notes the whole loss."""
+        examples = ops.shape(keras.tree.flatten(x)[0])[0]
+        for name, value in parts.items():
+            self._part_trackers[name].update_state(
+                ops.stop_gradient(value), sample_weight=examples
+            )
+
+
+class _Hidden:
+    """Holds models so that Keras does not track them as sublayers."""
+
+    def __init__(self, models):
+        self.models = list(models)
+
+
+def _as_list(teacher):
+    if teacher is None:
+        return []
+    if isinstance(teacher, list | tuple):
+        if not teacher:
+            raise ValueError(
+                "`teacher` must be a model or a list of at least one. "
+                "Received: an empty list"
+            )
+        return list(teacher)
+    return [teacher]
+
+
+def _teacher_weights(weights, teachers):
+    count = max(len(teachers), 1)
+    if weights is None:
+        return [1 / count] * count
+    if not isinstance(weights, list | tuple) or (
+        teachers and len(weights) != count
+    ):
+        raise ValueError(
+            "`teacher_weights` must be a list with one number for each of "
+            f"the {count} teachers. Received: teacher_weights={weights!r}"
+        )
+    weights = [check_number("teacher_weights", each, 0) for each in weights]
+    total = sum(weights)
+    if total <= 0:
+        raise ValueError(
+            "`teacher_weights` must have a positive sum. "
+            f"Received: teacher_weights={weights!r}"
+        )
+    return [weight / total for weight in weights]
+
+
+SHORT_DEFAULTS = {
+    "pairs": None,
+    "beta": None,
+    "power": 2,
+    "map_function": "sum",
+    "reduction": None,
+    "pair_weights": None,
+    "alpha": 0.0,
+    "temperature": 4.0,
+    "logits": None,
+    "gradient_transfer": 0.0,
+    "symmetry": 0.0,
+    "resize_outputs": False,
+}
+
+
+def _short_objectives(
+    pairs,
+    beta,
+    power,
+    map_function,
+    reduction,
+    pair_weights,
+    alpha,
+    temperature,
+    logits,
+    gradient_transfer,
+    symmetry,
+    resize_outputs,
+):
+    """The objectives that the constructor's short arguments stand for."""
+    if beta is not None:
+        beta = check_weight("beta", beta)
+    alpha = check_weight("alpha", alpha, 1)
+    maps = AttentionMaps(
+        beta, pairs, power, map_function, reduction, pair_weights
+    )
+    outputs = Logits(alpha, temperature, logits, resize_outputs=resize_outputs)
+    gradient_transfer = check_number("gradient_transfer", gradient_transfer, 0)
+    symmetry = check_number("symmetry", symmetry, 0)
+    found = []
+    if alpha != 0.0:
+        found.append(outputs)
+    if beta != 0.0:
+        found.append(maps)
+    if gradient_transfer:
+        found.append(InputGradients(gradient_transfer))
+    if symmetry:
+        found.append(FlipSymmetry(symmetry))
+    return found
+
+
+def _check_objectives(losses, short):
+    given = [
+        name
+        for name, value in short.items()
+        if not isinstance(value, type(SHORT_DEFAULTS[name]))
+        or value != SHORT_DEFAULTS[name]
+    ]
+    if given:
+        raise ValueError(
+            "`losses` replaces the arguments for attention maps and outputs. "
+            f"Received: losses and {', '.join(given)}. Give these to the loss "
+            "objects, such as AttentionMaps(pairs=...) and Logits(0.9, "
+            "temperature=...)."
+        )
+    if not isinstance(losses, list | tuple) or not all(
+        isinstance(each, Objective) for each in losses
+    ):
+        raise TypeError(
+            "`losses` must be a list of loss objects of "
+            "keras_attention.distillation, such as [AttentionMaps(), "
+            f"Logits(0.9)]. Received: losses={losses!r}"
+        )
+    names = [each.name for each in losses]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            "Each of `losses` must have a name of its own, under which its "
+            f"part of the loss is reported. Received: names {names}. Set "
+            "`name`."
+        )
+    alphas = [
+        each.weight
+        for each in losses
+        if each.replaces_labels and isinstance(each.weight, float)
+    ]
+    if sum(alphas) > 1:
+        raise ValueError(
+            "The weights of `Logits` are parts of the loss whose rest is the "
+            "labels', so their sum must be at most 1. "
+            f"Received: weights {alphas}"
+        )
+    return list(losses)
+
+
+def _right(labels, outputs):
+    """Which of the first outputs of a batch are right: 1 or 0."""
+    classes = outputs.shape[-1]
+    labels = ops.convert_to_tensor(labels)
+    outputs = ops.reshape(outputs, (-1, classes))[:WATCHED_ROWS]
+    if len(labels.shape) > 1 and labels.shape[-1] == classes > 1:
+        labels = ops.argmax(ops.reshape(labels, (-1, classes)), axis=-1)
+    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")[:WATCHED_ROWS]
+    right = ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), labels)
+    return ops.stop_gradient(ops.cast(right, "float32"))

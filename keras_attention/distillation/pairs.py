@@ -13,6 +13,7 @@ from keras_attention.inspection import residual_blocks
 from keras_attention.inspection import split_name
 from keras_attention.inspection import stages
 from keras_attention.inspection import walk_layers
+from keras_attention.ops.attention_maps import token_grid
 from keras_attention.validation import check_number
 from keras_attention.validation import nearest
 
@@ -21,14 +22,17 @@ CHOICES = ("blocks", "groups", "scores")
 
 @dataclass(frozen=True)
 class Pair:
-    """A tap of the student and the tap of the teacher that it learns from.
+    """An intermediate output of the student and one of the teacher.
 
     Args:
-        student: tap of the student.
-        teacher: tap of the teacher.
-        weight: factor on the pair's part of the loss.
-        student_size: positions of the student's map; `None` if not known.
-        teacher_size: positions of the teacher's map.
+        student: Name of the student's intermediate output.
+        teacher: Name of the teacher's.
+        weight: Factor of the pair's part of the loss. Defaults to 1.
+        student_size: Positions of the student's map. Defaults to `None`, not
+            known.
+        teacher_size: Positions of the teacher's map.
+        student_channels: Number of channels of the student's output.
+        teacher_channels: Number of channels of the teacher's output.
     """
 
     student: str
@@ -36,6 +40,8 @@ class Pair:
     weight: float = 1.0
     student_size: tuple[int, ...] | None = None
     teacher_size: tuple[int, ...] | None = None
+    student_channels: int | None = None
+    teacher_channels: int | None = None
 
 
 class Pairs(Sequence):
@@ -65,12 +71,12 @@ class Pairs(Sequence):
 
     @property
     def part_names(self) -> list[str]:
-        """The name of each pair's part of the loss."""
+        """The name of each pair: that of its layer in the student."""
         students = [pair.student for pair in self]
         return [
-            f"attention/{pair.student}"
+            pair.student
             if students.count(pair.student) == 1
-            else f"attention/{pair.student}<{pair.teacher}"
+            else f"{pair.student}<{pair.teacher}"
             for pair in self
         ]
 
@@ -101,6 +107,7 @@ def choose_pairs(
     teacher: keras.Model | None,
     pairs: Any = None,
     weights: Sequence[float] | None = None,
+    allow_single_position: bool = False,
 ) -> Pairs:
     """Choose the pairs of two models.
 
@@ -111,11 +118,13 @@ def choose_pairs(
         pairs: `"blocks"`: the outputs of all residual additions of images,
             one by one, of networks of the same depth. `"groups"`: the end of
             each resolution, of networks of any depth. `"scores"`: the scores
-            of all attention layers, one by one. `None`: blocks if that fits,
-            else groups. Or a list of names, of `(student, teacher)` names, or
-            of `Pair`s.
+            of all attention layers, one by one; of a teacher with a multiple
+            of the student's layers, the last of each group. `None`: blocks if
+            that fits, else groups. Or a list of names, of
+            `(student, teacher)` names, or of `Pair`s.
         weights: a factor for each pair; `None` for the pairs' own, which are
             1 unless a `Pair` says otherwise.
+        allow_single_position: whether layers without positions may be paired.
 
     Raises:
         TypeError, ValueError: if `pairs` is nothing of this kind, a layer
@@ -144,24 +153,28 @@ def choose_pairs(
             f"{len(names)} pairs. Received: pair_weights={weights!r}"
         )
     weights = [check_number("pair_weights", each, 0) for each in weights]
-    student_sizes = _sizes(student, [name for name, _, _ in names], teacher)
-    teacher_sizes = {}
+    mine = _described(student, [name for name, _, _ in names], teacher)
+    theirs = {}
     if teacher is not None:
-        teacher_sizes = _sizes(teacher, [name for _, name, _ in names], student)
-    found = [
-        Pair(
-            student_tap,
-            teacher_tap,
+        theirs = _described(teacher, [name for _, name, _ in names], student)
+    found = []
+    for (student_name, teacher_name, _), weight in zip(
+        names, weights, strict=True
+    ):
+        size, channels = mine[student_name]
+        teacher_size, teacher_channels = theirs.get(teacher_name, (None, None))
+        pair = Pair(
+            student_name,
+            teacher_name,
             weight,
-            student_sizes[student_tap],
-            teacher_sizes.get(teacher_tap),
+            size,
+            teacher_size,
+            channels,
+            teacher_channels,
         )
-        for (student_tap, teacher_tap, _), weight in zip(
-            names, weights, strict=True
-        )
-    ]
-    for pair in found:
-        _check_comparable(pair)
+        if not allow_single_position:
+            _check_comparable(pair)
+        found.append(pair)
     return Pairs(found)
 
 
@@ -204,8 +217,12 @@ def _automatic(student, teacher, pairs):
             f"or a list. Received: pairs={pairs!r}.{nearest(pairs, CHOICES)}"
         )
     if pairs == "scores":
-        found = [_attention_layers(model) for model in (student, teacher)]
-        return _one_by_one(*found, "layers with attention scores")
+        mine, theirs = map(_attention_layers, (student, teacher))
+        if mine and len(theirs) % len(mine) == 0:
+            # With half the layers, every second one of the teacher's.
+            step = len(theirs) // len(mine)
+            theirs = theirs[step - 1 :: step]
+        return _one_by_one(mine, theirs, "layers with attention scores")
     if pairs == "groups":
         return _groups(student, teacher)
     blocks = [_blocks(student, teacher), _blocks(teacher, student)]
@@ -296,20 +313,38 @@ def _attention_layers(model):
     return [f"{path}:scores" for path in sorted(paths, key=order.index)]
 
 
-def _sizes(model, taps, like):
+def _described(model, names, like):
+    """The sizes of the positions and the channels of intermediate outputs."""
     axis = channel_axis(model)
-    return {
-        output.name: _size_of(output, axis)
-        for output in layer_outputs(model, list(dict.fromkeys(taps)), like)
-    }
+    found = {}
+    for output in layer_outputs(model, list(dict.fromkeys(names)), like):
+        channels = output.shape[axis if len(output.shape) > 3 else -1]
+        found[output.name] = _size_of(output, axis), channels
+    return found
 
 
 def _check_comparable(pair):
+    for name, size in (
+        (pair.student, pair.student_size),
+        (pair.teacher, pair.teacher_size),
+    ):
+        if size is not None and (not size or set(size) == {1}):
+            raise ValueError(
+                "An attention map has positions: the height and width of an "
+                "image, the time of a sequence, or the queries and keys of "
+                f"attention scores. Received: '{name}' with positions {size}. "
+                "Name a layer before the pooling."
+            )
     student, teacher = pair.student_size, pair.teacher_size
     kinds = {
         split_name(tap)[1] == "scores" for tap in (pair.student, pair.teacher)
     }
     if len(kinds) == 1 and (teacher is None or len(student) == len(teacher)):
+        return
+    if kinds == {False} and {len(student), len(teacher)} == {1, 2}:
+        # Tokens of a vision transformer, and an image.
+        tokens, image = sorted((student, teacher), key=len)
+        token_grid(*tokens, *image)
         return
     raise ValueError(
         "The two maps of a pair must be of one kind and rank. Received: "
@@ -325,18 +360,8 @@ def _positions(shape, axis):
 def _size_of(output, axis):
     """The positions of the map of one value."""
     if split_name(output.name)[1] == "scores":
-        size = output.shape[2:]
-    else:
-        size = _positions(output.shape, axis if len(output.shape) > 3 else -1)
-    if not size or set(size) == {1}:
-        raise ValueError(
-            "An attention map has positions: the height and width of an "
-            "image, the time of a sequence, or the queries and keys of "
-            f"attention scores. Received: '{output.name}', whose value has "
-            f"the shape {('batch', *output.shape[1:])}. Name a layer before "
-            "the pooling."
-        )
-    return size
+        return tuple(output.shape[2:])
+    return _positions(output.shape, axis if len(output.shape) > 3 else -1)
 
 
 def _size(size):

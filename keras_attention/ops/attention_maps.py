@@ -11,8 +11,9 @@ from keras import ops
 
 from keras_attention.ops.precision import widen
 
-MAP_FUNCTIONS = ("sum", "max")
 EPSILON = 1e-12
+# Class, distillation and register tokens of vision transformers.
+MOST_EXTRA_TOKENS = 8
 
 
 def sum_map(activation: Any, power: float = 2, channel_axis: int = -1) -> Any:
@@ -38,6 +39,10 @@ def max_map(activation: Any, power: float = 2, channel_axis: int = -1) -> Any:
     return _powered(largest, power)
 
 
+# By the name that users give.
+MAP_FUNCTIONS = {"sum": sum_map, "max": max_map}
+
+
 def activation_maps(
     activation: Any,
     map_function: str = "sum",
@@ -45,8 +50,8 @@ def activation_maps(
     channel_axis: int = -1,
 ) -> Any:
     """The one map of an activation: `(B, ..., C)` to `(B, 1, ...)`."""
-    function = sum_map if map_function == "sum" else max_map
-    return ops.expand_dims(function(activation, power, channel_axis), 1)
+    maps = MAP_FUNCTIONS[map_function](activation, power, channel_axis)
+    return ops.expand_dims(maps, 1)
 
 
 def score_maps(scores: Any, mean_of_heads: bool = False) -> Any:
@@ -90,6 +95,99 @@ def resize_maps(maps: Any, size: Any) -> Any:
     return maps
 
 
+def smaller_maps(first: Any, second: Any) -> tuple[Any, Any]:
+    """Averages two maps down to one size: on each axis, the smaller.
+
+    Args:
+        first: Maps of shape `(B, M, ...)`.
+        second: Maps of the same rank.
+
+    Returns:
+        Both maps, of one size.
+    """
+    if first.shape[2:] == second.shape[2:]:
+        return first, second
+    axes = zip(
+        zip(first.shape[2:], second.shape[2:], strict=True),
+        zip(ops.shape(first)[2:], ops.shape(second)[2:], strict=True),
+        strict=True,
+    )
+    size = [
+        ops.minimum(*dynamic) if None in static else min(static)
+        for static, dynamic in axes
+    ]
+    return resize_maps(first, size), resize_maps(second, size)
+
+
+def token_grids(first: Any, second: Any) -> tuple[Any, Any]:
+    """Turns maps of tokens into images where the other maps are images.
+
+    The tokens of a vision transformer are the cells of a grid, row by row,
+    behind a few tokens of the class or of registers, which are left out. The
+    grid has the aspect ratio of the other map.
+
+    Args:
+        first: Maps of shape `(B, M, T)` or `(B, M, H, W)`.
+        second: Maps of either shape.
+
+    Returns:
+        Both maps. If their ranks differ, both are of shape `(B, M, H, W)`.
+
+    Raises:
+        ValueError: If the tokens are no grid of the other map's aspect ratio
+            with at most eight tokens before it.
+    """
+    ranks = len(first.shape), len(second.shape)
+    if ranks == (3, 4):
+        return _as_grid(first, second), second
+    if ranks == (4, 3):
+        return first, _as_grid(second, first)
+    return first, second
+
+
+def token_grid(
+    count: int | None, height: int | None, width: int | None
+) -> tuple[int, int]:
+    """Returns the height and width of the grid that tokens form.
+
+    Args:
+        count: Number of tokens.
+        height: Height of an image that they are compared with.
+        width: Its width.
+
+    Raises:
+        ValueError: If the tokens are no grid of the image's aspect ratio with
+            at most eight tokens before it, or a size is not known.
+    """
+    if None not in (count, height, width):
+        step = math.gcd(height, width)
+        unit = height // step, width // step
+        scale = math.isqrt(count // math.prod(unit))
+        grid = unit[0] * scale, unit[1] * scale
+        if scale and count - math.prod(grid) <= MOST_EXTRA_TOKENS:
+            return grid
+    raise ValueError(
+        "Maps of tokens are compared with maps of an image if the tokens are "
+        "a grid of the same aspect ratio, behind at most "
+        f"{MOST_EXTRA_TOKENS} other tokens, with known sizes. Received: "
+        f"{count} tokens and a map of {height} x {width}"
+    )
+
+
+def _as_grid(tokens, image):
+    grid = token_grid(tokens.shape[2], *image.shape[2:])
+    tokens = tokens[:, :, tokens.shape[2] - math.prod(grid) :]
+    return ops.reshape(tokens, (ops.shape(tokens)[0], tokens.shape[1], *grid))
+
+
+def flat_maps(maps: Any) -> Any:
+    """Flattens the positions of maps: `(B, M, ...)` to `(B, M, P)`."""
+    positions = maps.shape[2:]
+    if None in positions:
+        return ops.reshape(maps, (ops.shape(maps)[0], maps.shape[1], -1))
+    return ops.reshape(maps, (-1, maps.shape[1], math.prod(positions)))
+
+
 def unit_maps(maps: Any) -> Any:
     """Flatten maps and scale each to length 1: `(B, M, ...)` to `(B, M, P)`.
 
@@ -97,9 +195,7 @@ def unit_maps(maps: Any) -> Any:
     the map over its largest value, so no square overflows; maps whose largest
     value is below 1e-12 are not blown up to length 1 but divided by 1e-12.
     """
-    positions = maps.shape[2:]
-    count = -1 if None in positions else math.prod(positions)
-    flat = ops.reshape(maps, (-1, maps.shape[1], count))  # [B, M, P]
+    flat = flat_maps(maps)
     largest = ops.stop_gradient(ops.max(flat, axis=-1, keepdims=True))
     flat = flat / ops.maximum(largest, EPSILON)
     square = ops.sum(ops.square(flat), axis=-1, keepdims=True)

@@ -71,7 +71,9 @@ def half_length(difference):
 def loss_of(weights, teacher, x, y, w, setting):
     """The whole loss of one batch, in float64."""
     kernel, head = weights
-    alpha, beta = setting.get("alpha", 0), setting.get("beta", 1e3)
+    # The scale-free weight of the only, so the smallest, map.
+    alpha, beta = setting.get("alpha", 0), setting.get("beta", 1e3 / 64)
+    reduction = setting.get("reduction", "mean" if "beta" in setting else "sum")
     activation, z = outputs(x, kernel, head)
     there, z_there = outputs(x, *teacher)
     labels = -np.log(softmax(z)[np.arange(BATCH), y])
@@ -82,7 +84,7 @@ def loss_of(weights, teacher, x, y, w, setting):
         "mean": square.mean(-1),
         "sum": square.sum(-1),
         "paper": np.sqrt(square.sum(-1)) / 2,
-    }[setting.get("reduction", "mean")]
+    }[reduction]
     total += beta * (w * distance).mean()
     if alpha:
         t = setting["temperature"]
@@ -185,17 +187,19 @@ def test_parts_add_up_to_the_loss():
         "attention/stage",
         "gradient_loss",
         "symmetry_loss",
+        "regularization_loss",
     }
     np.testing.assert_allclose(
         found["attention_loss"], found["attention/stage"], rtol=1e-6
     )
+    np.testing.assert_allclose(found["regularization_loss"], penalty, rtol=1e-5)
     np.testing.assert_allclose(
         found["loss"],
-        0.6 * found["label_loss"]
-        + 0.4 * found["distillation_loss"]
-        + 50 * found["attention_loss"]
-        + 0.5 * found["gradient_loss"]
-        + 0.7 * found["symmetry_loss"]
-        + penalty,
+        found["label_loss"]
+        + found["distillation_loss"]
+        + found["attention_loss"]
+        + found["gradient_loss"]
+        + found["symmetry_loss"]
+        + found["regularization_loss"],
         rtol=1e-5,
     )

@@ -156,7 +156,7 @@ def test_table():
     ]
     again = choose_pairs(network(), teacher_network(), pairs)
     assert again == pairs and hash(again) == hash(pairs)
-    assert again[1] == Pair("stage2", "stage1", 0.5, (4, 4), (8, 8))
+    assert again[1] == Pair("stage2", "stage1", 0.5, (4, 4), (8, 8), 5, 6)
 
 
 def test_models_are_left_as_they_were():
@@ -217,10 +217,27 @@ def test_layers_without_positions_or_of_other_rank():
     with pytest.raises(ValueError, match="'pool'.*before the pooling"):
         failing(["pool"])
     inputs = keras.Input((8, 8, 2))
-    x = keras.layers.Reshape((64, 2), name="line")(inputs)
+    x = keras.layers.Reshape((4, 4, 4, 2), name="volume")(inputs)
+    volume = keras.Model(inputs, keras.layers.Dense(3)(x))
+    with pytest.raises(ValueError, match="kind and rank.*4×4×4"):
+        failing([("stage1", "volume")], teacher=volume)
+
+
+def test_tokens_that_are_no_grid_of_the_image():
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Reshape((32, 4), name="tokens")(inputs)
     line = keras.Model(inputs, keras.layers.Dense(3)(x))
-    with pytest.raises(ValueError, match="kind and rank.*64"):
-        failing([("stage1", "line")], teacher=line)
+    # 25 of them would be a square, with 7 other tokens before it.
+    assert choose_pairs(network(), line, [("stage1", "tokens")])
+    x = keras.layers.Reshape((128, 1), name="tokens")(inputs)
+    line = keras.Model(inputs, keras.layers.Dense(3)(x))
+    # 121 of them are, with 7; with 100 of 128, 28 would be left.
+    assert choose_pairs(network(), line, [("stage1", "tokens")])
+    x = keras.layers.Flatten()(inputs)
+    x = keras.layers.Reshape((47, 1), name="tokens")(keras.layers.Dense(47)(x))
+    line = keras.Model(inputs, keras.layers.Dense(3)(x))
+    with pytest.raises(ValueError, match="47 tokens and a map of 8 x 8"):
+        failing([("stage1", "tokens")], teacher=line)
 
 
 @pytest.mark.parametrize("weights", [[1], [1, 2, 3], 4, "ab"])

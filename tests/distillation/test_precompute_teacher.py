@@ -158,7 +158,7 @@ def test_shuffled_or_augmented_data_are_refused():
         teacher, arrays, ["stage1"], shuffle=False, verbose=False
     )
     changed.source.arrays[0][4] += 1
-    with pytest.raises(ValueError, match="1 of them others"):
+    with pytest.raises(ValueError, match="1 of them different"):
         train(None, changed, pairs=["stage1"], alpha=0.0)
 
 
@@ -169,7 +169,7 @@ def test_data_made_for_other_maps_are_refused():
         (r"stage1 sum\^4", {"pairs": ["stage1"], "power": 4}),
         (r"stage1 max\^2", {"pairs": ["stage1"], "map_function": "max"}),
         (r"stage2 sum\^2", {"pairs": ["stage2"]}),
-        ("logits 0", {"pairs": ["stage1"], "alpha": 0.5}),
+        ("output probabilities", {"pairs": ["stage1"], "alpha": 0.5}),
     ):
         with pytest.raises(ValueError, match=f"'{words}' is not among"):
             train(None, data, **{"alpha": 0.0, **arguments})

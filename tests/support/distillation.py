@@ -53,14 +53,16 @@ def teacher_network(**arguments):
     return network("teacher", (6, 11), seed=1, **arguments)
 
 
-def compiled(student, teacher, optimizer="sgd", eager=EAGER, **arguments):
+def compiled(student, teacher=None, optimizer="sgd", eager=EAGER, **arguments):
     """An `AttentionTransferModel`, with arguments of its own and `compile`."""
     compile_arguments = {
         name: arguments.pop(name)
         for name in ("metrics", "loss", "steps_per_execution", "jit_compile")
         if name in arguments
     }
-    model = AttentionTransferModel(student, teacher, **arguments)
+    model = AttentionTransferModel(
+        student=student, teacher=teacher, **arguments
+    )
     compile_arguments.setdefault("loss", CROSSENTROPY)
     model.compile(optimizer, run_eagerly=eager, **compile_arguments)
     return model

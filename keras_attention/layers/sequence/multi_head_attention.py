@@ -257,7 +257,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             attention_bias,
             cache,
         )
-        query, key, value = self._project_inputs(inputs)
+        query, key, value = self.project_inputs(inputs)
         # [B, T, N, D], [B, S, K, D], [B, S, K, E]
         query, key = self._position(query, key, inputs)
         output, scores, cache = self.attend(
@@ -269,7 +269,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             training,
             position_bias=self._position_bias(inputs.distances),
         )  # [B, T, N, E], [B, N, T, S]
-        output = self._project_output(output)  # [B, T, output_dim]
+        output = self.project_output(output)  # [B, T, output_dim]
         return self.collect(output, scores, cache)
 
     def cache_widths(self):
@@ -318,7 +318,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "max_distance": self.max_distance,
         }
 
-    def _project_inputs(self, inputs):
+    def project_inputs(self, inputs):
         """Queries, keys and values of the heads.
 
         One product for each run of equal inputs, if the kernel is one.
@@ -368,7 +368,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             )
         return None
 
-    def _project_output(self, output):
+    def project_output(self, output):
         """`(B, T, N, E)` to `(B, T, output_dim)`."""
         batch, length, heads, width = ops.shape(output)
         joined = ops.reshape(output, (batch, length, heads * width))

@@ -1,9 +1,9 @@
-"""What a teacher said about each example of a data set, on disk or not.
+"""A teacher's outputs for each example of a data set, on disk or in memory.
 
 A file is a magic number, the length of its header, the number of its records,
 the header as JSON, and the records, all of one size. While it is written it
 has the ending `.part`, and lacks nothing but its name: a run that was killed
-goes on from the last whole record.
+goes on from the last complete record.
 """
 
 import hashlib
@@ -18,10 +18,32 @@ import numpy as np
 
 MAGIC = b"KATTEND1"
 FINGERPRINT = "fingerprint"
+# The form of a batch that carries the teacher's outputs.
+INPUTS = "student_inputs"
+TARGETS = "teacher_outputs"
+
+
+def with_targets(inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the teacher's outputs and the inputs into one structure."""
+    return {INPUTS: inputs, TARGETS: dict(targets)}
+
+
+def is_precomputed(inputs: Any) -> bool:
+    """Whether inputs are of the form that `with_targets` gives."""
+    return isinstance(inputs, Mapping) and set(inputs) == {INPUTS, TARGETS}
+
+
+def targets_of(records: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the teacher's outputs in records, by name."""
+    return {
+        name: np.ascontiguousarray(records[name])
+        for name in records.dtype.names
+        if name != FINGERPRINT
+    }
 
 
 def fingerprints(inputs: Any) -> np.ndarray:
-    """Return a number for each example that says what is in it."""
+    """Returns a number for each example that depends on all its values."""
     leaves = [np.ascontiguousarray(x) for x in keras.tree.flatten(inputs)]
     found = np.empty(len(leaves[0]), "<u8")
     for i in range(len(found)):
@@ -33,7 +55,7 @@ def fingerprints(inputs: Any) -> np.ndarray:
 
 
 def teacher_fingerprint(teacher: keras.Model, settings: Any) -> str:
-    """Return a string for a teacher's weights and what is asked of it."""
+    """Returns a string for a teacher's weights and what is read of it."""
     digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
     for weight in teacher.weights:
         value = keras.ops.convert_to_numpy(weight.value)
@@ -45,7 +67,7 @@ def teacher_fingerprint(teacher: keras.Model, settings: Any) -> str:
 def make_records(
     marks: np.ndarray, targets: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Put fingerprints and targets into one record for each example."""
+    """Puts fingerprints and targets into one record for each example."""
     names = sorted(targets)
     fields = [(FINGERPRINT, "<u8")]
     fields += [(name, "<f4", targets[name].shape[1:]) for name in names]
@@ -57,51 +79,51 @@ def make_records(
 
 
 def check_examples(records: np.ndarray, marks: np.ndarray) -> None:
-    """Check that records are those of examples with these fingerprints.
+    """Checks that records are of examples with these fingerprints.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: If they are not.
     """
     if len(records) == len(marks) and (records[FINGERPRINT] == marks).all():
         return
     raise ValueError(
         "The data set gives other examples than those that the teacher was "
         f"run for. Received: {len(marks)} examples, "
-        f"{_differing(records, marks)} of them others. It must not be "
+        f"{_differing(records, marks)} of them different. It must not be "
         "shuffled or augmented between the two: shuffle what "
-        "`precompute_teacher` returns, augment once and for all before it, "
-        "or give AttentionTransferModel the teacher itself. A file belongs "
-        "to the data set that it was written for."
+        "`precompute_teacher` returns, augment with its `augment` and "
+        "`views`, or give AttentionTransferModel the teacher itself. A file "
+        "belongs to the data set that it was written for."
     )
 
 
 class RecordsInMemory:
-    """Records that are kept in memory."""
+    """Keeps records in memory."""
 
     def __init__(self):
         self._parts: list[np.ndarray] = []
         self.done = np.empty(0, [(FINGERPRINT, "<u8")])
 
     def append(self, records: np.ndarray) -> None:
-        """Add records after the last."""
+        """Adds records after the last."""
         self._parts.append(records)
 
     def finish(self) -> np.ndarray:
-        """Return all records."""
+        """Returns all records."""
         return np.concatenate(self._parts)
 
 
 class RecordsOnDisk:
-    """Records that are written to a file, and can be gone on with.
+    """Writes records to a file; an interrupted run can be continued.
 
     Args:
-        path: of the finished file.
-        teacher: fingerprint of the teacher.
+        path: Path of the finished file.
+        teacher: Fingerprint of the teacher.
 
     Raises:
-        ValueError: if the file, finished or not, is of another teacher, is no
-            such file or is cut short.
-        OSError: if it cannot be written.
+        ValueError: If the file, finished or not, is of another teacher, has
+            another format or is truncated.
+        OSError: If it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike, teacher: str):
@@ -116,7 +138,7 @@ class RecordsOnDisk:
             self.done = open_records(self.part, teacher, whole=False)
 
     def append(self, records: np.ndarray) -> None:
-        """Add records after the last; they are on disk when this returns."""
+        """Adds records after the last; they are on disk when this returns."""
         if not self.part.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.part.write_bytes(_header(records.dtype, self.teacher))
@@ -124,7 +146,7 @@ class RecordsOnDisk:
             file.write(records.tobytes())
 
     def keep(self, count: int) -> None:
-        """Forget all records but the first `count`."""
+        """Removes all records but the first `count`."""
         self.done = self.done[:count]
         if not self.part.exists():
             return
@@ -135,7 +157,7 @@ class RecordsOnDisk:
         os.truncate(self.part, start + count * dtype.itemsize)
 
     def finish(self) -> np.ndarray:
-        """Give the file its number of records and its name; open it."""
+        """Gives the file its number of records and its name; opens it."""
         if not self.finished:
             start, dtype, _, _ = _read_header(self.part)
             count = (self.part.stat().st_size - start) // dtype.itemsize
@@ -150,16 +172,17 @@ class RecordsOnDisk:
 def open_records(
     path: str | os.PathLike, teacher: str, whole: bool = True
 ) -> np.ndarray:
-    """Open a file of records without reading it.
+    """Opens a file of records without reading it.
 
     Args:
-        path: of the file.
-        teacher: fingerprint of the teacher whose words are expected.
-        whole: whether the file must be complete; whole records of an
-            unfinished one otherwise.
+        path: Path of the file.
+        teacher: Fingerprint of the expected teacher.
+        whole: Whether the file must be complete. Otherwise the complete
+            records of an unfinished file are returned.
 
     Raises:
-        ValueError: if it is no such file, of another teacher or cut short.
+        ValueError: If it has another format, is of another teacher or is
+            truncated.
     """
     path = pathlib.Path(path)
     start, dtype, count, found = _read_header(path)

@@ -1,0 +1,196 @@
+"""What `AttentionTransferModel.fit` watches while it trains."""
+
+import warnings
+
+import keras
+import numpy as np
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops a training whose loss is not finite, and names the part.
+
+    The step has not updated anything with such a loss, see `train_step`.
+
+    Raises:
+        ValueError: After a batch whose loss or gradient is not finite, at the
+            latest at the end of the epoch, and before another callback sees
+            it.
+    """
+
+    # Keras does not wait for it then before the next batch.
+    async_safe = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not logs or np.isfinite(float(logs["loss"])):
+            return
+        parts = {name: float(value) for name, value in logs.items()}
+        bad = [
+            f"{name}={value}"
+            for name, value in parts.items()
+            if (name.endswith("_loss") or "/" in name)
+            and not np.isfinite(value)
+        ]
+        what = ", ".join(bad) or (
+            f"loss={parts['loss']}, where every part is finite, so it is a "
+            "gradient or a regularization loss that is not"
+        )
+        raise ValueError(
+            "The loss is not finite, and training has stopped. Received: "
+            f"{what}, after batch {batch}. The weights and the optimizer are "
+            "as they were before the first such batch. Look at its data, or "
+            "lower the learning rate or the weight of that part."
+        )
+
+
+class KeptVariables(keras.callbacks.Callback):
+    """Gives variables back the values that a failed first step has taken.
+
+    On JAX, Keras takes the values out of all variables before the first step
+    and puts the results in after it. If that step fails, or is interrupted
+    while it compiles, the student and the teacher would be left without.
+    """
+
+    # Keras does not wait for it then before the next batch.
+    async_safe = True
+
+    def __init__(self):
+        super().__init__()
+        self._values = []
+
+    def on_train_begin(self, logs=None):
+        if keras.backend.backend() != "jax":
+            return
+        model = self.model
+        variables = [
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+            *model.optimizer.variables,
+            *model.metrics_variables,
+        ]
+        self._values = [(v, v.value) for v in variables]
+
+    def on_train_batch_end(self, batch, logs=None):
+        # From here on, Keras has the values of the last step.
+        self._values = []
+
+    def restore(self) -> None:
+        """Puts the values back where there are none."""
+        for variable, value in self._values:
+            if variable._value is None and not value.is_deleted():
+                variable.assign(value)
+        self._values = []
+
+
+class FirstSteps(keras.callbacks.Callback):
+    """Warns, once, of what the first steps show to be set up wrongly.
+
+    - A teacher that is no better than chance, or worse than the student.
+    - A part of the loss that is many times that of the labels and does not
+      fall.
+    """
+
+    # Keras does not wait for it then before the next batch.
+    async_safe = True
+
+    STEPS = 50
+    ACCURACY_STEPS = 10
+    MIN_EXAMPLES = 100
+    TIMES = 10
+    FALL = 0.8
+
+    def __init__(self):
+        super().__init__()
+        self._parts: dict[str, list[float]] = {}
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._steps = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._sums, self._count = {}, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not logs or self.model.first_steps_are_over:
+            return
+        new = batch + 1 - self._count
+        # The logs are means over the epoch until now.
+        sums = {
+            name: float(logs[name]) * (batch + 1) for name in self._names(logs)
+        }
+        for name, value in sums.items():
+            step = (value - self._sums.get(name, 0.0)) / max(new, 1)
+            self._parts.setdefault(name, []).append(step)
+        self._sums, self._count = sums, batch + 1
+        before, self._steps = self._steps, self._steps + new
+        if before < self.ACCURACY_STEPS <= self._steps:
+            self._check_accuracies()
+        if self._steps >= self.STEPS:
+            self._check_parts()
+            self.model.first_steps_are_over = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._steps < self.ACCURACY_STEPS and epoch == 0:
+            self._check_accuracies()
+
+    def on_train_end(self, logs=None):
+        if self._steps >= self.ACCURACY_STEPS:
+            self._check_parts()
+            self.model.first_steps_are_over = True
+
+    def _names(self, logs):
+        names = [objective.loss_name for objective in self.model.objectives]
+        return [name for name in ["label_loss", *names] if name in logs]
+
+    def _check_accuracies(self):
+        model = self.model
+        if model.first_steps_are_over:
+            return
+        if keras.backend.backend() == "jax":
+            # The metrics' variables have their values only after this.
+            model.jax_state_sync()
+        found = {
+            name: float(metric.result())
+            for name, metric in model.first_accuracies.items()
+        }
+        count, mine, theirs = (
+            found[name] for name in ("count", "student", "teacher")
+        )
+        if count < self.MIN_EXAMPLES:
+            return
+        chance = model.chance
+        spread = (chance * (1 - chance) / count) ** 0.5
+        if theirs < chance + 3 * spread:
+            warnings.warn(
+                "The teacher is no better than chance on the first "
+                f"{count:.0f} labels: it is right on {theirs:.1%} of them, "
+                f"where guessing gives {chance:.1%}. Train the teacher first, "
+                "and check that both models take inputs of the same scale and "
+                "order the classes alike. AttentionTransferModel takes "
+                "(student, teacher).",
+                stacklevel=2,
+            )
+        elif mine > theirs + 0.05:
+            warnings.warn(
+                "The student is better than the teacher on the first "
+                f"{count:.0f} labels: it is right on {mine:.1%} of them, the "
+                f"teacher on {theirs:.1%}. AttentionTransferModel takes "
+                "(student, teacher), in this order.",
+                stacklevel=2,
+            )
+
+    def _check_parts(self):
+        labels = self._parts.pop("label_loss", None)
+        if not labels:
+            return
+        label = np.mean(labels[-5:])
+        by_name = {o.loss_name: o for o in self.model.objectives}
+        for name, values in self._parts.items():
+            first, last = np.mean(values[:5]), np.mean(values[-5:])
+            if last > self.TIMES * label and last > self.FALL * first:
+                warnings.warn(
+                    f"The part '{name}' of the loss is {last:.3g} after "
+                    f"{self._steps} steps, {last / max(label, 1e-9):.0f} "
+                    f"times the loss of the labels, {label:.3g}, and does not "
+                    f"fall: it was {first:.3g} at first. "
+                    f"{by_name[name].advice()}",
+                    stacklevel=2,
+                )

@@ -1,0 +1,1 @@
+"""What a student can be trained to have in common with its teacher."""

@@ -1,0 +1,557 @@
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.distillation.losses import bernoulli_distance
+from keras_attention.distillation.losses import decoupled_distance
+from keras_attention.distillation.losses import distillation_distance
+from keras_attention.distillation.losses import squared_distance
+from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import mask_of
+from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.objectives.objective import combined_mask
+from keras_attention.distillation.objectives.objective import target
+from keras_attention.distillation.outputs import BERNOULLI
+from keras_attention.distillation.outputs import CATEGORICAL
+from keras_attention.distillation.outputs import REGRESSION
+from keras_attention.distillation.outputs import OutputLoss
+from keras_attention.distillation.outputs import layer_activation
+from keras_attention.distillation.outputs import named_outputs
+from keras_attention.distillation.outputs import output_activations
+from keras_attention.distillation.outputs import output_shapes
+from keras_attention.distillation.outputs import pair_outputs
+from keras_attention.distillation.schedules import check_weight
+from keras_attention.inspection import find_layer
+from keras_attention.inspection import split_name
+from keras_attention.ops.precision import widen
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
+from keras_attention.validation import check_number
+
+KINDS = (CATEGORICAL, BERNOULLI, REGRESSION)
+KINDS_OF_ACTIVATIONS = {"softmax": CATEGORICAL, "sigmoid": BERNOULLI}
+# Probabilities below this are no longer told apart from it in float32.
+SMALLEST = 1e-37
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class Logits(Objective):
+    """Knowledge distillation: the distance of the models' outputs.
+
+    Each output is compared by its kind, which the loss tells that the student
+    is compiled with:
+
+    - exclusive classes: T² KL(teacher || student) of the softened
+      probabilities, as Hinton et al. Outputs that are probabilities are
+      recognized, and their logarithms are used as logits.
+    - independent labels (`BinaryCrossentropy`): T² times the KL divergence of
+      softened Bernoulli distributions, the mean over labels.
+    - regression (`MeanSquaredError` and its like): the squared difference.
+
+    Outputs are paired by name; by position only if no name of the student's
+    outputs is among the teacher's. Loss weights given to `compile` count, and
+    so do masks, sample weights and the loss's `ignore_class`. The loss of the
+    labels is multiplied by `1 - weight`.
+
+    Args:
+        weight: Factor of the loss, between 0 and 1: a number or a
+            `keras.optimizers.schedules.LearningRateSchedule`. Defaults to
+            0.9.
+        temperature: T, by which logits are divided. Defaults to 4.
+        layers: What is compared instead of the outputs: the name of a layer
+            of both models, a `(student, teacher)` pair of names, or a list of
+            either, also of names of outputs. Defaults to `None`, all
+            outputs.
+        kind: `"categorical"`, `"bernoulli"` or `"regression"`, or a dict of
+            these by the name of the student's output, where the compiled loss
+            does not tell. Defaults to `None`.
+        resize_outputs: Whether the teacher's outputs of another resolution
+            are resized to the student's, for outputs of shape
+            `(batch, height, width, classes)`. Defaults to `False`, which
+            refuses them.
+        name: Name of the objective. Defaults to `"distillation"`.
+
+    Raises:
+        ValueError: If an output has no partner, no kind, or another shape
+            than its partner.
+
+    Source: Hinton et al., arXiv:1503.02531.
+
+    Example:
+
+    >>> from keras_attention.distillation import Logits
+    >>> Logits(0.9, temperature=4).weight
+    0.9
+    """
+
+    replaces_labels = True
+
+    def __init__(
+        self,
+        weight: Any = 0.9,
+        temperature: float = 4.0,
+        layers: str | Sequence[Any] | None = None,
+        kind: str | Mapping[str, str] | None = None,
+        resize_outputs: bool = False,
+        name: str = "distillation",
+    ):
+        super().__init__(weight, name)
+        if self.replaces_labels:
+            check_weight("weight", weight, 1)
+        self.temperature = check_number(
+            "temperature", temperature, 0, exclusive_minimum=True
+        )
+        self.layers = check_layers(layers)
+        kinds = kind.values() if isinstance(kind, Mapping) else [kind]
+        for each in kinds:
+            check_choice("kind", each, (None, *KINDS))
+        self.kind = kind
+        self.resize_outputs = check_boolean("resize_outputs", resize_outputs)
+        self._losses: Mapping[str, Any] = {}
+
+    def find_layers(self, student, teacher):
+        self._student = _OutputReader(student)
+        self._teacher = None if teacher is None else _OutputReader(teacher)
+        self.output_pairs = None
+        if self.layers is not None:
+            self.output_pairs = list(self.layers)
+            self._student.check([mine for mine, _ in self.layers])
+            if teacher is not None:
+                self._teacher.check([theirs for _, theirs in self.layers])
+        elif teacher is not None:
+            self.output_pairs = pair_outputs(
+                self._student.names, self._teacher.names
+            )
+        else:
+            self.output_pairs = [(name, name) for name in self._student.names]
+        if teacher is not None:
+            for mine, theirs in self.output_pairs:
+                self._check_shapes(
+                    mine,
+                    self._student.shapes.get(mine),
+                    theirs,
+                    self._teacher.shapes.get(theirs),
+                )
+
+    def set_losses(self, student, losses):
+        self._losses = losses
+        for mine, _ in self.output_pairs:
+            self._kind(mine)
+
+    def student_names(self):
+        return self._student.layers_of(mine for mine, _ in self.output_pairs)
+
+    def teacher_names(self):
+        return self._teacher.layers_of(
+            theirs for _, theirs in self.output_pairs
+        )
+
+    def read_student(self, reading):
+        return self._student.read(reading, [a for a, _ in self.output_pairs])
+
+    def read_teacher(self, reading):
+        """Returns the teacher's outputs under the names of the student's."""
+        found = self._teacher.read(reading, [b for _, b in self.output_pairs])
+        return {
+            f"{prefix} {mine}": found[f"{prefix} {theirs}"]
+            for mine, theirs in self.output_pairs
+            for prefix in ("output", "mask")
+            if f"{prefix} {theirs}" in found
+        }
+
+    def parts(self, student, teacher, batch):
+        total = 0.0
+        for mine, theirs in self.output_pairs:
+            total = total + self._part(mine, theirs, student, teacher, batch)
+        return {self.loss_name: total}
+
+    def part_names(self):
+        return []
+
+    def distance(
+        self, kind: str, student: Any, teacher: Any, labels: Any
+    ) -> Any:
+        """Computes the distance of two outputs, `(..., C)` to `(...)`.
+
+        Args:
+            kind: `"categorical"`, `"bernoulli"` or `"regression"`.
+            student: Logits, or values of a regression, of the student.
+            teacher: The same of the teacher.
+            labels: The labels of the output, or `None`.
+        """
+        if kind == REGRESSION:
+            return squared_distance(student, teacher)
+        function = {
+            CATEGORICAL: distillation_distance,
+            BERNOULLI: bernoulli_distance,
+        }[kind]
+        return function(student, teacher, self.temperature)
+
+    def advice(self):
+        return f"Lower alpha or the temperature. Received: {self.weight}"
+
+    def get_config(self):
+        layers = self.layers
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "layers": None if layers is None else [list(e) for e in layers],
+            "kind": self.kind if self.kind is None else _copied(self.kind),
+            "resize_outputs": self.resize_outputs,
+        }
+
+    def _part(self, mine, theirs, student, teacher, batch):
+        kind = self._kind(mine)
+        found = teacher_output(teacher, mine, theirs)
+        if found is None:
+            found = target(teacher, f"output {mine}")
+        pair = [student[f"output {mine}"], found]
+        mask = combined_mask(
+            student.get(f"mask {mine}"), teacher.get(f"mask {mine}")
+        )
+        labels = batch.labels.get(mine)
+        ignored = self._loss_of(mine).ignore_class
+        if ignored is not None and labels is not None:
+            counted = ops.not_equal(_labels_like(labels, pair[0]), ignored)
+            mask = combined_mask(mask, counted)
+        if mask is not None:
+            kept = ops.expand_dims(ops.cast(mask, "bool"), -1)
+            pair = [ops.where(kept, x, ops.zeros_like(x)) for x in pair]
+        activations = (
+            self._student.activation(mine),
+            None if self._teacher is None else self._teacher.activation(theirs),
+        )
+        logits = [
+            as_logits(kind, value, activation)
+            for value, activation in zip(pair, activations, strict=True)
+        ]
+        # Resized as probabilities, or values: not as logarithms.
+        self._check_shapes(mine, logits[0].shape, theirs, logits[1].shape)
+        logits[1] = self._resized(kind, logits[1], logits[0])
+        distance = self.distance(kind, *logits, labels)
+        weights = batch.weights.of_output(mine)
+        factor = self._loss_of(mine).weight
+        return factor * weighted_mean(distance, weights, mask)
+
+    def _loss_of(self, name):
+        if self.layers is not None and len(self._losses) == 1:
+            return next(iter(self._losses.values()))
+        return self._losses.get(name, OutputLoss(None))
+
+    def _kind(self, name):
+        """What an output is, or an error that says how to tell."""
+        kind = self.kind
+        if isinstance(kind, Mapping):
+            kind = kind.get(name)
+        output_loss = self._loss_of(name)
+        if kind is None:
+            kind = output_loss.kind
+        if kind is None:
+            activation = self._student.activation(name)
+            kind = KINDS_OF_ACTIVATIONS.get(activation)
+        if kind is None and output_loss.loss is None:
+            kind = CATEGORICAL
+        if kind is None:
+            raise ValueError(
+                "Distillation compares classes, independent labels or a "
+                f"regression, and the loss of output '{name}' does not tell "
+                f"which it is. Received: loss={output_loss.loss!r}. Give "
+                'losses=[Logits(kind="categorical")], "bernoulli" or '
+                '"regression", or set alpha=0.'
+            )
+        shape = self._student.shapes.get(name)
+        if kind == CATEGORICAL and shape is not None and shape[-1] == 1:
+            raise ValueError(
+                "Distillation compares probabilities of two or more classes, "
+                f"as a softmax gives them. Received: output '{name}' of shape "
+                f"{tuple(shape)}. Compile the model with a binary "
+                "crossentropy, name layers with logits by `logits=`, or set "
+                "alpha=0."
+            )
+        return kind
+
+    def _check_shapes(self, mine, student, theirs, teacher):
+        if student is None or teacher is None:
+            return
+        student, teacher = tuple(student), tuple(teacher)
+        same_rank = len(student) == len(teacher)
+        differing = [
+            axis
+            for axis, sizes in enumerate(zip(student, teacher, strict=False))
+            if axis > 0 and None not in sizes and sizes[0] != sizes[1]
+        ]
+        resolution = same_rank and len(student) == 4 and 3 not in differing
+        if same_rank and (
+            not differing or (self.resize_outputs and resolution)
+        ):
+            return
+        if resolution:
+            advice = "Set resize_outputs=True to have the teacher's resized"
+        else:
+            advice = (
+                "Name other layers by `logits=`, add a layer to the teacher "
+                "that gives the student's classes, or set alpha=0"
+            )
+        raise ValueError(
+            "Distillation compares outputs of one shape, with the same "
+            f"classes. Received: '{mine}' of the student with {student[-1]} "
+            f"classes and shape {student}, and '{theirs}' of the teacher with "
+            f"{teacher[-1]} of the teacher's own and shape {teacher}. {advice}."
+        )
+
+    def _resized(self, kind, teacher, student):
+        if not self.resize_outputs or len(student.shape) != 4:
+            return teacher
+        size = tuple(student.shape[1:3])
+        if size == tuple(teacher.shape[1:3]) and None not in size:
+            return teacher
+        if None in size:
+            size = tuple(ops.shape(student)[1:3])
+
+        def resize(x):
+            return ops.image.resize(
+                x, size, antialias=True, data_format="channels_last"
+            )
+
+        if kind == REGRESSION:
+            return resize(teacher)
+        if kind == BERNOULLI:
+            return _logit(resize(ops.sigmoid(teacher)))
+        return ops.log(
+            ops.maximum(resize(ops.softmax(teacher, axis=-1)), SMALLEST)
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class DecoupledLogits(Logits):
+    """Decoupled knowledge distillation (DKD) of class probabilities.
+
+    T² (α KL(b_T || b_S) + β KL(p_T || p_S)), where b is the probability of
+    the labelled class against all others, and p the probabilities of the
+    other classes alone. It needs labels. The loss of the labels is added
+    whole, as in the authors' code.
+
+    Args:
+        weight: Factor of the loss: a number or a
+            `keras.optimizers.schedules.LearningRateSchedule`. Defaults to 1.
+        target_weight: α, of the labelled class. Defaults to 1.
+        non_target_weight: β, of the other classes. Defaults to 8, the
+            authors' for CIFAR-100.
+        temperature: T, by which logits are divided. Defaults to 4.
+        layers: See `Logits`. Defaults to `None`.
+        resize_outputs: See `Logits`. Defaults to `False`.
+        name: Name of the objective. Defaults to `"decoupled"`.
+
+    Source: Zhao et al., arXiv:2203.08679, equation 7.
+
+    Example:
+
+    >>> from keras_attention.distillation import DecoupledLogits
+    >>> DecoupledLogits(non_target_weight=2.0).loss_name
+    'decoupled_loss'
+    """
+
+    replaces_labels = False
+
+    def __init__(
+        self,
+        weight: Any = 1.0,
+        target_weight: float = 1.0,
+        non_target_weight: float = 8.0,
+        temperature: float = 4.0,
+        layers: str | Sequence[Any] | None = None,
+        resize_outputs: bool = False,
+        name: str = "decoupled",
+    ):
+        super().__init__(
+            weight, temperature, layers, CATEGORICAL, resize_outputs, name
+        )
+        self.target_weight = check_number("target_weight", target_weight, 0)
+        self.non_target_weight = check_number(
+            "non_target_weight", non_target_weight, 0
+        )
+
+    def distance(self, kind, student, teacher, labels):
+        if labels is None:
+            raise ValueError(
+                "Decoupled distillation needs the labels of its output. "
+                "Received: data without labels. Use Logits for these."
+            )
+        return decoupled_distance(
+            student,
+            teacher,
+            _one_hot(labels, student),
+            self.target_weight,
+            self.non_target_weight,
+            self.temperature,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("kind")
+        return {
+            **config,
+            "target_weight": self.target_weight,
+            "non_target_weight": self.non_target_weight,
+        }
+
+
+class _OutputReader:
+    """Reads outputs, or layers by name, of one model."""
+
+    def __init__(self, reader):
+        self.model = reader.model
+        self.shapes = output_shapes(reader.model)
+        self.names = list(self.shapes)
+        self._activations: dict[str, str | None] = {}
+        self._by_number = None
+
+    def check(self, names):
+        """Checks that each name is of an output or a layer."""
+        for name in names:
+            if name not in self.names:
+                find_layer(self.model, split_name(name)[0])
+
+    def layers_of(self, names):
+        return [name for name in names if name not in self.names]
+
+    def activation(self, name):
+        """`"softmax"`, `"sigmoid"`, `"linear"`, or `None` if not known."""
+        if name not in self.names:
+            return layer_activation(find_layer(self.model, split_name(name)[0]))
+        if self._by_number is None:
+            self._by_number = output_activations(self.model)
+        return self._by_number.get(self.names.index(name))
+
+    def read(self, reading, names):
+        outputs = named_outputs(self.model, reading.outputs)
+        found = {}
+        for name in dict.fromkeys(names):
+            value = outputs[name] if name in outputs else reading.values[name]
+            found[f"output {name}"] = widen(value)
+            mask = mask_of(value)
+            if mask is not None:
+                found[f"mask {name}"] = ops.cast(mask, "float32")
+        return found
+
+
+def teacher_output(targets: Mapping[str, Any], *names: str) -> Any:
+    """Returns what was read of a teacher for an output, or `None`.
+
+    A teacher that was run without its student has names of its own; a single
+    output is found whatever its name.
+
+    Args:
+        targets: What was read of the teacher.
+        *names: Names of the output, of which the first that is known counts.
+    """
+    for name in names:
+        if f"output {name}" in targets:
+            return targets[f"output {name}"]
+    known = [name for name in targets if name.startswith("output ")]
+    return targets[known[0]] if len(known) == 1 else None
+
+
+def check_layers(layers: Any) -> list[tuple[str, str]] | None:
+    """Returns `(student, teacher)` names of layers, or `None`.
+
+    Raises:
+        TypeError: If it is neither `None`, a name, a pair of names nor a list
+            of these.
+    """
+    if layers is None:
+        return None
+    if isinstance(layers, str):
+        return [(layers, layers)]
+    if (
+        isinstance(layers, tuple)
+        and len(layers) == 2
+        and all(isinstance(name, str) for name in layers)
+    ):
+        return [tuple(layers)]
+    if isinstance(layers, list | tuple) and layers:
+        found = []
+        for entry in layers:
+            if isinstance(entry, str):
+                found.append((entry, entry))
+            elif (
+                isinstance(entry, list | tuple)
+                and len(entry) == 2
+                and all(isinstance(name, str) for name in entry)
+            ):
+                found.append(tuple(entry))
+            else:
+                found = None
+                break
+        if found:
+            return found
+    raise TypeError(
+        "`logits` must be None, the name of a layer that has the logits, a "
+        "(student, teacher) pair of names, or a list of these. "
+        f"Received: logits={layers!r}"
+    )
+
+
+def as_logits(kind: str, value: Any, activation: str | None) -> Any:
+    """Turns an output into logits, or leaves a regression as it is.
+
+    The logarithm of a softmax is its logits less a number that the next
+    softmax takes away again, so it can be used as logits. Where the
+    activation is not known, an output is a probability if all its values are:
+    not negative with a sum of 1 for classes, from 0 to 1 for labels.
+
+    Args:
+        kind: `"categorical"`, `"bernoulli"` or `"regression"`.
+        value: Output of shape `(..., C)`, in at least float32.
+        activation: `"softmax"`, `"sigmoid"`, `"linear"`, or `None` if it is
+            not known.
+    """
+    if kind == REGRESSION:
+        return value
+    if kind == BERNOULLI:
+        if activation == "linear":
+            return value
+        if activation == "sigmoid":
+            return _logit(value)
+        inside = ops.all(ops.logical_and(value >= 0, value <= 1))
+        return ops.where(inside, _logit(value), value)
+    if activation == "softmax":
+        return ops.log(ops.maximum(value, SMALLEST))
+    if activation == "linear":
+        return value
+    total = ops.sum(value, axis=-1)
+    probabilities = ops.logical_and(
+        ops.all(value >= 0), ops.all(ops.abs(total - 1) < 1e-2)
+    )
+    logarithm = ops.log(ops.maximum(value, SMALLEST))
+    return ops.where(probabilities, logarithm, value)
+
+
+def _logit(p):
+    p = ops.clip(p, 1e-7, 1 - 1e-7)
+    return ops.log(p) - ops.log(1 - p)
+
+
+def _labels_like(labels, outputs):
+    """Integer labels without a last axis of 1, one for each position."""
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == len(outputs.shape):
+        labels = ops.squeeze(labels, -1)
+    return labels
+
+
+def _one_hot(labels, logits):
+    labels = ops.convert_to_tensor(labels)
+    classes = logits.shape[-1]
+    if len(labels.shape) == len(logits.shape) and labels.shape[-1] == classes:
+        labels = ops.argmax(labels, axis=-1)
+    else:
+        labels = _labels_like(labels, logits)
+    return ops.one_hot(ops.cast(labels, "int32"), classes, dtype=logits.dtype)
+
+
+def _copied(kind):
+    return kind if isinstance(kind, str) else dict(kind)
