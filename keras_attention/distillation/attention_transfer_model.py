@@ -30,6 +30,7 @@ from keras_attention.distillation.objectives.input_gradients import (
     InputGradients,
 )
 from keras_attention.distillation.objectives.logits import Logits
+from keras_attention.distillation.objectives.logits import teacher_output
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.outputs import CATEGORICAL
 from keras_attention.distillation.outputs import named_outputs
@@ -465,9 +466,9 @@ class AttentionTransferModel(keras.Model):
         """Notes how often student and teacher are right in a step."""
         for number, found in enumerate(targets):
             for name in self._categorical:
-                theirs = found.get(
-                    f"watched {name}", found.get(f"output {name}")
-                )
+                theirs = found.get(f"watched {name}")
+                if theirs is None:
+                    theirs = teacher_output(found, name)
                 mine, label = outputs.get(name), labels.get(name)
                 if theirs is None or label is None or mine is None:
                     continue

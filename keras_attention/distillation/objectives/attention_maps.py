@@ -10,7 +10,7 @@ from keras_attention.distillation.losses import SCALE_FREE_WEIGHT
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import weighted_mean
 from keras_attention.distillation.objectives.objective import Objective
-from keras_attention.distillation.objectives.objective import combined_mask
+from keras_attention.distillation.objectives.objective import pair_mask
 from keras_attention.distillation.objectives.objective import target
 from keras_attention.distillation.pairs import choose_pairs
 from keras_attention.distillation.pairs import pair_names
@@ -188,9 +188,12 @@ class AttentionMaps(Objective):
                     value, self.map_function, self.power, axis
                 )
             found[self._map_name(name)] = maps
-            mask = reading.mask(name)
-            if mask is not None:
-                found[self._mask_name(name)] = ops.cast(mask, "float32")
+            masks = {"mask": reading.mask(name)}
+            if split_name(name)[1] == "scores":
+                masks["key mask"] = reading.attention_masks(name)[1]
+            for kind, mask in masks.items():
+                if mask is not None:
+                    found[f"{name} {kind}"] = ops.cast(mask, "float32")
         return found
 
     def _map_name(self, name):
@@ -199,17 +202,12 @@ class AttentionMaps(Objective):
             return name
         return f"{name} {self.map_function}^{self.power:g}"
 
-    def _mask_name(self, name):
-        return f"{name} mask"
-
     def _distance(self, pair, student, teacher, batch):
         """The mean distance of a pair, and the number of its positions."""
         mine = student[self._map_name(pair.student)]
         theirs = target(teacher, self._map_name(pair.teacher))
-        mask = combined_mask(
-            student.get(self._mask_name(pair.student)),
-            teacher.get(self._mask_name(pair.teacher)),
-        )
+        mask = pair_mask(pair, student, teacher)
+        key_mask = pair_mask(pair, student, teacher, "key mask")
         if mine.shape[1] != theirs.shape[1]:
             mine, theirs = (
                 ops.mean(maps, axis=1, keepdims=True) for maps in (mine, theirs)
@@ -220,7 +218,7 @@ class AttentionMaps(Objective):
         weights = batch.weights.of_positions(
             tuple(mine.shape[2:3] if is_scores else mine.shape[2:])
         )
-        valid = _valid_positions(mask, mine, is_scores)
+        valid = _valid_positions(mask, key_mask, mine, is_scores)
         examples = weights
         if weights is not None and len(weights.shape) > 1:
             examples, weights = None, ops.cast(weights, mine.dtype)
@@ -276,19 +274,20 @@ def _count(static, dynamic):
     return ops.cast(ops.prod(ops.stack(list(dynamic))), "float32")
 
 
-def _valid_positions(mask, maps, is_scores):
+def _valid_positions(mask, key_mask, maps, is_scores):
     """The mask of a map's positions, `(B, 1, ...)`, or `None`."""
-    if mask is None:
-        return None
-    mask = ops.cast(mask, "bool")
     if not is_scores:
-        return ops.expand_dims(mask, 1)
-    rows = ops.expand_dims(mask, (1, 3))  # [B, 1, T, 1]
+        return None if mask is None else ops.expand_dims(mask, 1)
+    valid = None
+    if mask is not None:
+        valid = ops.expand_dims(mask, (1, 3))  # [B, 1, T, 1]
+    if key_mask is not None:
+        keys = ops.expand_dims(key_mask, (1, 2))  # [B, 1, 1, S]
+        valid = keys if valid is None else ops.logical_and(valid, keys)
+    if valid is None:
+        return None
     shape = (ops.shape(maps)[0], 1, *ops.shape(maps)[2:])
-    if maps.shape[2] == maps.shape[3]:
-        keys = ops.expand_dims(mask, (1, 2))  # [B, 1, 1, S]
-        rows = ops.logical_and(rows, keys)
-    return ops.broadcast_to(rows, shape)
+    return ops.broadcast_to(valid, shape)
 
 
 def _resized(student, teacher, mask, pair):
