@@ -69,9 +69,8 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
 @click.option(
     "--beta",
     type=float,
-    default=1e3,
-    show_default=True,
-    help="Weight of the attention maps; 0 for distillation alone.",
+    help="Weight of the attention maps; 0 for distillation alone.  [default: "
+    "one that does not depend on the size of the images]",
 )
 @click.option(
     "--beta-decay",
@@ -92,10 +91,8 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
 )
 @click.option(
     "--reduction",
-    type=click.Choice(["mean", "sum", "paper"]),
-    default="mean",
-    show_default=True,
-    help="Of the difference of two maps: see AttentionTransferModel.",
+    type=click.Choice(["mean", "sum", "paper", "scale_free"]),
+    help="What --beta multiplies: see AttentionTransferModel.  [default: mean]",
 )
 @click.option(
     "--alpha",
@@ -176,6 +173,12 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
     help="Keep the state of each epoch there; a run that was interrupted goes "
     "on from it.",
 )
+@click.option(
+    "--compare-alone",
+    is_flag=True,
+    help="Train a copy of the student with the labels alone too, and compare "
+    "both on the images of --validation or --validation-split.",
+)
 @IMPORTED
 @JSON
 def transfer(**options: Any) -> None:
@@ -203,6 +206,7 @@ def _transfer(options: dict[str, Any]) -> None:
     out = pathlib.Path(options["out"])
     check_out(out, options["overwrite"])
     _check_pairs(options)
+    _check_comparison(options)
     size = _size(options["image_size"])
     _learning_rate(options)
     keras.utils.set_random_seed(options["seed"])
@@ -225,11 +229,14 @@ def _transfer(options: dict[str, Any]) -> None:
     steps_per_epoch = -(-images.count // options["batch_size"])
     steps = steps_per_epoch * options["epochs"]
     model, training = _model(options, student, teacher, images, steps)
-    model.compile(
-        _optimizer(options, rate, steps),
-        loss=loss,
-        metrics=["accuracy"],
-    )
+    alone = None
+    if options["compare_alone"]:
+        alone = keras.models.clone_model(student)
+        alone.set_weights(student.get_weights())
+    for each in filter(None, (model, alone)):
+        each.compile(
+            _optimizer(options, rate, steps), loss=loss, metrics=["accuracy"]
+        )
     as_json = options["as_json"]
     if not as_json:
         echo_pixels(form.pixels)
@@ -238,6 +245,11 @@ def _transfer(options: dict[str, Any]) -> None:
             f"{steps_per_epoch} steps an epoch, learning rate {rate:g}"
         )
         click.echo(f"{model.pairs}\n" if model.pairs else "No maps compared.\n")
+        if alone is not None:
+            click.echo("The student alone:")
+    accuracy_alone = _train_alone(alone, images, options)
+    if not as_json and alone is not None:
+        click.echo("The student with the teacher:")
     before = _accuracy(model, images.validation, options)
     backup = options["backup"]
     history = model.fit(
@@ -262,15 +274,27 @@ def _transfer(options: dict[str, Any]) -> None:
                     key: [float(value) for value in values]
                     for key, values in history.items()
                 },
-                "validation_accuracy": {"before": before, "after": after},
+                "validation_accuracy": {
+                    "before": before,
+                    "after": after,
+                    "alone": accuracy_alone,
+                },
                 "pixels": pixels_json(form.pixels),
                 "batch_size": options["batch_size"],
                 "out": str(out),
             }
         )
         return
+    click.echo(_parts_table(history))
     if before is not None:
-        click.echo(f"Validation accuracy: {before:.4f} before, {after:.4f} now")
+        alone = (
+            ""
+            if accuracy_alone is None
+            else f", {accuracy_alone:.4f} with the labels alone"
+        )
+        click.echo(
+            f"Validation accuracy: {before:.4f} before, {after:.4f} now{alone}"
+        )
     click.echo(f"Written: {out}")
 
 
@@ -281,10 +305,15 @@ def _model(options, student, teacher, images, steps):
 
     pairs = [_names(text) for text in options["named"]] or options["pairs"]
     logits = options["logits"] and _names(options["logits"])
+    beta, reduction = options["beta"], options["reduction"]
+    if beta is None and options["beta_decay"] != "constant":
+        # From the default weight.
+        beta, reduction = 1.0, reduction or "scale_free"
     arguments = {
         "pairs": pairs,
         "pair_weights": list(options["pair_weights"]) or None,
-        "beta": _schedule(options["beta"], options["beta_decay"], steps),
+        "beta": _schedule(beta, options["beta_decay"], steps),
+        "reduction": reduction,
         "alpha": _schedule(options["alpha"], options["alpha_decay"], steps),
         "logits": logits,
         **{
@@ -292,30 +321,63 @@ def _model(options, student, teacher, images, steps):
             for name in (
                 "power",
                 "map_function",
-                "reduction",
                 "temperature",
                 "gradient_transfer",
                 "symmetry",
             )
         },
     }
-    model = AttentionTransferModel(student, teacher, **arguments)
+    model = AttentionTransferModel(
+        student=student, teacher=teacher, **arguments
+    )
     if options["precompute"] is None:
         return model, images.training
     training = precompute_teacher(
-        teacher,
+        model,
         images.training,
-        model.pairs,
-        options["power"],
-        options["map_function"],
-        logits=bool(options["alpha"]) and (logits[1] if logits else True),
         path=options["precompute"],
         batch_size=options["batch_size"],
         seed=options["seed"],
         verbose=not options["as_json"],
     )
-    arguments |= {"pairs": list(model.pairs), "pair_weights": None}
-    return AttentionTransferModel(student, None, **arguments), training
+    return model, training
+
+
+def _check_comparison(options):
+    if options["compare_alone"] and not (
+        options["validation"] or options["validation_split"]
+    ):
+        raise ValueError(
+            "--compare-alone compares accuracies on images that are not "
+            "trained on. Received: neither --validation nor "
+            "--validation-split. Add one, such as --validation-split 0.1."
+        )
+
+
+def _train_alone(alone, images, options):
+    """Train a student with the labels alone; return its accuracy."""
+    if alone is None:
+        return None
+    training = images.training
+    alone.fit(
+        **_fit_arguments(training, options["batch_size"]),
+        epochs=options["epochs"],
+        shuffle=isinstance(training, tuple) or None,
+        verbose=0 if options["as_json"] else "auto",
+    )
+    return _accuracy(alone, images.validation, options)
+
+
+def _parts_table(history):
+    """The parts of the loss in the first and the last epoch."""
+    names = [name for name in history if name.endswith("_loss")]
+    names = [name for name in names if not name.startswith("val_")]
+    rows = [
+        f"  {name:22}{history[name][0]:>12.4g}{history[name][-1]:>12.4g}"
+        for name in [*names, "loss"]
+    ]
+    head = f"{'Parts of the loss':24}{'first epoch':>12}{'last':>12}"
+    return "\n".join([head, *rows])
 
 
 def _batch_size(count):
@@ -396,7 +458,7 @@ def _loss(student, classes):
     """The loss of the labels, by what the student's output is."""
     import keras
 
-    from keras_attention.distillation.logits import output_activations
+    from keras_attention.distillation.outputs import output_activations
 
     shape = student.output_shape
     if not isinstance(shape, tuple) or len(shape) != 2:

@@ -23,6 +23,7 @@ PARTS = {
     "attention_loss": "attention, all pairs",
     "gradient_loss": "gradients",
     "symmetry_loss": "symmetry",
+    "regularization_loss": "regularization",
 }
 PAIR = "attention/"
 

@@ -102,6 +102,7 @@ def test_every_option_reaches_the_model(files, tmp_path, monkeypatch):
     )
     assert result.exit_code == 0, result.output
     arguments, optimizer = seen
+    assert arguments.pop("student") and arguments.pop("teacher")
     beta, alpha = arguments.pop("beta"), arguments.pop("alpha")
     assert [float(beta(n)) for n in (0, 4, 8)] == [60, 30, 0]  # 2 · 4 steps
     assert float(alpha(0)) == pytest.approx(0.9)
