@@ -318,7 +318,12 @@ ROWS = [
     ),
     Row(
         ka.MultiHeadAttention,
-        {"num_heads": 2, "qk_norm": True, "logit_soft_cap": 5.0},
+        {
+            "num_heads": 2,
+            "qk_norm": True,
+            "logit_soft_cap": 5.0,
+            "use_sinks": True,
+        },
         SEQUENCE,
         variant="qk-norm-cap",
     ),

@@ -19,6 +19,7 @@ def attention(
     window=None,
     scale=None,
     logit_soft_cap=None,
+    sinks=None,
 ):
     """Output (B, T, N, E) and scores (B, N, T, S) of arXiv:1706.03762.
 
@@ -49,8 +50,10 @@ def attention(
         if logit_soft_cap is not None:
             logits = logit_soft_cap * np.tanh(logits / logit_soft_cap)
         logits = logits + bias[b, n, t, seen]
-        weights = np.exp(logits - logits.max())
-        weights /= weights.sum()
+        largest = logits.max()
+        weights = np.exp(logits - largest)
+        sink = 0 if sinks is None else np.exp(sinks[n] - largest)
+        weights /= weights.sum() + sink
         scores[b, n, t, seen] = weights
         output[b, t, n] = weights @ value[b, seen, head]
     return output, scores

@@ -60,6 +60,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         qk_norm: whether queries and keys are RMS-normalized in each head,
             with a learned scale, before they are rotated.
         logit_soft_cap: c; scaled products s become c · tanh(s / c).
+        use_sinks: whether each head has a sink, a learned logit that is added
+            to the softmax's denominator: a head can attend to nothing.
         max_wavelength: of `"rotary"`, the base of its angles.
         num_buckets: of `"relative"`, the number of buckets.
         max_distance: of `"relative"`, from which all distances share one.
@@ -105,6 +107,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         al., arXiv:2104.09864. ALiBi: Press et al., arXiv:2108.12409. Relative
         buckets: Raffel et al., arXiv:1910.10683. Normalized queries and keys:
         Dehghani et al., arXiv:2302.05442, section 2, there with a layer norm.
+        Sinks: gpt-oss, arXiv:2508.10925.
 
     Example:
 
@@ -135,6 +138,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         positions: str | None = None,
         qk_norm: bool = False,
         logit_soft_cap: float | None = None,
+        use_sinks: bool = False,
         max_wavelength: float = 10_000.0,
         num_buckets: int = 32,
         max_distance: int = 128,
@@ -165,6 +169,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         self.use_bias = check_boolean("use_bias", use_bias)
         self.positions = check_choice("positions", positions, POSITIONS)
         self.qk_norm = check_boolean("qk_norm", qk_norm)
+        self.use_sinks = check_boolean("use_sinks", use_sinks)
         self.max_wavelength = check_number(
             "max_wavelength", max_wavelength, 0, exclusive_minimum=True
         )
@@ -225,6 +230,10 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                     stddev=widths[0] ** -0.5, seed=self.seed
                 ),
             )
+        if self.use_sinks:
+            self.sinks = self.add_weight(
+                name="sinks", shape=(self.num_heads,), initializer="zeros"
+            )
         self._output_projection = self._add_projection(
             "output",
             self.num_heads * value_dim,
@@ -268,6 +277,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             return_attention_scores,
             training,
             position_bias=self._position_bias(inputs.distances),
+            sinks=self._sinks(),
         )  # [B, T, N, E], [B, N, T, S]
         output = self.project_output(output)  # [B, T, output_dim]
         return self.collect(output, scores, cache)
@@ -313,6 +323,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "use_bias": self.use_bias,
             "positions": self.positions,
             "qk_norm": self.qk_norm,
+            "use_sinks": self.use_sinks,
             "max_wavelength": self.max_wavelength,
             "num_buckets": self.num_buckets,
             "max_distance": self.max_distance,
@@ -367,6 +378,12 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
                 ops.take(self.relative_bias, buckets, axis=0), -1, -2
             )
         return None
+
+    def _sinks(self):
+        """`(1, N, 1, 1)`; `None` for none."""
+        if not self.use_sinks:
+            return None
+        return ops.reshape(self.sinks, (1, self.num_heads, 1, 1))
 
     def project_output(self, output):
         """`(B, T, N, E)` to `(B, T, output_dim)`."""

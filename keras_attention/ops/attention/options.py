@@ -52,6 +52,7 @@ class AttentionOptions:
     window: int | None = None
     scale: float | None = None
     logit_soft_cap: float | None = None
+    sinks: Any = dataclasses.field(default=None, metadata=BY_SCORE)
     dropout: float = 0.0
     seed: Any = None
     return_scores: bool = False
@@ -140,7 +141,11 @@ def attention_weights(
         scores = scores + options.bias
     if options.mask is not None and not is_masked:
         scores = _replace_masked(scores, options.mask)
-    return _softmax(scores)
+    if options.sinks is None:
+        return _softmax(scores)
+    shape = (*ops.shape(scores)[:3], 1)
+    sinks = ops.broadcast_to(options.sinks, shape)
+    return _softmax(ops.concatenate([scores, sinks], axis=-1))[..., :-1]
 
 
 def dropout_mask(shape: Any, options: AttentionOptions, index: Any) -> Any:

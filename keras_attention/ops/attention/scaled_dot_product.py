@@ -68,6 +68,7 @@ def scaled_dot_product_attention(
     window: int | None = None,
     scale: float | None = None,
     logit_soft_cap: float | None = None,
+    sinks: Any = None,
     dropout: float = 0.0,
     seed: int | keras.random.SeedGenerator | None = None,
     return_scores: bool = False,
@@ -106,6 +107,9 @@ def scaled_dot_product_attention(
         scale: Float factor of the products. Defaults to `None`, `1 / √D`.
         logit_soft_cap: Float c; scaled products s become `c · tanh(s / c)`,
             before any bias. Defaults to `None`.
+        sinks: Float tensor of shape `(N,)`, a logit for each head that is
+            added to the softmax's denominator, so that the scores of a query
+            sum to less than 1. Defaults to `None`.
         dropout: Float in [0, 1), rate at which scores are dropped. Defaults
             to `0.0`.
         seed: Integer or `keras.random.SeedGenerator`; required for dropout.
@@ -130,6 +134,7 @@ def scaled_dot_product_attention(
         Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation
         1. Chunks: Rabe & Staats, arXiv:2112.05682. Grouped heads: Ainslie et
         al., arXiv:2305.13245. Soft cap: Gemma 2, arXiv:2408.00118, section 2.
+        Sinks: gpt-oss, arXiv:2508.10925.
 
     Example:
 
@@ -160,6 +165,8 @@ def scaled_dot_product_attention(
     if distance_bias is not None:
         distance_bias = ops.convert_to_tensor(distance_bias)
         _check_distance_bias(distance_bias, scores_shape)
+    if sinks is not None:
+        sinks = _sinks_by_score(sinks, query.shape[2])
     options = AttentionOptions(
         mask=mask,
         bias=bias,
@@ -168,6 +175,7 @@ def scaled_dot_product_attention(
         window=window,
         scale=scale,
         logit_soft_cap=logit_soft_cap,
+        sinks=sinks,
         dropout=dropout,
         seed=seed if dropout else None,
         return_scores=return_scores,
@@ -314,6 +322,7 @@ PLAIN = AttentionPath(
             "window",
             "scale",
             "logit_soft_cap",
+            "sinks",
             "dropout",
             "seed",
             "return_scores",
@@ -402,6 +411,16 @@ def _check_options(window, logit_soft_cap, dropout, seed):
             "`keras.random.SeedGenerator` for new values at every call. "
             f"Received: dropout={dropout}, seed=None"
         )
+
+
+def _sinks_by_score(sinks, heads):
+    sinks = ops.convert_to_tensor(sinks)
+    if tuple(sinks.shape) != (heads,):
+        raise ValueError(
+            "`sinks` must have one logit for each head of the queries, shape "
+            f"{(heads,)}. Received: sinks of shape {tuple(sinks.shape)}"
+        )
+    return ops.reshape(sinks, (1, heads, 1, 1))
 
 
 def _check_distance_bias(distance_bias, scores_shape):

@@ -14,6 +14,7 @@ VARIANTS = {
     "alibi": {"positions": "alibi", "num_kv_heads": 1},
     "relative": {"positions": "relative", "num_buckets": 4, "max_distance": 5},
     "window": {"window": 3, "logit_soft_cap": 2.0},
+    "sinks": {"use_sinks": True},
 }
 variants = pytest.mark.parametrize("variant", VARIANTS)
 

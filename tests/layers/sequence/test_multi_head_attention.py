@@ -236,6 +236,18 @@ def test_qk_norm_bounds_the_products():
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_sinks_equal_the_paper():
+    layer, x = make(use_sinks=True, causal=True), tokens(2, 5, WIDTH)
+    sinks = weights(layer)["sinks"]
+    assert sinks.shape == (3,)
+    assert (sinks != 0).all()
+    y, scores = layer(x, return_attention_scores=True)
+    expected, expected_scores = reference(layer, x, sinks=sinks, causal=True)
+    np.testing.assert_allclose(numpy(y), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(numpy(scores), expected_scores, atol=1e-5)
+    assert (numpy(scores).sum(-1) < 1).all()
+
+
 # Masks.
 
 
@@ -336,6 +348,7 @@ def test_fits_into_a_model_with_an_embedding():
         ({"window": -2}, ValueError),
         ({"positions": "rotatory"}, ValueError),
         ({"qk_norm": "yes"}, TypeError),
+        ({"use_sinks": 1}, TypeError),
         ({"logit_soft_cap": -1.0}, ValueError),
         ({"max_wavelength": 0.0}, ValueError),
         ({"num_buckets": 3}, ValueError),

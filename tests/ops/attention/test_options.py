@@ -56,6 +56,11 @@ def test_paths_name_existing_options(path):
     assert scaled_dot_product.PLAIN.honours == names
 
 
+def test_the_fused_kernel_refuses_sinks():
+    with pytest.raises(ValueError, match=r"'torch'.*Received: \['sinks'\]"):
+        scaled_dot_product.TORCH(*inputs(), AttentionOptions(sinks=0.0))
+
+
 @paths
 def test_what_a_path_does_not_name_is_not_accepted(path):
     reading = AttentionPath("test", lambda *_: "run", path.honours)

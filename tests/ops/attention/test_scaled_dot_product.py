@@ -56,6 +56,8 @@ def cases(draw_value):
         inputs["bias"] = normal(*(pick(*size) for size in sizes))
     if pick(True, False):
         inputs["distance_bias"] = normal(heads, queries + keys - 1)
+    if pick(True, False):
+        inputs["sinks"] = normal(heads)
     options = {
         "causal": pick(True, False),
         "window": pick(None, None, 1, 3, 30),
@@ -176,6 +178,38 @@ def test_gradient_equals_differences(name):
         )
         slope = ((high - low) * weights).sum() / (2 * step)
         assert numpy(found)[index] == pytest.approx(slope, abs=1e-7)
+
+
+@pytest.mark.parametrize("path", WAYS)
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 3}])
+def test_sinks_equal_the_formulas(options, path):
+    inputs = {
+        "query": draw(2, 11, 6, 5, seed=1),
+        "key": draw(2, 11, 2, 5, seed=2),
+        "value": draw(2, 11, 2, 3, seed=3),
+        "sinks": draw(6, seed=4),
+    }
+    output, *gradients = derivatives(inputs, options, path)
+    expected, _ = attention(**inputs, **options)
+    np.testing.assert_allclose(numpy(output), expected, atol=1e-10)
+    weights, step = draw(*output.shape, seed=9), 1e-6
+    for head in range(6):
+        shift = step * np.eye(6)[head]
+        high, low = (
+            attention(**{**inputs, "sinks": inputs["sinks"] + s}, **options)[0]
+            for s in (shift, -shift)
+        )
+        slope = ((high - low) * weights).sum() / (2 * step)
+        assert numpy(gradients[3])[head] == pytest.approx(slope, abs=1e-7)
+
+
+def test_a_sink_worked_by_hand():
+    """exp(ln 3) / (exp(0) + exp(ln 3) + exp(ln 4)) = 3/8."""
+    key = np.array([0.0, np.log(3)]).reshape(1, 2, 1, 1)
+    _, scores = scaled_dot_product_attention(
+        np.ones((1, 1, 1, 1)), key, key, sinks=[np.log(4)], return_scores=True
+    )
+    np.testing.assert_allclose(numpy(scores).ravel(), [1 / 8, 3 / 8])
 
 
 def test_worked_by_hand():
@@ -366,6 +400,7 @@ def test_shapes_that_do_not_fit(shapes, message):
         ({"mask": ones(2, 3) > 0}, ValueError, r"mask of shape \(2, 3\)"),
         ({"bias": ones(5, 1, 3, 3)}, ValueError, "bias of shape"),
         ({"distance_bias": ones(4, 6)}, ValueError, r"\(4, 5\)"),
+        ({"sinks": ones(3)}, ValueError, r"shape \(4,\).*sinks of shape \(3,"),
     ],
 )
 def test_bad_options(options, error, message):
