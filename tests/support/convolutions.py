@@ -67,17 +67,19 @@ def decode(layer, x, steps, mask=None):
 
 
 def decode_after_prompts(layer, x, lengths, tokens):
-    """Padded prompts in one step, then the rest of each row's `tokens`.
+    """Prompts padded on the left, then the rest of each row's `tokens`.
 
     Row b's sequence is the first `lengths[b]` and then the next tokens of
     `x[b]`. Returns the outputs as one row of `lengths[b] + tokens` each.
     """
     longest = max(lengths)
-    mask = np.arange(longest) < np.array(lengths)[:, None]
-    prompts = np.where(mask[..., None], x[:, :longest], 7.0).astype("float32")
+    mask = np.arange(longest) >= longest - np.array(lengths)[:, None]
+    prompts = np.full((len(x), longest, x.shape[2]), np.nan, "float32")
+    for row, n in enumerate(lengths):
+        prompts[row, longest - n :] = x[row, :n]
     cache = layer.initial_cache(len(x))
     y, cache = layer(prompts, mask=mask, cache=cache)
-    rows = [list(numpy(y)[b, :n]) for b, n in enumerate(lengths)]
+    rows = [list(numpy(y)[b, longest - n :]) for b, n in enumerate(lengths)]
     for step in range(tokens):
         token = np.stack([x[b, n + step] for b, n in enumerate(lengths)])
         y, cache = layer(token[:, None], cache=cache)

@@ -7,6 +7,9 @@ from keras import ops
 
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.ops.attention.masks import check_sequence_mask
+from keras_attention.ops.attention.masks import replace_masked
+from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.precision import widen
 from keras_attention.ops.sequence.head_convolution import dynamic_convolution
 from keras_attention.ops.sequence.head_convolution import (
@@ -88,31 +91,42 @@ class BaseHeadConvolution(WeightedLayer):
                 name="bias",
             )
 
+    def prepare(self, inputs, mask, cache):
+        """Check a call's tensors; replace what is masked by zeros.
+
+        Args:
+            inputs: Tensor of shape `(B, T, D)`.
+            mask: `None`, or booleans of shape `(B, T)`.
+            cache: `None`, or what the step before returned.
+
+        Returns:
+            Inputs and mask.
+        """
+        mask = self._check_call(inputs, mask, cache)
+        if "float" not in keras.backend.standardize_dtype(inputs.dtype):
+            inputs = ops.cast(inputs, self.compute_dtype)
+        if mask is not None:
+            inputs = replace_masked(inputs, mask)
+        return inputs, mask
+
     def apply_filters(self, inputs, logits, mask, cache, training):
         """Convolve `inputs` with the filters of these logits.
 
         Args:
-            inputs: tensor of shape `(B, T, D)`.
-            logits: tensor of shape `(H, K)`, or `(B, T, H, K)`.
+            inputs: Tensor of shape `(B, T, D)`, zero where it is masked.
+            logits: Tensor of shape `(H, K)`, or `(B, T, H, K)`.
             mask: `None`, or booleans of shape `(B, T)`.
             cache: `None`, or what the step before returned.
-            training: whether weights are dropped.
+            training: Whether weights are dropped.
 
         Returns:
             The output, and with a cache also the next cache.
         """
         batch, length = ops.shape(inputs)[:2]
-        if mask is not None:
-            self.check_shape("mask", mask.shape, inputs.shape[:2])
-            mask = ops.cast(mask, "bool")
-            # Not a product: what stands in padding may be infinite.
-            zero = ops.cast(0, inputs.dtype)
-            inputs = ops.where(ops.expand_dims(mask, -1), inputs, zero)
-        elif self.renormalize_padding or cache is not None:
+        if mask is None and (self.renormalize_padding or cache is not None):
             mask = ops.ones((batch, length), dtype="bool")
         padding = "causal" if self.causal else "same"
         if cache is not None:
-            self._check_cache(inputs, cache)
             inputs, mask, cache = self._extend(inputs, mask, cache)
             padding = "valid"
         filters = self.compute_filters(logits, mask, padding)
@@ -159,8 +173,8 @@ class BaseHeadConvolution(WeightedLayer):
             output, cache = layer(prompt, mask=mask, cache=cache)
             output, cache = layer(token, cache=cache)
 
-        A step takes one token or several. Tokens that a step's mask leaves
-        out at the end of a row are padding of that row, and are not kept.
+        A step takes one token or several. Masked tokens keep their place, so
+        steps of any size equal one call on the whole sequence.
 
         Args:
             batch_size: number of sequences.
@@ -198,11 +212,14 @@ class BaseHeadConvolution(WeightedLayer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, cache=None, **arguments):
+    def compute_output_spec(
+        self, inputs, mask=None, inputs_mask=None, cache=None, **arguments
+    ):
+        mask = inputs_mask if mask is None else mask
+        self._check_call(inputs, mask, cache)
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if cache is None:
             return output
-        self._check_cache(inputs, cache)
         return output, keras.tree.map_structure(
             lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache
         )
@@ -236,23 +253,22 @@ class BaseHeadConvolution(WeightedLayer):
     def _extend(self, inputs, mask, cache):
         """Put the cache before a step's inputs; return the next cache too.
 
-        That is the last K - 1 inputs of each row, its end without padding.
+        That is the last K - 1 inputs.
         """
-        positions = ops.arange(1, ops.shape(mask)[1] + 1, dtype="int32")
-        ends = ops.max(ops.cast(mask, "int32") * positions, axis=1)  # [B]
-        kept = ops.arange(self.kernel_size - 1, dtype="int32")
-        index = ops.expand_dims(ends, 1) + kept  # [B, K - 1]
+        length = ops.shape(inputs)[1]
         inputs = ops.concatenate([cache["inputs"], inputs], axis=1)
         mask = ops.concatenate([cache["mask"], mask], axis=1)
-        rows = ops.expand_dims(index, -1)
-        return (
-            inputs,
-            mask,
-            {
-                "inputs": ops.take_along_axis(inputs, rows, axis=1),
-                "mask": ops.take_along_axis(mask, index, axis=1),
-            },
-        )
+        cache = {"inputs": inputs[:, length:], "mask": mask[:, length:]}
+        return inputs, mask, cache
+
+    def _check_call(self, inputs, mask, cache):
+        """Check tensors or symbolic tensors; return the boolean mask."""
+        if mask is not None:
+            mask = to_boolean_mask("mask", mask)
+            check_sequence_mask("mask", mask, inputs.shape)
+        if cache is not None:
+            self._check_cache(inputs, cache)
+        return mask
 
     def check_shape(self, name, shape, expected):
         """Raise a `ValueError` unless known sizes of the shapes are equal."""

@@ -6,6 +6,7 @@ from keras import ops
 from keras_attention.layers.sequence.base_head_convolution import (
     BaseHeadConvolution,
 )
+from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_sequence_shape
 
@@ -29,8 +30,8 @@ class DynamicConv1D(BaseHeadConvolution):
     that. The authors' code cuts the logits off first on one of its paths, and
     its decoding then differs from its training.
 
-    A mask is used and passed on: padded positions are zeroed before the
-    convolution.
+    A mask is used and passed on: masked positions are replaced by zeros
+    before the convolution, whatever they hold.
 
     Args:
         num_heads: H; the number of channels must be a multiple of it.
@@ -139,10 +140,14 @@ class DynamicConv1D(BaseHeadConvolution):
         self._check_query(inputs, query)
         # Keras sets `inputs_mask`, not `mask`, if there are more tensors.
         mask = inputs_mask if mask is None else mask
-        source = inputs if query is None else query
-        logits = self.filters(source)
+        inputs, mask = self.prepare(inputs, mask, cache)
+        if query is None:
+            query = inputs
+        elif mask is not None:
+            query = replace_masked(ops.convert_to_tensor(query), mask)
+        logits = self.filters(query)
         # Of the logits, ONNX's converter would take the shape of a matrix.
-        shape = ops.shape(source)[:2]
+        shape = ops.shape(query)[:2]
         logits = ops.reshape(
             logits, (*shape, self.num_heads, self.kernel_size)
         )  # [B, T, H, K]

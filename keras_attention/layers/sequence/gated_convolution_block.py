@@ -138,6 +138,7 @@ class GatedConvolutionBlock(WeightedLayer):
     ):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
+        inputs, mask = self.mixer.prepare(inputs, mask, cache)
         x = self.drop_inputs(inputs, training=training)
         x = self.expand(x)
         if self.glu:
@@ -164,8 +165,11 @@ class GatedConvolutionBlock(WeightedLayer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, cache=None, **arguments):
-        return self.mixer.compute_output_spec(inputs, cache=cache)
+    def compute_output_spec(
+        self, inputs, mask=None, inputs_mask=None, cache=None, **arguments
+    ):
+        mask = inputs_mask if mask is None else mask
+        return self.mixer.compute_output_spec(inputs, mask, cache=cache)
 
     def get_config(self):
         return {

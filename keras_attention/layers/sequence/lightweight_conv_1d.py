@@ -24,8 +24,8 @@ class LightweightConv1D(BaseHeadConvolution):
     memory are linear in T. K may be even, which the authors' code does not
     allow.
 
-    A mask is used and passed on: padded positions are zeroed before the
-    convolution.
+    A mask is used and passed on: masked positions are replaced by zeros
+    before the convolution, whatever they hold.
 
     Args:
         num_heads: H; the number of channels must be a multiple of it.
@@ -118,5 +118,6 @@ class LightweightConv1D(BaseHeadConvolution):
     ):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
+        inputs, mask = self.prepare(inputs, mask, cache)
         logits = ops.convert_to_tensor(self.kernel)  # [H, K]
         return self.apply_filters(inputs, logits, mask, cache, training)

@@ -4,6 +4,9 @@ import keras
 from keras import ops
 
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.ops.attention.masks import check_sequence_mask
+from keras_attention.ops.attention.masks import replace_masked_tokens
+from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
@@ -17,8 +20,8 @@ class ConvolutionMixer(WeightedLayer):
         a, b = split(convolution(x))       # [B, T, F] each
         y = a * sigmoid(b)                 # and to D channels, if F is not D
 
-    Padded positions are zeroed before. It has 2·D·F·K + 2·F weights, and
-    F·D + D more if F is not D.
+    Masked positions are replaced by zeros before it. It has 2·D·F·K + 2·F
+    weights, and F·D + D more if F is not D.
 
     Args:
         kernel_size: K, number of positions that an output sees.
@@ -91,10 +94,7 @@ class ConvolutionMixer(WeightedLayer):
     def call(self, inputs, mask=None, inputs_mask=None, cache=None):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
-        x = inputs
-        if mask is not None:
-            zero = ops.zeros((), dtype=x.dtype)
-            x = ops.where(ops.expand_dims(mask, -1), x, zero)
+        x, _ = replace_masked_tokens(inputs, mask)
         kept = self.kernel_size - 1
         if cache is None:
             before = kept if self.causal else kept // 2
@@ -124,8 +124,8 @@ class ConvolutionMixer(WeightedLayer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, cache=None, **arguments):
-        return output_spec(self, inputs, cache)
+    def compute_output_spec(self, inputs, mask=None, cache=None, **arguments):
+        return output_spec(self, inputs, mask, cache)
 
     def get_config(self):
         return {
@@ -146,8 +146,10 @@ def check_decodes(layer: Any) -> None:
         )
 
 
-def output_spec(layer: Any, inputs: Any, cache: Any) -> Any:
+def output_spec(layer: Any, inputs: Any, mask: Any, cache: Any) -> Any:
     """What a mixer returns for symbolic inputs: its input's shape."""
+    if mask is not None:
+        check_sequence_mask("mask", to_boolean_mask("mask", mask), inputs.shape)
     output = keras.KerasTensor(inputs.shape, dtype=layer.compute_dtype)
     if cache is None:
         return output

@@ -5,6 +5,7 @@ import keras
 from keras_attention.models.transformer.base_block import BaseBlock
 from keras_attention.models.transformer.base_block import check_layer
 from keras_attention.models.transformer.mixers import serialize_layer
+from keras_attention.ops.attention.masks import replace_masked_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -87,6 +88,10 @@ class TransformerDecoderBlock(BaseBlock):
         training=None,
     ):
         mask = inputs_mask if mask is None else mask
+        inputs, mask = replace_masked_tokens(inputs, mask)
+        memory, memory_mask = replace_masked_tokens(
+            memory, memory_mask, "memory_mask"
+        )
         x, cache = self.mix_positions(inputs, mask, cache, training)
         y = self.cross_norm(x) if self.norm_first else x
         y = self.cross_attention(

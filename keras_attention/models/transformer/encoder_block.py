@@ -1,6 +1,7 @@
 import keras
 
 from keras_attention.models.transformer.base_block import BaseBlock
+from keras_attention.ops.attention.masks import replace_masked_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -70,6 +71,7 @@ class TransformerEncoderBlock(BaseBlock):
     ):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
+        inputs, mask = replace_masked_tokens(inputs, mask)
         x, cache = self.mix_positions(inputs, mask, cache, training)
         x = self.feed_forward(x, training)
         return x if cache is None else (x, cache)

@@ -6,6 +6,7 @@ from keras import ops
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.models.transformer.convolution_mixer import check_decodes
 from keras_attention.models.transformer.convolution_mixer import output_spec
+from keras_attention.ops.attention.masks import replace_masked_tokens
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
@@ -100,6 +101,7 @@ class RecurrentMixer(WeightedLayer):
     ):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
+        inputs, mask = replace_masked_tokens(inputs, mask)
         state = None
         if cache is not None:
             state = [cache["hidden"], cache["cell"]]
@@ -133,8 +135,8 @@ class RecurrentMixer(WeightedLayer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, cache=None, **arguments):
-        return output_spec(self, inputs, cache)
+    def compute_output_spec(self, inputs, mask=None, cache=None, **arguments):
+        return output_spec(self, inputs, mask, cache)
 
     def get_config(self):
         return {

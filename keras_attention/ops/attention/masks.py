@@ -279,3 +279,23 @@ def replace_masked(x: Any, mask: Any) -> Any:
     missing = len(x.shape) - len(mask.shape)
     mask = ops.reshape(mask, (*ops.shape(mask), *[1] * missing))
     return ops.where(mask, x, ops.zeros((), dtype=x.dtype))
+
+
+def replace_masked_tokens(
+    x: Any, mask: Any, name: str = "mask"
+) -> tuple[Any, Any]:
+    """Check the mask of a sequence; replace its masked tokens by zeros.
+
+    Args:
+        x: Tensor of shape `(B, T, ...)`.
+        mask: What was given as mask of shape `(B, T)`, or `None`.
+        name: String, name of the argument, for the error.
+
+    Returns:
+        The tensor and the boolean mask.
+    """
+    if mask is None:
+        return x, None
+    mask = to_boolean_mask(name, mask)
+    check_sequence_mask(name, mask, x.shape)
+    return replace_masked(x, mask), mask

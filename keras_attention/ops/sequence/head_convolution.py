@@ -335,7 +335,7 @@ def _output_length(x, taps, pads):
 
 def _cut(length):
     """Return the positions of a block and the number of blocks."""
-    block = min(BLOCK, length) if isinstance(length, int) else BLOCK
+    block = max(min(BLOCK, length), 1) if isinstance(length, int) else BLOCK
     # Not `-(-length // block)`: converters to ONNX divide towards zero.
     return block, (length + block - 1) // block
 

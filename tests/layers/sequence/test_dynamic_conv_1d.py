@@ -173,6 +173,18 @@ def test_decoding_after_padded_prompts(renormalize):
         )
 
 
+@pytest.mark.parametrize("steps", [[1] * 11, [3, 8], [6, 1, 2, 2]])
+def test_decoding_with_masked_tokens_in_between(steps):
+    x = sequence(*SHAPE)
+    mask = np.ones(SHAPE[:2], bool)
+    mask[0, 2:4] = mask[0, 6] = mask[1, :3] = mask[1, 5:9] = False
+    layer = build(3, 4, causal=True, renormalize_padding=True)
+    full = numpy(layer(x, mask=mask))
+    x[~mask] = np.nan
+    found = decode(layer, x, steps, mask)
+    np.testing.assert_allclose(found, full, rtol=1e-4, atol=1e-5)
+
+
 def test_decoding_with_a_query():
     x, query = sequence(*SHAPE), sequence(2, 11, 7, seed=5)
     layer = ka.DynamicConv1D(3, 5, causal=True)
