@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention import decoding
+from keras_attention.ops.attention.chunk_plan import larger
 from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
@@ -70,8 +71,8 @@ class AttentionInputs:
             slots = ops.arange(ops.shape(self.cache["key"])[1], dtype="int32")
             return slots - self.query_positions[..., None]
         num_queries, num_keys = ops.shape(self.query)[1], ops.shape(self.key)[1]
-        count = num_queries + num_keys - 1
-        count = max(count, 0) if isinstance(count, int) else count
+        # At least one, also where there is no query and no key.
+        count = larger(num_queries + num_keys - 1, 1)
         return ops.arange(count, dtype="int32") - (num_keys - 1)
 
 

@@ -196,7 +196,6 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         key_shape = value_shape if key_shape is None else key_shape
         widths = self._input_widths(query_shape, key_shape, value_shape)
         self._widths = widths
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: widths[0]})
         self._head_dims = self._find_head_dims(widths[0])
         key_dim, value_dim = self._head_dims
         self._columns = (

@@ -95,6 +95,8 @@ class ConvolutionMixer(WeightedLayer):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         x, _ = replace_masked_tokens(inputs, mask)
+        if 0 in x.shape[:2]:
+            return x if cache is None else (x, cache)
         kept = self.kernel_size - 1
         if cache is None:
             before = kept if self.causal else kept // 2
@@ -153,6 +155,6 @@ def output_spec(layer: Any, inputs: Any, mask: Any, cache: Any) -> Any:
     output = keras.KerasTensor(inputs.shape, dtype=layer.compute_dtype)
     if cache is None:
         return output
-    return output, {
-        name: keras.KerasTensor(x.shape, x.dtype) for name, x in cache.items()
-    }
+    return output, keras.tree.map_structure(
+        lambda x: keras.KerasTensor(x.shape, x.dtype), cache
+    )

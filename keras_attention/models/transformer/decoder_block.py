@@ -4,6 +4,7 @@ import keras
 
 from keras_attention.models.transformer.base_block import BaseBlock
 from keras_attention.models.transformer.base_block import check_layer
+from keras_attention.models.transformer.convolution_mixer import output_spec
 from keras_attention.models.transformer.mixers import serialize_layer
 from keras_attention.ops.attention.masks import replace_masked_tokens
 
@@ -101,6 +102,20 @@ class TransformerDecoderBlock(BaseBlock):
         x = x if self.norm_first else self.cross_norm(x)
         x = self.feed_forward(x, training)
         return x if cache is None else (x, cache)
+
+    def compute_output_spec(
+        self,
+        inputs,
+        memory,
+        mask=None,
+        inputs_mask=None,
+        memory_mask=None,
+        cache=None,
+        training=None,
+    ):
+        output_spec(self, memory, memory_mask, None)
+        mask = inputs_mask if mask is None else mask
+        return output_spec(self, inputs, mask, cache)
 
     def get_config(self):
         return {

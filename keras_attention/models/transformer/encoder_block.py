@@ -1,6 +1,7 @@
 import keras
 
 from keras_attention.models.transformer.base_block import BaseBlock
+from keras_attention.models.transformer.convolution_mixer import output_spec
 from keras_attention.ops.attention.masks import replace_masked_tokens
 
 
@@ -75,3 +76,9 @@ class TransformerEncoderBlock(BaseBlock):
         x, cache = self.mix_positions(inputs, mask, cache, training)
         x = self.feed_forward(x, training)
         return x if cache is None else (x, cache)
+
+    def compute_output_spec(
+        self, inputs, mask=None, inputs_mask=None, cache=None, training=None
+    ):
+        mask = inputs_mask if mask is None else mask
+        return output_spec(self, inputs, mask, cache)

@@ -102,6 +102,8 @@ class RecurrentMixer(WeightedLayer):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         inputs, mask = replace_masked_tokens(inputs, mask)
+        if 0 in inputs.shape[:2]:
+            return inputs if cache is None else (inputs, cache)
         state = None
         if cache is not None:
             state = [cache["hidden"], cache["cell"]]

@@ -108,7 +108,7 @@ def plan_chunks(
     least, most = QUERIES_PER_CHUNK
     if reach is not None:
         chunk = min(least, max(reach, 16))
-        count = ceil_divide(num_queries, chunk)
+        count = larger(ceil_divide(num_queries, chunk), 1)
         behind = ceil_divide(reach - 1, chunk)
         pieces = behind + 1 + (0 if causal else behind)
         return ChunkPlan(

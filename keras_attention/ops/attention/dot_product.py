@@ -75,13 +75,11 @@ def expand_relative_bias(bias: Any, num_queries: Any, num_keys: Any) -> Any:
     """
     lead = tuple(bias.shape[:-1])
     length = num_queries + num_keys
+    after = ops.pad(
+        bias[..., num_queries - 1 :], [(0, 0)] * len(lead) + [(0, 1)]
+    )
     bias = ops.concatenate(
-        [
-            bias[..., num_queries - 1 :],
-            ops.zeros_like(bias[..., :1]),
-            bias[..., : num_queries - 1],
-        ],
-        axis=-1,
+        [after, bias[..., : num_queries - 1]], axis=-1
     )  # [.., T + S], entry [(j - i) mod (T + S)] for query i and key j
     rows = ops.broadcast_to(bias[..., None, :], (*lead, num_queries, length))
     flat = ops.reshape(rows, (*lead, num_queries * length))

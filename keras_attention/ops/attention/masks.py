@@ -287,13 +287,15 @@ def replace_masked_tokens(
     """Check the mask of a sequence; replace its masked tokens by zeros.
 
     Args:
-        x: Tensor of shape `(B, T, ...)`.
+        x: Tensor of shape `(B, T, ...)`; integers become floats.
         mask: What was given as mask of shape `(B, T)`, or `None`.
         name: String, name of the argument, for the error.
 
     Returns:
         The tensor and the boolean mask.
     """
+    if "float" not in keras.backend.standardize_dtype(x.dtype):
+        x = ops.cast(x, keras.config.floatx())
     if mask is None:
         return x, None
     mask = to_boolean_mask(name, mask)

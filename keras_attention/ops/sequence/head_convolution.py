@@ -162,8 +162,12 @@ def _known_length(shapes, pads):
 
 
 def _lightweight(x, filters, pads):
-    forward = _forward(filters)
     heads, taps = filters.shape
+    # TensorFlow's depthwise op fails on nothing, or makes something of it.
+    sizes = x.shape[0], _output_length(x, taps, pads)
+    if any(isinstance(size, int) and size == 0 for size in sizes):
+        return _shifted(x, filters, pads)
+    forward = _forward(filters)
     if keras.backend.backend() == "torch" or (
         forward is _depthwise and taps <= FEW_TAPS
     ):
@@ -249,12 +253,21 @@ def _depthwise(x, filters, pads):
     # The op's own padding saves a copy of x.
     same = taps % 2 == 1 and pads == pad_widths(taps, "same")
     padding = "same" if same else "valid"
+    batch, length = ops.shape(x)[0], _output_length(x, taps, pads)
+    known = isinstance(length, int)
     if not same:
-        x = _pad_time(x, *pads)
+        # One position at least, where the length may be 0.
+        more = 0 if known else ops.maximum(1 - length, 0)
+        x = _pad_time(x, pads[0], pads[1] + more)
     y = ops.depthwise_conv(
         x, kernel, padding=padding, data_format="channels_last"
     )
-    return ops.cast(y, dtype)
+    y = ops.cast(y, dtype)
+    if same:
+        return y
+    # An empty batch comes out with another length.
+    y = y if known else y[:, :length]
+    return ops.reshape(y, (batch, length, x.shape[2]))
 
 
 def _blocks(x, filters, pads):

@@ -372,7 +372,7 @@ def test_bad_shapes(layer):
         layer(3, 5).build((None, None, None))
     with pytest.raises(ValueError, match="num_heads=4 for 15 channels"):
         layer(4, 5).build((None, None, 15))
-    with pytest.raises(ValueError, match=r"`mask` must.*shape=\(2, 10\)"):
+    with pytest.raises(ValueError, match=r"`mask` must.*shape \(2, 10\)"):
         layer(3, 5)(sequence(*SHAPE), mask=np.ones((2, 10), bool))
 
 
