@@ -25,7 +25,7 @@ from keras_attention.validation import nearest
     "--attention", required=True, help="A name that `list` shows, as cbam."
 )
 @click.option(
-    "--at", type=SITE_KINDS, help="Kind of site.  [default: residual]"
+    "--at", type=SITE_KINDS, help="Kind of point.  [default: residual]"
 )
 @click.option(
     "--layer",
@@ -80,7 +80,7 @@ def insert(
 
     if sum(map(bool, (at, layers, matching))) > 1:
         raise ValueError(
-            "The places are told by one of --at, --layer and --matching. "
+            "Give the insertion points by one of --at, --layer and --matching. "
             f"Received: at={at}, layer={list(layers)}, matching={matching}"
         )
     path = pathlib.Path(out)

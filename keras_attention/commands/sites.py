@@ -1,4 +1,4 @@
-"""`keras-attention sites`: where attention may go in a model."""
+"""`keras-attention sites`: the insertion points of a model."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ from keras_attention.commands.load import load_model
 
 @click.command()
 @click.argument("model", metavar="MODEL.keras")
-@click.option("--kind", type=SITE_KINDS, help="Only the sites of this kind.")
+@click.option("--kind", type=SITE_KINDS, help="Only the points of this kind.")
 @IMPORTED
 @JSON
 def sites(
     model: str, kind: str | None, imported: tuple[str, ...], as_json: bool
 ) -> None:
-    """List the places in a model where attention may be put.
+    """List the insertion points of a model: where attention may be added.
 
     Example: keras-attention sites model.keras --kind stage
     """

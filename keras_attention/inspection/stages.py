@@ -85,7 +85,7 @@ def stages(model: keras.Model, like: keras.Model | None = None) -> list[Stage]:
     first residual block, is no stage, and neither is a decoder's last
     convolution, which makes the predictions. Nested models are entered. In a
     model without a graph, such as a subclassed one, the order in which its
-    layers are called stands for the graph: the end of a stage is the layer
+    layers are called is used instead: the end of a stage is the layer
     named so, else the last residual sum with the activation called next, else
     the last layer of that size that does not merely resize.
 

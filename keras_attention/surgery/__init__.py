@@ -1,4 +1,4 @@
-"""Finds the places in a model where attention belongs, and puts it there."""
+"""Inserts attention into trained models, and removes it."""
 
 from keras_attention.surgery.attention_sites import (
     AttentionSite as AttentionSite,

@@ -1,4 +1,4 @@
-"""Lists the places of a model before anything is changed."""
+"""Lists the insertion points of a model."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from keras_attention.inspection.structure import find_blocks
 from keras_attention.inspection.structure import find_convolutions
 from keras_attention.inspection.structure import find_stages
 
-# What each kind of site is found by, in the order of the listing.
+# What finds each kind of insertion point, in the order of the listing.
 FINDERS: dict[str, Callable[[FlatGraph], list[Step]]] = {
     "residual": lambda graph: [
         branch for block in find_blocks(graph) for branch in block.branches
@@ -28,14 +28,14 @@ FINDERS: dict[str, Callable[[FlatGraph], list[Step]]] = {
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """A place in a model where attention may be put.
+    """An insertion point: a layer of a model that attention may follow.
 
     Attributes:
-        name: of the layer that the attention would follow, with the names of
-            the nested models around it: `"backbone/conv1_relu"`.
+        name: Path of the layer that the attention would follow, such as
+            `"backbone/conv1_relu"`.
         kind: `"residual"`, `"stage"` or `"conv"`; `"layer"` for any other
             layer that is named.
-        shape: of the image there.
+        shape: Shape of the layer's output.
     """
 
     name: str
@@ -44,7 +44,7 @@ class AttentionSite:
 
 
 class AttentionSites(tuple):
-    """Sites in the order of the model; printed, they are a table."""
+    """Insertion points in the order of the model; prints as a table."""
 
     def __str__(self) -> str:
         rows = [("kind", "shape", "after layer")]
@@ -53,24 +53,28 @@ class AttentionSites(tuple):
 
 
 def attention_sites(model: keras.Model) -> AttentionSites:
-    """List the places in a model where attention may be put.
+    """List the insertion points of a model.
+
+    There are three kinds:
 
         residual    the end of a residual branch, before the addition
-        stage       the last image of a resolution
+        stage       the end of a stage, as `keras_attention.inspection.stages`
+                    lists them
         conv        after a convolution, its normalization and activation
 
-    One layer may be a site of several kinds. They are found by what the graph
-    computes, nested models included; inside a layer that is no graph, nothing
-    is seen.
+    One layer may be an insertion point of several kinds. They are found by
+    what the graph computes, nested models included, in networks of one, two
+    and three dimensions. Layers inside a layer that is no model are not
+    searched.
 
     Args:
-        model: a functional or Sequential model.
+        model: A functional or Sequential model.
 
     Returns:
         A tuple of `AttentionSite`s, which prints as a table.
 
     Raises:
-        TypeError, ValueError: if the model has no graph.
+        TypeError, ValueError: If the model has no graph.
 
     Example:
 
@@ -91,14 +95,14 @@ def attention_sites(model: keras.Model) -> AttentionSites:
 
 @dataclass
 class Place:
-    """A site and the calls after which its one attention layer is called."""
+    """An insertion point and the calls that its attention layer follows."""
 
     site: AttentionSite
     steps: list[Step]
 
 
 def find_places(model: keras.Model) -> list[Place]:
-    """The places of `attention_sites`."""
+    """Return what `attention_sites` lists, with the calls of each."""
     graph = flatten_graph(model)
     order = {id(step): n for n, step in enumerate(graph.steps)}
     places = []
@@ -115,7 +119,7 @@ def find_places(model: keras.Model) -> list[Place]:
 
 
 def layer_places(graph: FlatGraph) -> list[Place]:
-    """A place for every layer that gives one tensor."""
+    """Return an insertion point for every layer that returns one tensor."""
     return group(
         "layer",
         (
@@ -127,7 +131,7 @@ def layer_places(graph: FlatGraph) -> list[Place]:
 
 
 def group(kind: str, steps: Iterable[Step]) -> list[Place]:
-    """Make one place of all calls that stand for the same.
+    """Return one insertion point for all calls that are to share attention.
 
     A nested model that is called twice gives its steps twice. A layer that
     two branches share, up to its weights, is to share its attention too.

@@ -35,42 +35,54 @@ def insert_attention(
     at: At = "residual",
     preserve_outputs: bool = False,
 ) -> keras.Model:
-    """Return a new model with attention in every chosen place.
+    """Return a new model with attention at every chosen insertion point.
 
     The new model has layers and weights of its own, equal to those of the
-    model it is made from, under the same names; nothing that is done to one
-    changes the other. A new layer is named after the layer that it follows:
+    model it is made from, under the same names; training one does not change
+    the other. A new layer is named after the layer that it follows:
     `"conv1_attention"` after `"conv1"`. It takes the data format and the
-    dtype policy of what it follows, and is trainable also where that is
-    frozen. Where a layer is called twice, so is the attention after it.
-    The new model is not compiled. `insertion_report` says what was done.
+    dtype policy of that layer, and is trainable also where that is frozen.
+    Where a layer is called twice, so is the attention after it. The new model
+    is not compiled. `insertion_report` lists what was inserted, and
+    `attention_layers` returns the new layers at every depth.
 
-    A gate that is put into a trained network changes what the network
+    A gate that is inserted into a trained network changes what the network
     computes. With `preserve_outputs=True` each new layer is wrapped in a
-    `BlendIn`, which starts as the identity: the new model gives the outputs
-    of the old one, to the bit, and trains away from there.
+    `BlendIn`, which starts as the identity: before training, the outputs of
+    the new model equal those of the old one exactly.
+
+    A model of your own class keeps the class, its methods and its attributes
+    if the class has the constructor of `keras.Model` or `keras.Sequential`, so
+    that Keras can make it from a graph. Of a class that builds its graph in
+    its constructor, such as a backbone of KerasCV, attributes that are plain
+    data are kept; what is lost is named in a warning, and the model is refused
+    if that would be its own `train_step` or the like. `pyramid_level_inputs`
+    follow the attention.
 
     Args:
-        model: a functional or Sequential model; nested models are entered.
-        attention: a name such as `"squeeze_excite"`, a layer class, a
+        model: A functional or Sequential model; nested models are entered.
+        attention: A name such as `"squeeze_excite"`, a layer class, a
             `functools.partial` of one, or a function that returns a new layer
             at each call. The layer must keep the shape of its input.
-        at: `"residual"`, `"stage"` or `"conv"`, see `attention_sites`; a list
-            of names of layers, the paths of nested ones written as in
-            `"backbone/conv1"`; a compiled regular expression that is searched
-            in the names of all layers that give an image; or a function that
-            is given each `AttentionSite` and returns whether it is chosen.
-        preserve_outputs: whether the outputs stay as they are at first.
+        at: The insertion points. `"residual"`, `"stage"` or `"conv"`, see
+            `attention_sites`; a list of paths of layers, such as
+            `["backbone/conv1"]`; a compiled regular expression that is
+            searched in the paths of all layers that return a feature map; or a
+            function that takes an `AttentionSite` and returns whether it is
+            chosen. Defaults to `"residual"`.
+        preserve_outputs: Whether the outputs stay the same at first. Defaults
+            to `False`.
 
     Returns:
         A new model: a `keras.Sequential` of a `keras.Sequential`, and a
         functional `keras.Model` otherwise.
 
     Raises:
-        TypeError: for a subclassed model, or an argument of the wrong type.
-        ValueError: if no place is chosen; if a layer of the model cannot be
-            made anew, such as a Lambda; if the attention cannot be built for
-            a place, or does not keep its shape or data format.
+        TypeError: For a subclassed model, or an argument of the wrong type.
+        ValueError: If no insertion point is chosen; if a layer of the model
+            cannot be made from its configuration, such as a Lambda; if the
+            attention cannot be built at a point, or does not keep its shape or
+            data format; if methods that train the model would be lost.
 
     Example:
 
@@ -95,7 +107,7 @@ def insert_attention(
 
 
 def choose_places(model: keras.Model, at: At) -> list[Place]:
-    """The places that `at` stands for, each once."""
+    """Return the insertion points that `at` describes, each once."""
     if isinstance(at, re.Pattern):
         chosen = [
             place
@@ -107,7 +119,7 @@ def choose_places(model: keras.Model, at: At) -> list[Place]:
             raise ValueError(
                 f"`at` must be one of {', '.join(map(repr, FINDERS))}, a list "
                 "of names of layers, a compiled regular expression, or a "
-                f"function of a site. Received: at={at!r}."
+                f"function of an AttentionSite. Received: at={at!r}."
                 f"{nearest(at, FINDERS)} One layer is at=[{at!r}]."
             )
         chosen = [
@@ -119,14 +131,15 @@ def choose_places(model: keras.Model, at: At) -> list[Place]:
         return _named_places(model, list(at))
     else:
         raise TypeError(
-            "`at` must be a kind of site, a list of names of layers, a "
-            "compiled regular expression, or a function of a site. "
+            "`at` must be a kind of insertion point, a list of names of "
+            "layers, a compiled regular expression, or a function of an "
+            "AttentionSite. "
             f"Received: at={at!r} (of type {type(at).__name__})"
         )
     if not chosen:
         raise ValueError(
-            f"No place of model '{model.name}' matches. Received: at={at!r}. "
-            f"{_listed(find_places(model))}"
+            f"No insertion point of model '{model.name}' matches. "
+            f"Received: at={at!r}. {_listed(find_places(model))}"
         )
     unique = {id(place.steps[0].node): place for place in reversed(chosen)}
     return list(reversed(unique.values()))
@@ -153,7 +166,8 @@ def _named_places(model, names):
             raise ValueError(
                 "`at` must name layers of the model that give one tensor. "
                 f"Received: {name!r}, which model '{model.name}' does not "
-                f"have.{hint} `attention_sites(model)` lists the usual places."
+                f"have.{hint} `attention_sites(model)` lists the usual "
+                "insertion points."
             )
     return [place for name in dict.fromkeys(names) for place in by_name[name]]
 
@@ -167,7 +181,7 @@ def _listed(places):
     sites = AttentionSites(place.site for place in places[:LISTED])
     more = len(places) - len(sites)
     rest = f"\n... and {more} more: `attention_sites(model)`" if more else ""
-    return f"The sites that exist:\n{sites}{rest}"
+    return f"The insertion points that exist:\n{sites}{rest}"
 
 
 def _names(places):

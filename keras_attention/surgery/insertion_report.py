@@ -1,4 +1,4 @@
-"""Says what was put into a model."""
+"""Lists what was inserted into a model."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from keras_attention.surgery.attention_sites import check_graph
 
 @dataclass(frozen=True)
 class InsertedLayer:
-    """A layer that one model has and the other has not.
+    """A layer that was inserted into a model.
 
     Attributes:
-        name: its path, as in `"backbone/conv1_attention"`.
-        layer: its class; that of the layer inside for a wrapper.
-        shape: of its output.
-        parameters: number of its parameters.
+        name: Its path, such as `"backbone/conv1_attention"`.
+        layer: Name of its class; for a `BlendIn` that of the layer inside.
+        shape: Shape of its output.
+        parameters: Number of its parameters.
     """
 
     name: str
@@ -30,12 +30,12 @@ class InsertedLayer:
 
 @dataclass(frozen=True)
 class InsertionReport:
-    """What was put into a model; printed, it is a table.
+    """What was inserted into a model; prints as a table.
 
     Attributes:
-        layers: the layers that were put in.
-        parameters_before: number of parameters of the original.
-        parameters_after: number of parameters of the new model.
+        layers: The layers that were inserted.
+        parameters_before: Number of parameters of the original model.
+        parameters_after: Number of parameters of the new model.
     """
 
     layers: tuple[InsertedLayer, ...]
@@ -62,8 +62,8 @@ def insertion_report(
     """Compare a model with one that was made of it by `insert_attention`.
 
     Args:
-        original: the model before.
-        changed: the model after. Both may have been saved and loaded.
+        original: The model before the insertion.
+        changed: The model after it. Both may have been saved and loaded.
 
     Returns:
         An `InsertionReport`: the layers that are new, by name, and the

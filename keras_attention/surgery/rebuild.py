@@ -141,7 +141,7 @@ def _clone_operations(model):
                 )
     if failures:
         raise ValueError(
-            f"Model '{model.name}' cannot be made anew, since these layers "
+            f"Model '{model.name}' cannot be rebuilt, since these layers "
             "cannot be made from their configuration: "
             + "; ".join(failures)
             + ". Write a Lambda or a subclassed model as a layer with "
@@ -173,7 +173,7 @@ def _copy_state(old, new):
             "A layer that is made from its configuration must have the "
             f"weights of the one it is made from. Received: layer '{old.name}' "
             f"of type {type(old).__name__} with weights of shapes "
-            f"{shapes[0]}, and {shapes[1]} made anew. Complete its "
+            f"{shapes[0]}, and {shapes[1]} when rebuilt. Complete its "
             "`get_config`."
         )
     for source, target in zip(old.variables, new.variables, strict=True):

@@ -1,4 +1,4 @@
-"""Takes attention out of a model."""
+"""Removes attention from a model."""
 
 import keras
 
@@ -20,14 +20,14 @@ def remove_attention(model: keras.Model) -> keras.Model:
     it. The new model has weights of its own, as with `insert_attention`.
 
     Args:
-        model: a functional or Sequential model; nested models are entered.
+        model: A functional or Sequential model; nested models are entered.
 
     Returns:
         A new model.
 
     Raises:
-        TypeError, ValueError: if the model has no graph or cannot be made
-            anew, or if there is no attention in it.
+        TypeError, ValueError: If the model has no graph or cannot be rebuilt,
+            or if there is no attention in it.
 
     Example:
 
@@ -43,7 +43,7 @@ def remove_attention(model: keras.Model) -> keras.Model:
         removed |= _attention_nodes(graph)
     if not removed:
         raise ValueError(
-            "There is no attention to take out. Received: model "
+            "There is no attention to remove. Received: model "
             f"'{model.name}', without an image layer of keras_attention and "
             "without a layer that `insert_attention` named"
         )

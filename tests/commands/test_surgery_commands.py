@@ -156,7 +156,7 @@ def test_insert_says_where(saved, tmp_path, place, expected):
     "arguments, words",
     [
         (["--attention", "squeeze"], "Did you mean"),
-        (["--attention", "se"], "ratio=16 for 4 channels"),
+        (["--attention", "se", "--set", "ratio=0"], "ratio=0"),
         (["--attention", "se", "--set", "ratio"], "NAME=VALUE"),
         (["--attention", "se", "--set", "ratoi=8"], "Did you mean 'ratio'?"),
         (["--attention", "se", "--layer", "steem"], "Did you mean 'stem'"),

@@ -64,11 +64,10 @@ FAMILIES = {
         6,
         "expanded_conv_2_project_bn",
         [
-            None,  # An activation without a name.
             "expanded_conv_project_bn",
             "expanded_conv_2_add",
             "expanded_conv_7_add",
-            None,
+            None,  # An activation without a name.
         ],
     ),
     "EfficientNetB0": (

@@ -74,5 +74,5 @@ def test_other_layers_stay():
     x = layers.ReLU(name="self_attention")(x)
     x = layers.Conv2D(6, 1, name="self_attention_attention")(x)
     model = keras.Model(inputs, x)
-    with pytest.raises(ValueError, match="no attention to take out"):
+    with pytest.raises(ValueError, match="no attention to remove"):
         ka.remove_attention(model)
