@@ -101,7 +101,7 @@ def test_commands_run_one_after_the_other(newcomer):
         assert result.exit_code == 0, (command, result.output)
     written = {path.name for path in pathlib.Path().iterdir()}
     assert written >= {
-        *("new.keras", "taught.keras", "attention_maps.png"),
+        *("new.keras", "distilled.keras", "attention_maps.png"),
         *("attention.html", "sentences.html"),
     }
 

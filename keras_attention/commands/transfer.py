@@ -192,7 +192,7 @@ def transfer(**options: Any) -> None:
 
     \b
     Example: keras-attention transfer student.keras teacher.keras photos/ \\
-      --validation-split 0.1 --epochs 30 --out taught.keras
+      --validation-split 0.1 --epochs 30 --out distilled.keras
     """
     _transfer(options)
 

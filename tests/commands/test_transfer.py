@@ -127,7 +127,7 @@ def test_every_option_reaches_the_model(files, tmp_path, monkeypatch):
     ]
     assert len(written["history"]["symmetry_loss"]) == 2
     assert len(written["history"]["val_accuracy"]) == 2
-    assert set(written["validation_accuracy"]) == {"before", "after"}
+    assert set(written["validation_accuracy"]) == {"before", "after", "alone"}
 
 
 @pytest.mark.slow
