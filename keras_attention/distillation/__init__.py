@@ -36,6 +36,9 @@ from keras_attention.distillation.objectives.attention_maps import (
 from keras_attention.distillation.objectives.attention_scores import (
     AttentionScores as AttentionScores,
 )
+from keras_attention.distillation.objectives.decoupled_logits import (
+    DecoupledLogits as DecoupledLogits,
+)
 from keras_attention.distillation.objectives.features import (
     Features as Features,
 )
@@ -44,9 +47,6 @@ from keras_attention.distillation.objectives.input_gradients import (
 )
 from keras_attention.distillation.objectives.input_gradients import (
     InputGradients as InputGradients,
-)
-from keras_attention.distillation.objectives.logits import (
-    DecoupledLogits as DecoupledLogits,
 )
 from keras_attention.distillation.objectives.logits import Logits as Logits
 from keras_attention.distillation.objectives.objective import (

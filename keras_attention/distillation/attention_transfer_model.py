@@ -16,11 +16,12 @@ from keras_attention.distillation.callbacks import KeptVariables
 from keras_attention.distillation.copied_scores import copied_scores
 from keras_attention.distillation.model_checks import check_models
 from keras_attention.distillation.model_checks import check_order
+from keras_attention.distillation.model_checks import check_teacher_weights
+from keras_attention.distillation.model_checks import teacher_list
 from keras_attention.distillation.model_checks import training_policy
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import check_inputs
 from keras_attention.distillation.objectives.attention_copy import AttentionCopy
-from keras_attention.distillation.objectives.attention_maps import AttentionMaps
 from keras_attention.distillation.objectives.features import Features
 from keras_attention.distillation.objectives.input_gradients import FlipSymmetry
 from keras_attention.distillation.objectives.input_gradients import (
@@ -29,22 +30,21 @@ from keras_attention.distillation.objectives.input_gradients import (
 from keras_attention.distillation.objectives.input_gradients import (
     InputGradients,
 )
-from keras_attention.distillation.objectives.logits import Logits
-from keras_attention.distillation.objectives.logits import teacher_output
 from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.objectives.output_values import teacher_output
+from keras_attention.distillation.objectives.short_form import check_objectives
+from keras_attention.distillation.objectives.short_form import short_objectives
 from keras_attention.distillation.outputs import CATEGORICAL
 from keras_attention.distillation.outputs import named_outputs
 from keras_attention.distillation.outputs import output_losses
 from keras_attention.distillation.outputs import output_shapes
 from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.distillation.pairs import Pairs
-from keras_attention.distillation.schedules import check_weight
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import is_precomputed
 from keras_attention.distillation.train_step import stateless_call
 from keras_attention.distillation.train_step import train_step
 from keras_attention.distillation.train_step import transfer_loss
-from keras_attention.validation import check_number
 
 LABELS, REGULARIZATION = "label_loss", "regularization_loss"
 # Rows of outputs whose accuracy the first steps compare.
@@ -214,13 +214,13 @@ class AttentionTransferModel(keras.Model):
         teacher_weights: Sequence[float] | None = None,
         **kwargs: Any,
     ):
-        teachers = _as_list(teacher)
+        teachers = teacher_list(teacher)
         check_models(student, teachers)
         kwargs.setdefault("dtype", training_policy(student))
         super().__init__(autocast=False, **kwargs)
         self.student = student
         self._teachers = _Hidden(teachers)
-        self._teacher_weights = _teacher_weights(teacher_weights, teachers)
+        self._teacher_weights = check_teacher_weights(teacher_weights, teachers)
         short = {
             "pairs": pairs,
             "beta": beta,
@@ -236,9 +236,9 @@ class AttentionTransferModel(keras.Model):
             "resize_outputs": resize_outputs,
         }
         if losses is None:
-            self.objectives = _short_objectives(**short)
+            self.objectives = short_objectives(**short)
         else:
-            self.objectives = _check_objectives(losses, short)
+            self.objectives = check_objectives(losses, short)
         # Each replica of a strategy runs its step in a thread of its own.
         self.steps = threading.local()
         self.first_steps_are_over = False
@@ -633,135 +633,6 @@ class _Hidden:
 
     def __init__(self, models):
         self.models = list(models)
-
-
-def _as_list(teacher):
-    if teacher is None:
-        return []
-    if isinstance(teacher, list | tuple):
-        if not teacher:
-            raise ValueError(
-                "`teacher` must be a model or a list of at least one. "
-                "Received: an empty list"
-            )
-        return list(teacher)
-    return [teacher]
-
-
-def _teacher_weights(weights, teachers):
-    count = max(len(teachers), 1)
-    if weights is None:
-        return [1 / count] * count
-    if not isinstance(weights, list | tuple) or (
-        teachers and len(weights) != count
-    ):
-        raise ValueError(
-            "`teacher_weights` must be a list with one number for each of "
-            f"the {count} teachers. Received: teacher_weights={weights!r}"
-        )
-    weights = [check_number("teacher_weights", each, 0) for each in weights]
-    total = sum(weights)
-    if total <= 0:
-        raise ValueError(
-            "`teacher_weights` must have a positive sum. "
-            f"Received: teacher_weights={weights!r}"
-        )
-    return [weight / total for weight in weights]
-
-
-SHORT_DEFAULTS = {
-    "pairs": None,
-    "beta": None,
-    "power": 2,
-    "map_function": "sum",
-    "reduction": None,
-    "pair_weights": None,
-    "alpha": 0.0,
-    "temperature": 4.0,
-    "logits": None,
-    "gradient_transfer": 0.0,
-    "symmetry": 0.0,
-    "resize_outputs": False,
-}
-
-
-def _short_objectives(
-    pairs,
-    beta,
-    power,
-    map_function,
-    reduction,
-    pair_weights,
-    alpha,
-    temperature,
-    logits,
-    gradient_transfer,
-    symmetry,
-    resize_outputs,
-):
-    """The objectives that the constructor's short arguments stand for."""
-    if beta is not None:
-        beta = check_weight("beta", beta)
-    alpha = check_weight("alpha", alpha, 1)
-    maps = AttentionMaps(
-        beta, pairs, power, map_function, reduction, pair_weights
-    )
-    outputs = Logits(alpha, temperature, logits, resize_outputs=resize_outputs)
-    gradient_transfer = check_number("gradient_transfer", gradient_transfer, 0)
-    symmetry = check_number("symmetry", symmetry, 0)
-    found = []
-    if alpha != 0.0:
-        found.append(outputs)
-    if beta != 0.0:
-        found.append(maps)
-    if gradient_transfer:
-        found.append(InputGradients(gradient_transfer))
-    if symmetry:
-        found.append(FlipSymmetry(symmetry))
-    return found
-
-
-def _check_objectives(losses, short):
-    given = [
-        name
-        for name, value in short.items()
-        if not isinstance(value, type(SHORT_DEFAULTS[name]))
-        or value != SHORT_DEFAULTS[name]
-    ]
-    if given:
-        raise ValueError(
-            "`losses` replaces the arguments for attention maps and outputs. "
-            f"Received: losses and {', '.join(given)}. Give these to the loss "
-            "objects, such as AttentionMaps(pairs=...) and Logits(0.9, "
-            "temperature=...)."
-        )
-    if not isinstance(losses, list | tuple) or not all(
-        isinstance(each, Objective) for each in losses
-    ):
-        raise TypeError(
-            "`losses` must be a list of loss objects of "
-            "keras_attention.distillation, such as [AttentionMaps(), "
-            f"Logits(0.9)]. Received: losses={losses!r}"
-        )
-    names = [each.name for each in losses]
-    if len(set(names)) != len(names):
-        raise ValueError(
-            "Each of `losses` must have a name of its own, under which its "
-            f"part of the loss is reported. Received: names {names}. Set "
-            "`name`."
-        )
-    alphas = [
-        each.weight
-        for each in losses
-        if each.replaces_labels and isinstance(each.weight, float)
-    ]
-    if sum(alphas) > 1:
-        raise ValueError(
-            "The weights of `Logits` are parts of the loss whose rest is the "
-            "labels', so their sum must be at most 1. "
-            f"Received: weights {alphas}"
-        )
-    return list(losses)
 
 
 def _right(labels, outputs):

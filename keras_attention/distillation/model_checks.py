@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_attention.inspection import walk_layers
+from keras_attention.validation import check_number
 
 # What a model may define for its own training, and `fit` would not use.
 OWN_METHODS = ("train_step", "compute_loss", "test_step", "compute_metrics")
@@ -59,6 +60,48 @@ def check_order(models: tuple[Any, ...]) -> None:
             "is meant, name them: student=..., teacher=...",
             stacklevel=3,
         )
+
+
+def teacher_list(teacher: Any) -> list[keras.Model]:
+    """Returns the teachers of the constructor's argument as a list."""
+    if teacher is None:
+        return []
+    if isinstance(teacher, list | tuple):
+        if not teacher:
+            raise ValueError(
+                "`teacher` must be a model or a list of at least one. "
+                "Received: an empty list"
+            )
+        return list(teacher)
+    return [teacher]
+
+
+def check_teacher_weights(
+    weights: Any, teachers: list[keras.Model]
+) -> list[float]:
+    """Returns a weight for each teacher; their sum is 1.
+
+    Raises:
+        ValueError: If they are no such weights.
+    """
+    count = max(len(teachers), 1)
+    if weights is None:
+        return [1 / count] * count
+    if not isinstance(weights, list | tuple) or (
+        teachers and len(weights) != count
+    ):
+        raise ValueError(
+            "`teacher_weights` must be a list with one number for each of "
+            f"the {count} teachers. Received: teacher_weights={weights!r}"
+        )
+    weights = [check_number("teacher_weights", each, 0) for each in weights]
+    total = sum(weights)
+    if total <= 0:
+        raise ValueError(
+            "`teacher_weights` must have a positive sum. "
+            f"Received: teacher_weights={weights!r}"
+        )
+    return [weight / total for weight in weights]
 
 
 def training_policy(student: keras.Model) -> Any:

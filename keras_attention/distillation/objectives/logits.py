@@ -6,35 +6,31 @@ import keras
 from keras import ops
 
 from keras_attention.distillation.losses import bernoulli_distance
-from keras_attention.distillation.losses import decoupled_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import squared_distance
 from keras_attention.distillation.losses import weighted_mean
-from keras_attention.distillation.model_reader import mask_of
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import combined_mask
 from keras_attention.distillation.objectives.objective import target
+from keras_attention.distillation.objectives.output_values import SMALLEST
+from keras_attention.distillation.objectives.output_values import OutputReader
+from keras_attention.distillation.objectives.output_values import as_logits
+from keras_attention.distillation.objectives.output_values import check_layers
+from keras_attention.distillation.objectives.output_values import labels_like
+from keras_attention.distillation.objectives.output_values import logit
+from keras_attention.distillation.objectives.output_values import teacher_output
 from keras_attention.distillation.outputs import BERNOULLI
 from keras_attention.distillation.outputs import CATEGORICAL
 from keras_attention.distillation.outputs import REGRESSION
 from keras_attention.distillation.outputs import OutputLoss
-from keras_attention.distillation.outputs import layer_activation
-from keras_attention.distillation.outputs import named_outputs
-from keras_attention.distillation.outputs import output_activations
-from keras_attention.distillation.outputs import output_shapes
 from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.distillation.schedules import check_weight
-from keras_attention.inspection import find_layer
-from keras_attention.inspection import split_name
-from keras_attention.ops.precision import widen
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 
 KINDS = (CATEGORICAL, BERNOULLI, REGRESSION)
 KINDS_OF_ACTIVATIONS = {"softmax": CATEGORICAL, "sigmoid": BERNOULLI}
-# Probabilities below this are no longer told apart from it in float32.
-SMALLEST = 1e-37
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -113,8 +109,8 @@ class Logits(Objective):
         self._losses: Mapping[str, Any] = {}
 
     def find_layers(self, student, teacher):
-        self._student = _OutputReader(student)
-        self._teacher = None if teacher is None else _OutputReader(teacher)
+        self._student = OutputReader(student)
+        self._teacher = None if teacher is None else OutputReader(teacher)
         self.output_pairs = None
         if self.layers is not None:
             self.output_pairs = list(self.layers)
@@ -215,7 +211,7 @@ class Logits(Objective):
         labels = batch.labels.get(mine)
         ignored = self._loss_of(mine).ignore_class
         if ignored is not None and labels is not None:
-            counted = ops.not_equal(_labels_like(labels, pair[0]), ignored)
+            counted = ops.not_equal(labels_like(labels, pair[0]), ignored)
             mask = combined_mask(mask, counted)
         if mask is not None:
             kept = ops.expand_dims(ops.cast(mask, "bool"), -1)
@@ -319,238 +315,10 @@ class Logits(Objective):
         if kind == REGRESSION:
             return resize(teacher)
         if kind == BERNOULLI:
-            return _logit(resize(ops.sigmoid(teacher)))
+            return logit(resize(ops.sigmoid(teacher)))
         return ops.log(
             ops.maximum(resize(ops.softmax(teacher, axis=-1)), SMALLEST)
         )
-
-
-@keras.saving.register_keras_serializable(package="keras_attention")
-class DecoupledLogits(Logits):
-    """Decoupled knowledge distillation (DKD) of class probabilities.
-
-    T² (α KL(b_T || b_S) + β KL(p_T || p_S)), where b is the probability of
-    the labelled class against all others, and p the probabilities of the
-    other classes alone. It needs labels. The loss of the labels is added
-    whole, as in the authors' code.
-
-    Args:
-        weight: Factor of the loss: a number or a
-            `keras.optimizers.schedules.LearningRateSchedule`. Defaults to 1.
-        target_weight: α, of the labelled class. Defaults to 1.
-        non_target_weight: β, of the other classes. Defaults to 8, the
-            authors' for CIFAR-100.
-        temperature: T, by which logits are divided. Defaults to 4.
-        layers: See `Logits`. Defaults to `None`.
-        resize_outputs: See `Logits`. Defaults to `False`.
-        name: Name of the objective. Defaults to `"decoupled"`.
-
-    Source: Zhao et al., arXiv:2203.08679, equation 7.
-
-    Example:
-
-    >>> from keras_attention.distillation import DecoupledLogits
-    >>> DecoupledLogits(non_target_weight=2.0).loss_name
-    'decoupled_loss'
-    """
-
-    replaces_labels = False
-
-    def __init__(
-        self,
-        weight: Any = 1.0,
-        target_weight: float = 1.0,
-        non_target_weight: float = 8.0,
-        temperature: float = 4.0,
-        layers: str | Sequence[Any] | None = None,
-        resize_outputs: bool = False,
-        name: str = "decoupled",
-    ):
-        super().__init__(
-            weight, temperature, layers, CATEGORICAL, resize_outputs, name
-        )
-        self.target_weight = check_number("target_weight", target_weight, 0)
-        self.non_target_weight = check_number(
-            "non_target_weight", non_target_weight, 0
-        )
-
-    def distance(self, kind, student, teacher, labels):
-        if labels is None:
-            raise ValueError(
-                "Decoupled distillation needs the labels of its output. "
-                "Received: data without labels. Use Logits for these."
-            )
-        return decoupled_distance(
-            student,
-            teacher,
-            _one_hot(labels, student),
-            self.target_weight,
-            self.non_target_weight,
-            self.temperature,
-        )
-
-    def get_config(self):
-        config = super().get_config()
-        config.pop("kind")
-        return {
-            **config,
-            "target_weight": self.target_weight,
-            "non_target_weight": self.non_target_weight,
-        }
-
-
-class _OutputReader:
-    """Reads outputs, or layers by name, of one model."""
-
-    def __init__(self, reader):
-        self.model = reader.model
-        self.shapes = output_shapes(reader.model)
-        self.names = list(self.shapes)
-        self._activations: dict[str, str | None] = {}
-        self._by_number = None
-
-    def check(self, names):
-        """Checks that each name is of an output or a layer."""
-        for name in names:
-            if name not in self.names:
-                find_layer(self.model, split_name(name)[0])
-
-    def layers_of(self, names):
-        return [name for name in names if name not in self.names]
-
-    def activation(self, name):
-        """`"softmax"`, `"sigmoid"`, `"linear"`, or `None` if not known."""
-        if name not in self.names:
-            return layer_activation(find_layer(self.model, split_name(name)[0]))
-        if self._by_number is None:
-            self._by_number = output_activations(self.model)
-        return self._by_number.get(self.names.index(name))
-
-    def read(self, reading, names):
-        outputs = named_outputs(self.model, reading.outputs)
-        found = {}
-        for name in dict.fromkeys(names):
-            value = outputs[name] if name in outputs else reading.values[name]
-            found[f"output {name}"] = widen(value)
-            mask = mask_of(value)
-            if mask is not None:
-                found[f"mask {name}"] = ops.cast(mask, "float32")
-        return found
-
-
-def teacher_output(targets: Mapping[str, Any], *names: str) -> Any:
-    """Returns what was read of a teacher for an output, or `None`.
-
-    A teacher that was run without its student has names of its own; a single
-    output is found whatever its name.
-
-    Args:
-        targets: What was read of the teacher.
-        *names: Names of the output, of which the first that is known counts.
-    """
-    for name in names:
-        if f"output {name}" in targets:
-            return targets[f"output {name}"]
-    known = [name for name in targets if name.startswith("output ")]
-    return targets[known[0]] if len(known) == 1 else None
-
-
-def check_layers(layers: Any) -> list[tuple[str, str]] | None:
-    """Returns `(student, teacher)` names of layers, or `None`.
-
-    Raises:
-        TypeError: If it is neither `None`, a name, a pair of names nor a list
-            of these.
-    """
-    if layers is None:
-        return None
-    if isinstance(layers, str):
-        return [(layers, layers)]
-    if (
-        isinstance(layers, tuple)
-        and len(layers) == 2
-        and all(isinstance(name, str) for name in layers)
-    ):
-        return [tuple(layers)]
-    if isinstance(layers, list | tuple) and layers:
-        found = []
-        for entry in layers:
-            if isinstance(entry, str):
-                found.append((entry, entry))
-            elif (
-                isinstance(entry, list | tuple)
-                and len(entry) == 2
-                and all(isinstance(name, str) for name in entry)
-            ):
-                found.append(tuple(entry))
-            else:
-                found = None
-                break
-        if found:
-            return found
-    raise TypeError(
-        "`logits` must be None, the name of a layer that has the logits, a "
-        "(student, teacher) pair of names, or a list of these. "
-        f"Received: logits={layers!r}"
-    )
-
-
-def as_logits(kind: str, value: Any, activation: str | None) -> Any:
-    """Turns an output into logits, or leaves a regression as it is.
-
-    The logarithm of a softmax is its logits less a number that the next
-    softmax takes away again, so it can be used as logits. Where the
-    activation is not known, an output is a probability if all its values are:
-    not negative with a sum of 1 for classes, from 0 to 1 for labels.
-
-    Args:
-        kind: `"categorical"`, `"bernoulli"` or `"regression"`.
-        value: Output of shape `(..., C)`, in at least float32.
-        activation: `"softmax"`, `"sigmoid"`, `"linear"`, or `None` if it is
-            not known.
-    """
-    if kind == REGRESSION:
-        return value
-    if kind == BERNOULLI:
-        if activation == "linear":
-            return value
-        if activation == "sigmoid":
-            return _logit(value)
-        inside = ops.all(ops.logical_and(value >= 0, value <= 1))
-        return ops.where(inside, _logit(value), value)
-    if activation == "softmax":
-        return ops.log(ops.maximum(value, SMALLEST))
-    if activation == "linear":
-        return value
-    total = ops.sum(value, axis=-1)
-    probabilities = ops.logical_and(
-        ops.all(value >= 0), ops.all(ops.abs(total - 1) < 1e-2)
-    )
-    logarithm = ops.log(ops.maximum(value, SMALLEST))
-    return ops.where(probabilities, logarithm, value)
-
-
-def _logit(p):
-    p = ops.clip(p, 1e-7, 1 - 1e-7)
-    return ops.log(p) - ops.log(1 - p)
-
-
-def _labels_like(labels, outputs):
-    """Integer labels without a last axis of 1, one for each position."""
-    labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == len(outputs.shape):
-        labels = ops.squeeze(labels, -1)
-    return labels
-
-
-def _one_hot(labels, logits):
-    labels = ops.convert_to_tensor(labels)
-    classes = logits.shape[-1]
-    if len(labels.shape) == len(logits.shape) and labels.shape[-1] == classes:
-        labels = ops.argmax(labels, axis=-1)
-    else:
-        labels = _labels_like(labels, logits)
-    return ops.one_hot(ops.cast(labels, "int32"), classes, dtype=logits.dtype)
 
 
 def _copied(kind):
