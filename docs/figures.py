@@ -197,6 +197,22 @@ DIAGRAMS = {
         ),
         None,
     ),
+    "shuffle_attention": Diagram(
+        (
+            (
+                pool("mean of one half", "B, C / 2"),
+                weights("scale, bias"),
+                function("sigmoid", "B, 1, 1, C / 2"),
+            ),
+            (
+                pool("norm of the other", "B, H, W, C / 2"),
+                weights("scale, bias"),
+                function("sigmoid", "B, H, W, C / 2"),
+            ),
+        ),
+        (function("× x, shuffle", "B, H, W, C"),),
+        None,
+    ),
     "simam": Diagram(
         (
             (

@@ -67,6 +67,13 @@ def relu_of_product(x, gate):
     return np.maximum(x * gate, 0)
 
 
+def shuffle_of_product(x, gate):
+    """In either layout: the axis of the table's 32 channels is split in two."""
+    axis = x.shape.index(32)
+    halves = np.split(x * gate, 2, axis=axis)
+    return np.stack(halves, axis=axis + 1).reshape(x.shape)
+
+
 def blend_in(data_format="channels_last", **kwargs):
     """A `BlendIn` whose layer has the data format and dtype of the row."""
     dtype = kwargs.get("dtype")
@@ -393,6 +400,13 @@ ROWS = [
         {"dilations": (1, 3, 2), "groups": 1},
         variant="branches",
     ),
+    Row(ka.ShuffleAttention, {"groups": 4}, output_of_gate=shuffle_of_product),
+    Row(
+        ka.ShuffleAttention,
+        {"scale_initializer": "ones", "bias_initializer": "zeros"},
+        variant="64-groups",
+        output_of_gate=shuffle_of_product,
+    ),
     Row(ka.SimAM),
     Row(ka.SimAM, {"regularization": 0.1}, variant="regularization"),
     Row(ka.SpatialAttention),
@@ -608,6 +622,13 @@ EVERY_ARGUMENT = [
         ratio=2,
         min_units=4,
     ),
+    every_argument(
+        ka.ShuffleAttention,
+        groups=2,
+        epsilon=0.5,
+        scale_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
+        beta_initializer=keras.initializers.RandomNormal(0, 1, seed=2),
+    ),
     every_argument(ka.SimAM, regularization=0.3),
     every_argument(ka.SpatialAttention, kernel_size=3),
     every_argument(ka.SpatialSqueezeExcite),
@@ -687,6 +708,8 @@ OUTPUTS: dict[str, float] = {
     "SelectiveKernel": -0.118519,
     "SelectiveKernel-strides": 0.00429218,
     "SelectiveKernel-branches": 1.17156,
+    "ShuffleAttention": 0.314303,
+    "ShuffleAttention-64-groups": 0.310908,
     "SimAM": 0.823533,
     "SimAM-regularization": 0.822734,
     "SpatialAttention": 0.333456,

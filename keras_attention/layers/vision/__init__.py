@@ -40,6 +40,9 @@ from keras_attention.layers.vision.position_gsop import (
 from keras_attention.layers.vision.selective_kernel import (
     SelectiveKernel as SelectiveKernel,
 )
+from keras_attention.layers.vision.shuffle_attention import (
+    ShuffleAttention as ShuffleAttention,
+)
 from keras_attention.layers.vision.simam import SimAM as SimAM
 from keras_attention.layers.vision.spatial_attention import (
     SpatialAttention as SpatialAttention,
