@@ -51,7 +51,7 @@ class Mutant:
     old: str
     new: str
     rows: str
-    tests: tuple[str, ...] = ("layers", "masks", "arguments")
+    tests: tuple[str, ...] = ("layers", "arguments")
 
     @property
     def name(self) -> str:
@@ -65,6 +65,8 @@ ATTENTION = "MultiHeadAttention or ScaledDotProductAttention"
 CONVOLUTION = "LightweightConv1D or DynamicConv1D"
 DENSE = "SqueezeExcite"
 SAVING = ("saving",)
+ARGUMENTS = ("arguments",)
+MASKS = ("masks", "layers", "arguments")
 MUTANTS = [
     # What layers share.
     Mutant(
@@ -72,36 +74,42 @@ MUTANTS = [
         '"kernel_initializer": clone_initializer(self.kernel_initializer),',
         "",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         '"kernel_regularizer": self.kernel_regularizer,',
         "",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         '"bias_initializer": clone_initializer(self.bias_initializer),',
         "",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         '"bias_regularizer": self.bias_regularizer,',
         "",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         '"dtype": self.sublayer_policy(name),',
         "",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         "max(minimum, channels // ratio)",
         "max(minimum, channels // ratio + 1)",
         DENSE,
+        ARGUMENTS,
     ),
     Mutant("layers/base_layer.py", "if quantized:", "if False:", DENSE, SAVING),
     Mutant(
@@ -407,84 +415,98 @@ MUTANTS = [
         "mask = distance >= 0 if causal else None",
         "mask = distance <= 0 if causal else None",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "ops/attention/masks.py",
         "combine_masks(mask, distance < window)",
         "combine_masks(mask, distance <= window)",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "ops/attention/masks.py",
         "mask if combined is None else ops.logical_and(combined, mask)",
         "mask",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_attention.py",
         "own_mask = padding_mask(inputs.key_mask)",
         "own_mask = None if self.causal else padding_mask(inputs.key_mask)",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_attention.py",
         "mask=combine_masks(own_mask, inputs.mask),",
         "mask=inputs.mask,",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_attention.py",
         "logit_soft_cap=self.logit_soft_cap,\n                dropout",
         "logit_soft_cap=None,\n                dropout",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_attention.py",
         "dropout = self.dropout if training else 0.0",
         "dropout = 0.0",
         ATTENTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         "inputs = ops.where(ops.expand_dims(mask, -1), inputs, zero)",
         "inputs = inputs + zero",
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         "inputs = ops.where(ops.expand_dims(mask, -1), inputs, zero)",
         "inputs = inputs * ops.cast(ops.expand_dims(mask, -1), inputs.dtype)",
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         "if mask is not None:\n            self.check",
         "if mask is not None and not self.causal:\n            self.check",
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         'padding = "causal" if self.causal else "same"',
         'padding = "same"',
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         "return ops.where(inside, filters, 0)",
         "return filters",
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "layers/sequence/base_head_convolution.py",
         "if training and self.weight_dropout:",
         "if False:",
         CONVOLUTION,
+        MASKS,
     ),
     Mutant(
         "ops/sequence/head_convolution.py",
         "return left[padding], kernel_size - 1 - left[padding]",
         "return kernel_size - 1 - left[padding], left[padding]",
         CONVOLUTION,
+        MASKS,
     ),
 ]
 
