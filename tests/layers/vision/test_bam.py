@@ -7,7 +7,6 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import convolve
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -51,19 +50,6 @@ def test_equals_the_paper(combine, dilation, training):
     expected = reference(x, layer, training)
     np.testing.assert_allclose(
         numpy(layer(x, training=training)), expected, rtol=1e-4, atol=1e-4
-    )
-
-
-@variants
-def test_channels_first_equals_the_paper(combine, dilation):
-    x = image(SHAPE)
-    layer = ka.BAM(2, dilation, combine, data_format="channels_first")
-    build(layer, (3, 7, 11, 13))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

@@ -9,7 +9,6 @@ from layers.vision.test_spatial_attention import reference_gate as spatial_gate
 from support.arrays import numpy
 from support.vision import build
 from support.vision import draw_weights
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import vjp
@@ -43,19 +42,6 @@ def test_equals_the_paper(variant, training):
     expected = reference(x, layer, training)
     np.testing.assert_allclose(
         numpy(layer(x, training=training)), expected, rtol=1e-5, atol=1e-5
-    )
-
-
-@variants
-def test_channels_first_equals_the_paper(variant):
-    x = image(SHAPE)
-    layer = ka.CBAM(3, data_format="channels_first", **VARIANTS[variant])
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

@@ -6,7 +6,6 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import relu
@@ -50,19 +49,6 @@ def test_equals_the_paper(pool_types):
     layer = build(ka.ChannelAttention(3, pool_types), SHAPE)
     np.testing.assert_allclose(
         numpy(layer(x)), reference(x, layer), rtol=1e-5, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("pool_types", CHOICES, ids="-".join)
-def test_channels_first_equals_the_paper(pool_types):
-    x = image(SHAPE)
-    layer = ka.ChannelAttention(3, pool_types, data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

@@ -6,7 +6,6 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import relu
@@ -42,19 +41,6 @@ def test_equals_the_paper(combine):
         for sign in (x > 0, x < 0):
             took_channel = np.isclose(y, channel)[sign]
             assert 0 < took_channel.mean() < 1
-
-
-@pytest.mark.parametrize("combine", ["max", "add"])
-def test_channels_first_equals_the_paper(combine):
-    x = image(SHAPE)
-    layer = ka.ConcurrentSqueezeExcite(3, combine, data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer, combine)),
-        rtol=1e-5,
-        atol=1e-5,
-    )
 
 
 @pytest.mark.parametrize("combine", ["max", "add"])

@@ -6,7 +6,6 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -44,18 +43,6 @@ def test_equals_the_paper(shape, training):
     expected = reference(x, layer, training)
     np.testing.assert_allclose(
         numpy(layer(x, training=training)), expected, rtol=1e-5, atol=1e-5
-    )
-
-
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.CoordinateAttention(data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

@@ -6,7 +6,6 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.gsop import covariance
 from support.vision import build
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -58,15 +57,6 @@ def test_equals_the_paper(arguments, training):
     expected = reference(x, layer, training)
     y = numpy(layer(x, training=training))
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
-
-
-@variants
-def test_channels_first_equals_the_paper(arguments):
-    x = image(SHAPE)
-    layer = made((3, 11, 7, 5), data_format="channels_first", **arguments)
-    np.testing.assert_allclose(
-        numpy(layer(first(x))), reference(x, layer), rtol=1e-4, atol=1e-4
-    )
 
 
 def test_many_iterations_give_the_root_of_the_eigenvalues():

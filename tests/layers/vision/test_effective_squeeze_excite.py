@@ -6,7 +6,6 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 
 SHAPE = (3, 7, 5, 11)
@@ -23,18 +22,6 @@ def test_equals_the_paper():
     layer = build(ka.EffectiveSqueezeExcite(), SHAPE)
     np.testing.assert_allclose(
         numpy(layer(x)), reference(x, layer), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.EffectiveSqueezeExcite(data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

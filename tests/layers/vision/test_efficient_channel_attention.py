@@ -5,7 +5,6 @@ import pytest
 import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import sigmoid
@@ -49,21 +48,6 @@ def test_equals_the_paper(variant):
     layer = build(ka.EfficientChannelAttention(**VARIANTS[variant]), SHAPE)
     np.testing.assert_allclose(
         numpy(layer(x)), reference(x, layer), rtol=1e-5, atol=1e-5
-    )
-
-
-@variants
-def test_channels_first_equals_the_paper(variant):
-    x = image(SHAPE)
-    layer = ka.EfficientChannelAttention(
-        data_format="channels_first", **VARIANTS[variant]
-    )
-    build(layer, (3, 11, 7, 5))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

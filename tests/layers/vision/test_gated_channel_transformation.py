@@ -4,7 +4,6 @@ import pytest
 import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import vjp
@@ -38,15 +37,6 @@ def test_equals_the_paper(norm, shape):
         numpy(layer(x)), reference(x, layer), rtol=1e-5, atol=1e-5
     )
     assert layer.count_params() == 3 * shape[-1]
-
-
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.GatedChannelTransformation(data_format="channels_first")
-    build(layer, first(x).shape)
-    np.testing.assert_allclose(
-        numpy(layer(first(x))), first(reference(x, layer)), rtol=1e-5, atol=1e-5
-    )
 
 
 def test_worked_by_hand():

@@ -9,7 +9,6 @@ from keras_attention.inspection import record_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -99,19 +98,6 @@ def test_equals_the_paper(arguments, extent, size):
         expected = reference(x, layer, training)
         y = numpy(layer(x, training=training))
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
-
-
-@kinds
-@extents
-@pytest.mark.parametrize("size", [(7, 5), (8, 16)])
-def test_channels_first_equals_the_paper(arguments, extent, size):
-    x = image((3, *size, 6))
-    layer = ka.GatherExcite(extent, data_format="channels_first", **arguments)
-    build(layer, (3, 6, *size))
-    expected = first(reference(x, layer))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))), expected, rtol=1e-4, atol=1e-4
-    )
 
 
 def test_worked_by_hand():

@@ -7,7 +7,6 @@ from keras_attention.inspection import read_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import relu
@@ -63,20 +62,6 @@ def test_an_image_is_rows_for_its_products(monkeypatch):
     ranks.clear()
     layer(image((2, 1, 13, 11)))
     assert ranks == [3, 2, 2]
-
-
-@pytest.mark.parametrize("fusion", ["add", "multiply"])
-def test_channels_first_equals_the_paper(fusion):
-    x = image(SHAPE)
-    layer = ka.GlobalContext(3, fusion, data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    y, scores = layer(first(x), return_attention_scores=True)
-    np.testing.assert_allclose(
-        numpy(y), first(reference(x, layer)), rtol=1e-5, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        numpy(scores), reference_scores(x, layer), rtol=1e-5, atol=1e-6
-    )
 
 
 def test_starts_as_the_identity():

@@ -7,7 +7,6 @@ from keras_attention.inspection import read_outputs
 from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -81,17 +80,6 @@ def test_scale(mode, use_scale):
     np.testing.assert_allclose(
         numpy(layer(x)), reference(x, layer)[0], rtol=1e-4, atol=1e-4
     )
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_channels_first_equals_the_paper(mode):
-    x = image(SHAPE)
-    layer = ka.NonLocal(mode=mode, data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    y, scores = reference(x, layer)
-    found = layer(first(x), return_attention_scores=True)
-    np.testing.assert_allclose(numpy(found[0]), first(y), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(numpy(found[1]), scores, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,7 +6,6 @@ from support.arrays import numpy
 from support.gsop import position_gate
 from support.gsop import temper
 from support.vision import build
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import relu
@@ -38,18 +37,6 @@ def test_equals_the_paper(arguments, training):
         y, relu(x * position_gate(x, layer)), rtol=1e-4, atol=1e-5
     )
     assert y.min() == 0
-
-
-@variants
-def test_channels_first_equals_the_paper(arguments):
-    x = image(SHAPE)
-    layer = made((3, 11, 7, 5), data_format="channels_first", **arguments)
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(relu(x * position_gate(x, layer))),
-        rtol=1e-4,
-        atol=1e-5,
-    )
 
 
 def test_the_gate_of_a_cell_covers_its_block():

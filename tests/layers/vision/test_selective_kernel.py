@@ -8,7 +8,6 @@ from keras_attention.models.multiply_adds import count_multiply_adds
 from support.arrays import numpy
 from support.vision import build
 from support.vision import convolve
-from support.vision import first
 from support.vision import image
 from support.vision import normalize
 from support.vision import numeric_gradient
@@ -72,22 +71,6 @@ def test_equals_the_paper(arguments, training, shape):
         np.testing.assert_allclose(numpy(ours), theirs, rtol=1e-4, atol=1e-4)
     assert layer.compute_output_shape(shape) == expected[0].shape
     assert layer.compute_scores_shape(shape) == expected[1].shape
-
-
-@pytest.mark.parametrize("strides", [1, 2])
-def test_channels_first_equals_the_paper(strides):
-    x = image(SHAPE)
-    layer = ka.SelectiveKernel(
-        6, strides=strides, groups=3, data_format="channels_first"
-    )
-    shape = first(x).shape
-    build(layer, shape)
-    y, scores = reference(x, layer)
-    found = layer(first(x), return_attention_scores=True)
-    np.testing.assert_allclose(numpy(found[0]), first(y), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(numpy(found[1]), scores, rtol=1e-4, atol=1e-6)
-    assert layer.compute_output_shape(shape) == first(y).shape
-    assert layer.compute_scores_shape(shape) == (3, 2, 6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 6), (2, 1, 13, 6)])

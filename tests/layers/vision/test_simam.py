@@ -3,7 +3,6 @@ import pytest
 
 import keras_attention as ka
 from support.arrays import numpy
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import sigmoid
@@ -36,14 +35,6 @@ def test_equals_the_paper(shape, regularization):
         numpy(layer(x)), reference(x, regularization), rtol=1e-5, atol=1e-5
     )
     assert layer.count_params() == 0
-
-
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.SimAM(data_format="channels_first")
-    np.testing.assert_allclose(
-        numpy(layer(first(x))), first(reference(x)), rtol=1e-5, atol=1e-5
-    )
 
 
 def test_worked_by_hand():

@@ -5,7 +5,6 @@ import pytest
 import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
-from support.vision import first
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import sigmoid
@@ -26,19 +25,6 @@ def test_equals_the_paper():
     layer = build(ka.SpatialSqueezeExcite(), SHAPE)
     np.testing.assert_allclose(
         numpy(layer(x)), reference(x, layer), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.SpatialSqueezeExcite(data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    assert layer.compute_gate(first(x)).shape == (3, 1, 7, 5)
-    np.testing.assert_allclose(
-        numpy(layer(first(x))),
-        first(reference(x, layer)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

@@ -34,16 +34,6 @@ def test_equals_the_paper():
     )
 
 
-def test_channels_first_equals_the_paper():
-    x = image(SHAPE)
-    layer = ka.SqueezeExcite(ratio=3, data_format="channels_first")
-    build(layer, (3, 11, 7, 5))
-    expected = first(reference(x, *weights(layer)))
-    np.testing.assert_allclose(
-        numpy(layer(first(x))), expected, atol=1e-5, rtol=1e-5
-    )
-
-
 def test_worked_by_hand():
     """One hidden unit: z = (2, 0), hidden 2, logits (0, 2)."""
     layer = ka.SqueezeExcite(ratio=2)
