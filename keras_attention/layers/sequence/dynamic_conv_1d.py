@@ -36,7 +36,7 @@ class DynamicConv1D(BaseHeadConvolution):
     Args:
         num_heads: H; the number of channels must be a multiple of it.
         kernel_size: K.
-        causal: whether a position sees itself and earlier ones only.
+        causal: whether an output depends on no later input.
         weight_softmax: whether filters are normalized.
         weight_dropout: share of the normalized weights that is dropped in
             training (DropConnect); the others are scaled up.

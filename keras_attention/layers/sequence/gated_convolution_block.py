@@ -18,7 +18,7 @@ CONVOLUTIONS = {"lightweight": LightweightConv1D, "dynamic": DynamicConv1D}
 class GatedConvolutionBlock(WeightedLayer):
     """Projection, gate, convolution over time, projection.
 
-    What stands in the place of self-attention in the models of the paper, for
+    What replaces self-attention in the models of the paper, for
     D channels:
 
         a, b = split(dropout(x) W1 + b1)        # D to 2 D
@@ -35,7 +35,7 @@ class GatedConvolutionBlock(WeightedLayer):
         convolution: `"lightweight"` or `"dynamic"`: `LightweightConv1D` or
             `DynamicConv1D`.
         glu: whether there is a gate.
-        causal: whether a position sees itself and earlier ones only.
+        causal: whether an output depends on no later input.
         weight_softmax: whether the filters are normalized.
         weight_dropout: share of the filters' weights dropped in training.
         shared_dropout: see `LightweightConv1D`; `None` is the convolution's

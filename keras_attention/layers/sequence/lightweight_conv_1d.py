@@ -30,13 +30,13 @@ class LightweightConv1D(BaseHeadConvolution):
     Args:
         num_heads: H; the number of channels must be a multiple of it.
         kernel_size: K.
-        causal: whether a position sees itself and earlier ones only.
+        causal: whether an output depends on no later input.
         weight_softmax: whether filters are normalized. `False` leaves them
             as they are, a depthwise convolution with shared weights.
         weight_dropout: share of the normalized weights that is dropped in
             training (DropConnect); the others are scaled up.
         shared_dropout: whether one drawing of weights holds for the whole
-            batch and all positions. `False` draws for each position anew.
+            batch and all positions. `False` draws for each position.
         renormalize_padding: whether the softmax is over only those taps that
             fall inside the sequence, and on positions that the mask leaves
             in; the weights that a position uses then sum to one. A position

@@ -29,9 +29,10 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
     With one input it is self-attention, so it fits into a `Sequential` model.
     Sequences beyond about a thousand tokens are attended in chunks of
     queries: exactly, in memory that grows linearly with the length, and with
-    a `window` in linear time too. A query that sees no key, or is padding,
-    gets zeros from every head. Asking for the scores does not change the
-    output, and neither does dropout outside training.
+    a `window` in linear time too. A query without keys, or that is masked,
+    gets zeros from every head. Masked tokens may hold anything, NaN included.
+    Asking for the scores does not change the output, and neither does dropout
+    outside training.
 
     If query, key and value have one width, the three projections are the
     columns of one kernel: self-attention multiplies by it once, and attention
@@ -39,53 +40,76 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
     kernels. Each projection is initialized by itself.
 
     Args:
-        num_heads: number of heads N.
-        key_dim: width D of a head's queries and keys; `None` is the query's
-            width divided by `num_heads`.
-        value_dim: width E of a head's values; `None` is `key_dim`.
-        num_kv_heads: number of heads of keys and values, each shared by
-            `num_heads / num_kv_heads` heads; `None` is `num_heads`, 1 is
-            multi-query attention.
-        output_dim: width of the output; `None` is the query's.
-        dropout: rate at which scores are dropped in training.
-        use_bias: whether the projections have biases.
-        causal: whether a query sees no later key.
-        window: a query sees only the keys less than `window` positions away;
-            `None` for all.
-        positions: `"rotary"` turns queries and keys by their positions;
-            `"alibi"` subtracts from each score a multiple of the distance
-            that is the head's own; `"relative"` adds a learned number for
-            each head and bucket of distances, as T5 does; `None` leaves the
-            order of the tokens to the inputs.
-        qk_norm: whether queries and keys are RMS-normalized in each head,
-            with a learned scale, before they are rotated.
-        logit_soft_cap: c; scaled products s become c · tanh(s / c).
-        use_sinks: whether each head has a sink, a learned logit that is added
-            to the softmax's denominator: a head can attend to nothing.
-        max_wavelength: of `"rotary"`, the base of its angles.
-        num_buckets: of `"relative"`, the number of buckets.
-        max_distance: of `"relative"`, from which all distances share one.
-        seed: integer seed of the dropout.
+        num_heads: Integer, number of heads N.
+        key_dim: Integer, width D of a head's queries and keys. Defaults to
+            `None`, the query's width divided by `num_heads`.
+        value_dim: Integer, width E of a head's values. Defaults to `None`,
+            `key_dim`.
+        num_kv_heads: Integer, number of heads of keys and values, each shared
+            by `num_heads / num_kv_heads` heads; 1 is multi-query attention.
+            Defaults to `None`, `num_heads`.
+        output_dim: Integer, width of the output. Defaults to `None`, the
+            query's.
+        dropout: Float in [0, 1), rate at which scores are dropped in
+            training. Defaults to `0.0`.
+        use_bias: Boolean, whether the projections have biases. Defaults to
+            `True`.
+        causal: Boolean, whether a query attends to no later key. Defaults to
+            `False`.
+        window: Integer, a query attends only to the keys less than `window`
+            positions away. Defaults to `None`, all keys.
+        positions: `"rotary"` rotates queries and keys by their positions;
+            `"alibi"` subtracts from each score a multiple of the distance,
+            a different one for each head; `"relative"` adds a learned number
+            for each head and bucket of distances, as T5 does. Defaults to
+            `None`: the order of the tokens is left to the inputs.
+        qk_norm: Boolean, whether queries and keys are RMS-normalized in each
+            head, with a learned scale, before they are rotated. Defaults to
+            `False`.
+        logit_soft_cap: Float c; scaled products s become c · tanh(s / c).
+            Defaults to `None`.
+        use_sinks: Boolean, whether each head has a sink, a learned logit that
+            is added to the softmax's denominator, so that a head can attend
+            to nothing. Defaults to `False`.
+        max_wavelength: Float, base of the rotary frequencies. Used only with
+            `positions="rotary"`. Defaults to `10000.0`.
+        num_buckets: Integer, number of buckets. Used only with
+            `positions="relative"`. Defaults to `32`.
+        max_distance: Integer, distance from which on all share one bucket.
+            Used only with `positions="relative"`. Defaults to `128`.
+        seed: Integer seed of the dropout. Defaults to `None`.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer`, and the arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        query: what attends.
-        value: what is attended to; `None` is the query.
-        key: what the query is compared with; `None` is the value.
-        query_mask: boolean `(batch, T)`; a padded query gets zeros.
-        value_mask: boolean `(batch, S)`; padded keys are not seen. This and
-            the masks of query and key are passed by Keras.
-        key_mask: as `value_mask`; a key is seen if both allow it.
-        attention_mask: boolean, True where a key is seen, `(T, S)`,
-            `(batch, T, S)` or `(batch, heads, T, S)`; any size may be 1.
-        attention_bias: float, added to the scores; shapes as the mask's.
-        cache: as made by `initial_cache`; the inputs are then the new tokens,
-            and mask and bias speak of the cache's slots. Masked tokens take
-            no slot, so prompts may be padded on either side.
-        return_attention_scores: also return the scores, before dropout.
-        training: whether scores are dropped.
+        query: Float tensor, what attends.
+        value: Float tensor, what is averaged. Defaults to `None`, the query:
+            self-attention.
+        key: Float tensor, what the query is compared with. Defaults to
+            `None`, the value.
+        query_mask: Boolean tensor `(batch, T)`, `False` for masked tokens,
+            which get zeros from every head. Keras passes the masks that the
+            inputs carry as this, `value_mask` and `key_mask`.
+        value_mask: Boolean tensor `(batch, S)`, `False` for masked tokens,
+            to which no query attends.
+        key_mask: As `value_mask`; a token is attended to if both allow it.
+        attention_mask: Boolean tensor, `True` where a query attends to a key,
+            of shape `(T, S)`, `(batch, T, S)` or `(batch, heads, T, S)`,
+            where any size may be 1. All masks may be of integers 0 and 1 or
+            nested lists, not of floats.
+        attention_bias: Float tensor that is added to the scores; shapes as
+            for `attention_mask`.
+        cache: What `initial_cache`, or the call before, returned. The inputs
+            are then the new tokens, and `attention_mask` and
+            `attention_bias` are of the cache's slots. Masked tokens take a
+            slot, and keep their distance to others: steps of any size equal
+            one call. Pad prompts of different lengths on the left. Tokens
+            beyond the last slot are an error, in a TensorFlow graph when it
+            runs; what XLA compiles gives NaN for that row.
+        return_attention_scores: Boolean, whether to return the scores, before
+            dropout, as well. Defaults to `False`.
+        training: Boolean, whether scores are dropped.
         mask: `query_mask` by another name, for self-attention.
 
     Input shape:

@@ -20,35 +20,52 @@ class ScaledDotProductAttention(BaseAttention):
     With one input it is self-attention. Long sequences are computed in chunks
     of queries, exactly, in memory that grows linearly.
 
-    A query that sees no key gets zeros. Asking for the scores does not change
-    the output. With fewer queries than keys, the queries are the last
-    positions: under `causal`, query i of T sees keys up to S - T + i.
+    A query without keys gets zeros. Masked tokens may hold anything, NaN
+    included. Asking for the scores does not change the output. With fewer
+    queries than keys, the queries are the last positions: under `causal`,
+    query i of T attends to keys up to S - T + i.
 
     Args:
-        scale: factor of the products; `None` is 1/√D.
-        dropout: rate at which scores are dropped in training.
-        causal: whether a query sees no later key.
-        window: a query sees only the keys less than `window` positions away;
-            `None` for all.
-        logit_soft_cap: c; scaled products s become c · tanh(s / c).
-        seed: integer seed of the dropout.
-        **kwargs: the arguments of `keras.layers.Layer`.
+        scale: Float, factor of the products. Defaults to `None`, 1/√D.
+        dropout: Float in [0, 1), rate at which scores are dropped in
+            training. Defaults to `0.0`.
+        causal: Boolean, whether a query attends to no later key. Defaults to
+            `False`.
+        window: Integer, a query attends only to the keys less than `window`
+            positions away. Defaults to `None`, all keys.
+        logit_soft_cap: Float c; scaled products s become c · tanh(s / c).
+            Defaults to `None`.
+        seed: Integer seed of the dropout. Defaults to `None`.
+        **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        query: what attends.
-        value: what is averaged; `None` is the query.
-        key: what the query is compared with; `None` is the value.
-        query_mask: boolean `(batch, T)`; a padded query gets zeros.
-        value_mask: boolean `(batch, S)`; padded keys are not seen. This and
-            the masks of query and key are passed by Keras.
-        key_mask: as `value_mask`; a key is seen if both allow it.
-        attention_mask: boolean, True where a key is seen, `(T, S)`,
-            `(batch, T, S)` or `(batch, heads, T, S)`; any size may be 1.
-        attention_bias: float, added to the scores; shapes as the mask's.
-        cache: as made by `initial_cache`; `query`, `key` and `value` are then
-            the new tokens, and mask and bias speak of the cache's slots.
-        return_attention_scores: also return the scores, before dropout.
-        training: whether scores are dropped.
+        query: Float tensor, what attends.
+        value: Float tensor, what is averaged. Defaults to `None`, the query:
+            self-attention.
+        key: Float tensor, what the query is compared with. Defaults to
+            `None`, the value.
+        query_mask: Boolean tensor `(batch, T)`, `False` for masked tokens,
+            which get zeros from every head. Keras passes the masks that the
+            inputs carry as this, `value_mask` and `key_mask`.
+        value_mask: Boolean tensor `(batch, S)`, `False` for masked tokens,
+            to which no query attends.
+        key_mask: As `value_mask`; a token is attended to if both allow it.
+        attention_mask: Boolean tensor, `True` where a query attends to a key,
+            of shape `(T, S)`, `(batch, T, S)` or `(batch, heads, T, S)`,
+            where any size may be 1. All masks may be of integers 0 and 1 or
+            nested lists, not of floats.
+        attention_bias: Float tensor that is added to the scores; shapes as
+            for `attention_mask`.
+        cache: What `initial_cache`, or the call before, returned. The inputs
+            are then the new tokens, and `attention_mask` and
+            `attention_bias` are of the cache's slots. Masked tokens take a
+            slot, and keep their distance to others: steps of any size equal
+            one call. Pad prompts of different lengths on the left. Tokens
+            beyond the last slot are an error, in a TensorFlow graph when it
+            runs; what XLA compiles gives NaN for that row.
+        return_attention_scores: Boolean, whether to return the scores, before
+            dropout, as well. Defaults to `False`.
+        training: Boolean, whether scores are dropped.
         mask: `query_mask` by another name, for self-attention.
 
     Input shape:

@@ -24,9 +24,9 @@ class ConvolutionMixer(WeightedLayer):
     weights, and F·D + D more if F is not D.
 
     Args:
-        kernel_size: K, number of positions that an output sees.
+        kernel_size: K, number of positions on which an output depends.
         filters: F; `None` is the number of channels D.
-        causal: whether a position sees itself and earlier ones only.
+        causal: whether an output depends on no later input.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer`, and the arguments of
             `keras.layers.Layer`.

@@ -23,7 +23,7 @@ class RecurrentMixer(WeightedLayer):
 
     Args:
         units: U; `None` is the number of channels D.
-        causal: whether a position sees itself and earlier ones only.
+        causal: whether an output depends on no later input.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer`, and the arguments of
             `keras.layers.Layer`.
