@@ -161,7 +161,8 @@ def _call_factory(factory):
             "`attention` must return a keras.layers.Layer when it is called. "
             f"Received: attention={factory!r}, which returned {layer!r}"
         )
-    if layer.built or layer._inbound_nodes:
+    # Some layers without weights are built from the start.
+    if layer._inbound_nodes or (layer.built and layer.weights):
         raise ValueError(
             "`attention` must return a new layer at each call, and returned "
             f"the layer '{layer.name}' again. Make the layer inside the "

@@ -99,9 +99,19 @@ def insert_attention(
     find_attention(attention)
     check_boolean("preserve_outputs", preserve_outputs)
     places = choose_places(model, at)
-    inserted = {}
+    inserted, made = {}, []
     for place, name in zip(places, _names(places), strict=True):
-        layer = _make(attention, place, name, preserve_outputs)
+        layer = _make(attention, place, name)
+        if any(layer is other for other in made):
+            raise ValueError(
+                "`attention` must return a new layer at each call, and "
+                f"returned the layer '{layer.name}' again. Make the layer "
+                f"inside the function. Received: attention={attention!r}"
+            )
+        made.append(layer)
+        if preserve_outputs:
+            layer.name = "attention"
+            layer = BlendIn(layer, name=name, dtype=layer.dtype_policy)
         inserted |= {id(step.node): layer for step in place.steps}
     return rebuild(model, inserted)
 
@@ -202,11 +212,11 @@ def _names(places):
         yield name
 
 
-def _make(attention, place, name, preserve_outputs):
+def _make(attention, place, name):
     step = place.steps[0]
     layer = make_attention(
         attention,
-        "attention" if preserve_outputs else name,
+        name,
         data_format=step.data_format,
         dtype=_dtype_policy(step),
     )
@@ -234,9 +244,7 @@ def _make(attention, place, name, preserve_outputs):
             f"follows would not fit. Received: {type(layer).__name__}, which "
             f"makes {shape} of {step.shape} after layer '{place.site.name}'"
         )
-    if not preserve_outputs:
-        return layer
-    return BlendIn(layer, name=name, dtype=layer.dtype_policy)
+    return layer
 
 
 def _dtype_policy(step):

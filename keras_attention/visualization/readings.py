@@ -113,11 +113,13 @@ def filter_layers(model: keras.Model) -> dict[str, Any]:
 
 def stage_names(model: keras.Model) -> list[str]:
     """Names of the ends of the model's stages that have image maps."""
-    if not model.built:
+    try:
+        found = stages(model)
+    except ValueError:  # Not built, or built in a manner Keras does not note.
         return []
     return [
         stage.name
-        for stage in stages(model)
+        for stage in found
         if len(stage.size) == 2 and max(stage.size) > 1 and stage.calls == 1
     ]
 

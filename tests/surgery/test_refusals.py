@@ -134,6 +134,15 @@ def test_bad_attention():
         ka.insert_attention(model, gate, preserve_outputs=1)
 
 
+def test_the_same_layer_again():
+    model = small_resnet()
+    for shared in (ka.SqueezeExcite(2), layers.SpatialDropout2D(0.1)):
+        with pytest.raises(ValueError, match="new layer at each call"):
+            ka.insert_attention(model, lambda shared=shared: shared)
+    # A layer without weights is built as soon as it is made.
+    ka.insert_attention(model, lambda: layers.SpatialDropout2D(0.1))
+
+
 def test_channels_that_are_not_defined():
     inputs = keras.Input((8, 8, None))
     x = layers.ReLU(name="relu")(inputs)
