@@ -42,6 +42,11 @@ EXPECTED_ERRORS = (
 
 
 DEBUG = "keras_attention.debug"
+# What a message says to call, and the command that does it.
+COMMANDS = {
+    "`walk_layers(model)`": "`keras-attention layers MODEL.keras`",
+    "`attention_sites(model)`": "`keras-attention sites MODEL.keras`",
+}
 
 
 def note_debug(
@@ -117,6 +122,8 @@ def in_shell_terms(message: str, command: click.Command) -> str:
             beta=-1".
         command: The command that was typed.
     """
+    for call, typed in COMMANDS.items():
+        message = message.replace(call, typed)
     for parameter in command.params:
         if not isinstance(parameter, click.Option):
             continue

@@ -24,6 +24,9 @@ from keras_attention.datasets import load_dataset
 from keras_attention.distillation import AttentionTransferModel
 from keras_attention.layers import SqueezeExcite
 from keras_attention.models import WideResNet
+from keras_attention.pixels import PixelRange
+from keras_attention.pixels import save_model
+from keras_attention.pixels import set_pixel_range
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import run_export
 from keras_attention.validation import check_positive_integer
@@ -31,6 +34,7 @@ from keras_attention.visualization import plot_attention_maps
 
 TEACHER, ALONE, TAUGHT = "teacher", "student alone", "student + transfer"
 STAGES = ("stage1", "stage2", "stage3")
+PIXELS = PixelRange(-1, 1)
 
 LOAD = """
 import sys
@@ -149,9 +153,7 @@ def prepare_folder(out: pathlib.Path, overwrite: bool) -> pathlib.Path:
 
 def prepare(images: Dataset, train_limit: int | None) -> Dataset:
     """Scale the pixels to [-1, 1]; keep the first images of each set."""
-
-    def scale(x):
-        return x.astype("float32") / 127.5 - 1
+    scale = PIXELS.scale_images
 
     (x, y), (x_test, y_test), names = images
     x, y = x[:train_limit], y[:train_limit]
@@ -242,7 +244,8 @@ def save_and_load(
 ) -> pathlib.Path:
     """Save the student; load it in a new process; compare predictions."""
     path = out / "student.keras"
-    student.save(path)
+    set_pixel_range(student, PIXELS)
+    save_model(student, path)
     x = images.test[0][:256]
     with tempfile.TemporaryDirectory() as folder:
         given, found = f"{folder}/x.npy", f"{folder}/y.npy"

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 import keras_attention
 from keras_attention.cli import cli
+from keras_attention.cli import in_shell_terms
 
 
 def run(*arguments):
@@ -75,6 +77,107 @@ def test_errors_are_one_line_with_the_remedy():
     first, second = result.output.splitlines()
     assert first.startswith("Error: `--shape` must be")
     assert second == "(--debug shows the trace)"
+
+
+HEAVY = ("jax", "keras", "numpy", "tensorflow", "torch", "PIL")
+
+
+def entry(*arguments, environment=None):
+    """The installed command, and which heavy modules it has imported."""
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print([m for m in "
+        f"{HEAVY} if m in sys.modules], file=sys.stderr))\n"
+        "from keras_attention_cli import main\n"
+        "main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["--nothing"], ["dmo"]]
+    + [[name, "--help"] for name in cli.commands],
+    ids=" ".join,
+)
+def test_help_and_version_import_nothing_heavy(arguments):
+    result = entry(*arguments)
+    assert result.returncode == (0 if arguments[-1] in OPTIONS else 2)
+    assert result.stderr.splitlines()[-1] == "[]"
+    if arguments == ["--version"]:
+        version = keras_attention.__version__
+        assert result.stdout == f"keras-attention, version {version}\n"
+
+
+OPTIONS = ("--help", "--version")
+
+
+def test_completion_imports_nothing_heavy():
+    typed = {
+        "_KERAS_ATTENTION_COMPLETE": "bash_complete",
+        "COMP_WORDS": "keras-attention tra",
+        "COMP_CWORD": "1",
+    }
+    result = entry(environment=typed)
+    assert "transfer" in result.stdout
+    assert result.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_command_has_all_of_the_library_and_no_log():
+    code = (
+        "import sys\n"
+        "from keras_attention_cli import main\n"
+        "sys.argv = ['keras-attention', 'list', '--shape', '7x7']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 1\n"
+        "import keras, keras_attention\n"
+        "name = 'keras_attention>SqueezeExcite'\n"
+        "layer = keras.saving.get_registered_object(name)\n"
+        "assert layer is keras_attention.SqueezeExcite\n"
+        "assert keras_attention.__version__\n"
+    )
+    environment = {**os.environ}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = result.stderr.splitlines()
+    assert first.startswith("Error: ") and "--debug" in second
+
+
+def test_errors_name_options():
+    """Python's names of arguments become those of the command's options."""
+    command = cli.commands["transfer"]
+    for message, expected in (
+        ("`beta` must be >= 0. Received: beta=-1", "--beta"),
+        ("`pair_weights` must. Received: pair_weights=[1]", "--pair-weight"),
+        ("Pass `overwrite=True`.", "--overwrite"),
+        ("Received: batch_size=0", "--batch-size 0"),
+    ):
+        found = in_shell_terms(message, command)
+        assert expected in found and not re.search(r"\w=", found), found
+    words = "`walk_layers(model)` lists all."
+    assert in_shell_terms(words, command) == (
+        "`keras-attention layers MODEL.keras` lists all."
+    )
+    export = cli.commands["export"]
+    for message, expected in (
+        ("give `verify=False`", "give `--no-verify`"),
+        ("Received: version=3 in x", "Received: --version 3 in x"),
+        ("Received: data_format='a'", "Received: data_format='a'"),
+    ):
+        assert in_shell_terms(message, export) == expected
 
 
 def test_unknown_command_offers_the_nearest():

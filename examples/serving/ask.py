@@ -9,6 +9,7 @@ import argparse
 import pathlib
 
 from keras_attention.serving import ServingClient
+from keras_attention.serving import read_image_bytes
 
 
 def main():
@@ -18,7 +19,8 @@ def main():
     parser.add_argument("--port", type=int)
     parser.add_argument("--protocol", choices=("grpc", "rest"), default="grpc")
     options = parser.parse_args()
-    contents = [path.read_bytes() for path in options.picture]
+    # Upright, as the server's graph knows nothing of EXIF.
+    contents = [read_image_bytes(path) for path in options.picture]
     with ServingClient(options.host, options.port, options.protocol) as client:
         for version, state in client.status("student").items():
             print(f"version {version}: {state['state']} {state['error']}")

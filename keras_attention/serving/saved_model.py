@@ -20,6 +20,7 @@ from keras_attention.serving.formats import check_format
 from keras_attention.serving.formats import run_format_calls
 from keras_attention.serving.formats import write_format
 from keras_attention.serving.signatures import EXAMPLE_SIZES
+from keras_attention.serving.signatures import NAMES
 from keras_attention.serving.signatures import ImageBytesSignature
 from keras_attention.serving.signatures import PredictionSignature
 from keras_attention.serving.signatures import Signature
@@ -223,6 +224,11 @@ def _check_signatures(signatures):
                 "AttentionSignature, ImageBytesSignature or TextSignature. "
                 f"Received: {name!r}: {signature!r}"
             )
+        if not NAMES["output"].fullmatch(name):
+            raise ValueError(
+                "The name of a signature must be of ASCII letters, digits and "
+                f"'_', and begin with a letter. Received: {name!r}"
+            )
     return signatures
 
 
@@ -299,10 +305,16 @@ def _verify(model, signatures, requests, path, format):
                 continue
             calls.append((name, inputs))
             expected.append(answer)
-    if format == SAVED_MODEL:
-        answers = run_signatures(path, calls)
-    else:
-        answers = run_format_calls(path, format, [x for _, x in calls])
+    try:
+        if format == SAVED_MODEL:
+            answers = run_signatures(path, calls)
+        else:
+            answers = run_format_calls(path, format, [x for _, x in calls])
+    except RuntimeError as error:
+        raise ValueError(
+            f"The export of '{model.name}' as {format} was written, but its "
+            f"own runtime cannot run it: {error}"
+        ) from error
     for (name, inputs), answer, value in zip(
         calls, answers, expected, strict=True
     ):

@@ -15,9 +15,14 @@ from keras_attention.inspection import read_outputs
 from keras_attention.inspection import split_name
 from keras_attention.pixels import PixelRange
 from keras_attention.pixels import find_pixel_range
+from keras_attention.pixels import inner_pixel_range
 from keras_attention.validation import check_positive_integer
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+# Inputs are arguments of a function; outputs are keys.
+NAMES = {
+    "input": re.compile(r"[A-Za-z][A-Za-z0-9_]*"),
+    "output": re.compile(r"[A-Za-z][A-Za-z0-9_.-]*"),
+}
 RESERVED = {*keyword.kwlist, "self", "cls"}
 # Batch and further axes of what an export is verified with: even sizes, and
 # two kinds of odd ones, at which a converter may round otherwise.
@@ -140,6 +145,12 @@ class AttentionSignature(PredictionSignature):
                     f"are both called '{name}'. Rename one of the layers, or "
                     "export two signatures."
                 )
+            if not NAMES["output"].fullmatch(name):
+                raise ValueError(
+                    "The name of an output of an export must be of ASCII "
+                    "letters, digits and '_', and begin with a letter. "
+                    f"Received: '{name}' of the layer '{path}'. Rename it."
+                )
             names[tap] = name
             taken[name] = f"'{tap}'"
         return names
@@ -201,13 +212,14 @@ class ImageBytesSignature(Signature):
 
     def check_pixels(self, model: keras.Model) -> None:
         """Raise `ValueError` if the model is known to take another range."""
-        found = find_pixel_range(model)
-        if self.pixels and not found.assumed and found.pixels != self.pixels:
-            raise ValueError(
-                "`pixels` of ImageBytesSignature must be the range that the "
-                f"model takes, {found}; leave it out, or pass `verify=False`. "
-                f"Received: pixels={self.pixels}"
-            )
+        fed = self.pixel_range(model)
+        for found in (inner_pixel_range(model), find_pixel_range(model)):
+            if found and not found.assumed and found.pixels != fed:
+                raise ValueError(
+                    "ImageBytesSignature must scale pixels to the range that "
+                    f"the model takes, {found}. Received: pixels of {fed}. "
+                    "Leave `pixels` out, or pass `verify=False`."
+                )
 
     def function(self, model):
         import tensorflow as tf
@@ -446,7 +458,7 @@ def check_names(model: keras.Model) -> None:
     inputs = [tensor.name for tensor in model.inputs]
     for kind, names in (("input", inputs), ("output", output_names(model))):
         for name in names:
-            if not NAME.fullmatch(name) or name in RESERVED:
+            if not NAMES[kind].fullmatch(name) or name in RESERVED:
                 raise ValueError(
                     f"The name of an {kind} of an export must be of ASCII "
                     "letters, digits and '_', begin with a letter, and be no "

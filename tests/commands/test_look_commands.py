@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_attention.cli import cli
+from keras_attention.commands.inputs import find_images
+from keras_attention.commands.view import predictions
 from support.visualization import image_model
 from support.visualization import masked_model
 from visualization.test_attention_page import content
@@ -175,6 +177,41 @@ def test_bad_data(folder, tmp_path, data, words):
     assert result.exit_code == 1, result.output
     assert words in result.output and "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_examples_come_from_each_class_in_turn(folder, tmp_path):
+    photos = tmp_path / "photos"
+    for name, count in (("a", 9), ("b", 1), ("c", 3)):
+        (photos / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (5, 4)).save(photos / name / f"{number}.png")
+    labels = [label for _, label in find_images([photos], 6)]
+    assert labels == [
+        "a: 0.png",
+        "b: 0.png",
+        "c: 0.png",
+        "a: 1.png",
+        "c: 1.png",
+        "a: 2.png",
+    ]
+    assert len(find_images([photos], 100)) == 13
+    both = find_images([photos / "b" / "0.png", photos], 2)
+    assert [label for _, label in both] == ["0.png", "a: 0.png"]
+
+
+def test_predictions_of_classifiers(tmp_path):
+    inputs = keras.Input((2,))
+    softmax = keras.Model(inputs, keras.layers.Softmax()(inputs))
+    logits = keras.Model(inputs, keras.layers.Identity()(inputs))
+    values = np.log([[0.25, 0.75], [0.9, 0.1]]).astype("float32")
+    for model in (softmax, logits):
+        found = predictions(model, values, ["cat", "dog"])
+        assert found == ["dog 75 %", "cat 90 %"]
+        found = predictions(model, values, ["cat", "dog", "fox"])
+        assert found == ["class 1 75 %", "class 0 90 %"]
+    image = keras.Input((4, 4, 3))
+    deep = keras.Model(image, keras.layers.Conv2D(2, 3)(image))
+    assert predictions(deep, np.zeros((3, 4, 4, 3)), []) == [""] * 3
 
 
 def test_bad_names(folder, tmp_path):

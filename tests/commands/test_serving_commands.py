@@ -175,6 +175,21 @@ def test_predict_with_scaled_images(folder, model, pixels):
     )
 
 
+@pytest.mark.parametrize("signature", ["image_bytes", "serving_default"])
+def test_a_broken_picture_among_several_is_named(folder, tmp_path, signature):
+    whole = (folder / "a.png").read_bytes()
+    for data in (whole[: len(whole) // 2], b"", b"no image", whole[8:]):
+        (tmp_path / "broken.png").write_bytes(data)
+        files = (folder / "a.png", tmp_path / "broken.png", folder / "b.PNG")
+        result = run(
+            "predict", folder / "served", *files, "--signature", signature
+        )
+        assert result.exit_code == 1
+        first, second = result.output.splitlines()
+        assert f"{tmp_path / 'broken.png'}: " in first and "--debug" in second
+        assert "a.png" not in first and len(first) < 250
+
+
 def test_predict_with_what_is_no_input(folder, tmp_path):
     served = folder / "served"
     (tmp_path / "no.png").write_bytes(b"no image")

@@ -10,6 +10,7 @@ from keras_attention.cli import cli
 from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
 from keras_attention.commands.pixels import given_pixels
+from keras_attention.commands.transfer import _batch_size
 from keras_attention.models import WideResNet
 
 pytestmark = pytest.mark.tensorflow
@@ -253,6 +254,49 @@ def test_models_that_take_no_image(files, tmp_path):
             *(files / "data.npz", "--out", tmp_path / "new.keras"),
         )
         assert result.exit_code == 1 and words in result.output
+
+
+@pytest.mark.parametrize(
+    "count, expected",
+    [
+        (1, 8),
+        (79, 8),
+        (120, 8),
+        (160, 16),
+        (640, 64),
+        (1280, 128),
+        (10**6, 128),
+    ],
+)
+def test_batches_suit_the_number_of_images(count, expected):
+    assert _batch_size(count) == expected
+
+
+def test_few_images_take_more_than_one_step(files, tmp_path):
+    result = run(
+        *(*models(files), files / "photos", "--epochs", 1),
+        *("--out", tmp_path / "new.keras"),
+    )
+    assert result.exit_code == 0, result.output
+    words = "16 images in batches of 8: 2 steps an epoch, learning rate 0.00625"
+    assert words in result.output
+    assert "Pixels: 0 to 1 (assumed" in result.output
+
+
+def test_a_photograph_that_is_cut_off_is_named(files, tmp_path):
+    noise = np.random.default_rng(0).integers(256, size=(90, 70))
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        path = tmp_path / "photos" / name / "photo.png"
+        Image.fromarray(noise.astype("uint8")).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    out = tmp_path / "new.keras"
+    result = run(*models(files), tmp_path / "photos", "--out", out)
+    assert result.exit_code == 1, result.output
+    assert "b/photo.png: " in result.output and not out.exists()
+    path.write_bytes(b"no image")
+    result = run(*models(files), tmp_path / "photos", "--out", out)
+    assert result.exit_code == 1 and "b/photo.png: it is" in result.output
 
 
 def test_format_is_read_off_the_model():

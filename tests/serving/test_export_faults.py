@@ -117,6 +117,23 @@ def test_taps_with_one_name_are_refused(tmp_path):
     assert set(outputs) == {"head_map", "head", "a_b_map"}
 
 
+def test_names_of_signatures_and_of_layers(tmp_path):
+    signature = AttentionSignature(["head"])
+    for name in ("größe", "a b", ""):
+        with pytest.raises(ValueError, match="name of a signature"):
+            export_for_serving(small(), tmp_path, signatures={name: signature})
+    image = keras.Input((6, 5, 3), name="image")
+    x = LAYERS.Conv2D(2, 3, name="größe")(image)
+    model = keras.Model(image, LAYERS.Conv2D(2, 3, name="head")(x))
+    with pytest.raises(ValueError, match="'größe_map' of the layer"):
+        export_for_serving(
+            model,
+            tmp_path,
+            signatures={"attention": AttentionSignature(["größe"])},
+        )
+    assert not os.listdir(tmp_path)
+
+
 def test_a_sequential_model_built_by_one_example_takes_any_batch(tmp_path):
     model = keras.Sequential([LAYERS.Dense(3, name="head")], name="built")
     model(np.ones((1, 4), "float32"))
@@ -145,6 +162,8 @@ def test_names_that_no_server_can_have(tmp_path, name):
         export_for_serving(small(name), tmp_path)
     assert repr(name) in str(caught.value)
     assert not os.listdir(tmp_path)
+    with pytest.raises(ValueError, match="letters, digits"):
+        export_for_serving(small("a-b"), tmp_path)
     x = keras.Input((4,), name="x")
     outputs = {name: LAYERS.Dense(2)(x)}
     with pytest.raises(ValueError, match="letters, digits"):

@@ -15,6 +15,7 @@ from keras_attention.cli import cli
 from keras_attention.serving import AttentionSignature
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import formats
+from keras_attention.serving import run_export
 from keras_attention.serving import saved_model
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -93,7 +94,7 @@ def test_answers_are_the_models(exported, format, case):
     assert path.name == "1" and os.listdir(path.parent) == ["1"]
     assert formats.find_format(path) == format
     for x in inputs:
-        answer = formats.run_format(path, format, {name: x})
+        answer = run_export(path, {name: x})
         expected = keras.tree.flatten(model(x, training=False))
         assert sorted(answer) == sorted(model.output_names)
         for key, value in zip(model.output_names, expected, strict=True):
@@ -110,9 +111,9 @@ def test_what_a_file_takes_and_gives(exported, format):
     assert set(tensors["outputs"]) == {"head", "aux"}
     assert tensors["outputs"]["head"]["dtype"] == "float32"
     with pytest.raises(ValueError, match="takes the inputs image.*picture"):
-        formats.run_format(path, format, {"picture": np.ones((1, 4, 4, 3))})
+        run_export(path, {"picture": np.ones((1, 4, 4, 3))})
     with pytest.raises(RuntimeError, match="cannot be run"):
-        formats.run_format(path, format, {"image": np.ones((1, 4, 4, 2))})
+        run_export(path, {"image": np.ones((1, 4, 4, 2))})
 
 
 def test_an_export_that_differs_is_not_written(

@@ -104,7 +104,8 @@ class TripletAttention(KernelLayer, BaseGate):
         total = total + gate[:, :, None]  # [B, H, W, C]
         if self.use_spatial:
             gate = self._gate(2, max_and_mean(x, 3), training)  # [B, H, W]
-            total = total + gate[..., None]
+            # `gate[..., None]` is a slice that LiteRT lacks.
+            total = total + ops.expand_dims(gate, -1)
         gate = total / len(self.convolutions)
         return from_channels_last(gate, self.data_format)
 
