@@ -94,11 +94,13 @@ def check_number(
             f"`{name}` must be {expected}. "
             f"Received: {name}={value!r} (of type {type(value).__name__})"
         )
+    # A `Real` compares with a float, though its type does not say so.
+    number: Any = value
     too_low = minimum is not None and (
-        value <= minimum if exclusive_minimum else value < minimum
+        number <= minimum if exclusive_minimum else number < minimum
     )
     too_high = maximum is not None and (
-        value >= maximum if exclusive_maximum else value > maximum
+        number >= maximum if exclusive_maximum else number > maximum
     )
     if not math.isfinite(value) or too_low or too_high:
         raise ValueError(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 from keras_attention.evaluation.base_grammar import BaseGrammar
 from keras_attention.evaluation.base_grammar import check_sizes
@@ -239,7 +240,7 @@ class AgreementGrammar(BaseGrammar):
             for n in range(count)
         ]
 
-    def predictors(self, items):
+    def predictors(self, items: Any) -> Any:
         """The rules `majority` and `nearest_noun`."""
         numbers = Counter(item.metadata["number"] for item in items)
         (majority, _), *_ = numbers.most_common(1)

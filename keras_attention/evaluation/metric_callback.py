@@ -34,7 +34,9 @@ class MetricCallback(keras.callbacks.Callback):
                 )
         self.every = check_positive_integer("every", every)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if (epoch + 1) % self.every or logs is None:
             return
         for metric in self.metrics:

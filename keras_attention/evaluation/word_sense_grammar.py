@@ -1,6 +1,7 @@
 """Generated sentences with an ambiguous word, and what it means there."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from keras_attention.evaluation.base_grammar import BaseGrammar
 from keras_attention.evaluation.base_grammar import check_sizes
@@ -253,7 +254,7 @@ class WordSenseGrammar(BaseGrammar):
             return items
         return [item.join_source(SEPARATOR) for item in items]
 
-    def predictors(self, items):
+    def predictors(self, items: Any) -> Any:
         """The rule `most_frequent_sense`, which looks at the word alone."""
         return {"most_frequent_sense": lambda known: known["rank"] == 1}
 

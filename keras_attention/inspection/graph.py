@@ -125,10 +125,11 @@ def is_graph(layer: Any) -> bool:
     """
     if isinstance(layer, keras.Sequential):
         return layer.built and bool(layer._functional)
+    kind: Any = type(layer)
     functional = [
-        base for base in type(layer).__mro__ if base.__name__ == "Functional"
+        base for base in kind.__mro__ if base.__name__ == "Functional"
     ]
-    return bool(functional) and type(layer).call is functional[0].call
+    return bool(functional) and kind.call is functional[0].call
 
 
 def graph_nodes(model: keras.Model) -> list[Any]:

@@ -30,6 +30,7 @@ from typing import Any
 import keras
 
 from keras_attention.inspection.layer_paths import find_layer
+from keras_attention.types import Tensor
 
 _LOCK = threading.Lock()
 # The method that a kind of value comes from, where it is not `call`.
@@ -75,7 +76,7 @@ class RecordedOutputs(Mapping):
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: str, value: Tensor) -> None:
         """Add the value of one call, if this is the recording thread."""
         if threading.get_ident() == self._thread:
             self._calls[name].append(value)
@@ -133,7 +134,7 @@ def record_outputs(
 
 def read_outputs(
     model: keras.layers.Layer,
-    inputs: Any,
+    inputs: Tensor,
     names: Iterable[str],
     training: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
@@ -257,9 +258,10 @@ def _recording(layer: Any, method: str) -> Any:
             values.add(name, value)
         return output
 
-    call.listeners = []
-    call.before = layer.__dict__.get(method)
-    return call
+    recorder: Any = call
+    recorder.listeners = []
+    recorder.before = layer.__dict__.get(method)
+    return recorder
 
 
 def _masks(call, args, kwargs):

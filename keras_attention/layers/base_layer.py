@@ -34,7 +34,7 @@ class BaseLayer(keras.layers.Layer):
         }
         return DTypePolicyMap(policy.default_policy, entries | inner)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         quantized = dict(_quantized_sublayers(self))
         if quantized:
@@ -47,7 +47,7 @@ class BaseLayer(keras.layers.Layer):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         # The reader of `.h5` files makes functions of strings that name one:
         # "add" becomes `keras.layers.add`.
         return super().from_config(

@@ -1,7 +1,11 @@
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -65,7 +69,7 @@ class BlendIn(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         input_shape = tuple(input_shape)
         output_shape = tuple(self.layer.compute_output_shape(input_shape))
         if output_shape != input_shape:
@@ -80,21 +84,25 @@ class BlendIn(keras.layers.Wrapper):
             shape=(), initializer="zeros", name="alpha"
         )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         # `training` reaches the layer with the context of this call.
         change = ops.cast(self.layer(inputs), inputs.dtype) - inputs
         return inputs + ops.cast(self.alpha, inputs.dtype) * change
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         # `build` builds the layer; the configuration does not change with it.
         config["layer"].pop("build_config", None)
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> Any:
         # Keras' own takes the layer out of the dictionary that it is given.
         return super().from_config(dict(config), custom_objects)

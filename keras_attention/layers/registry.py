@@ -8,12 +8,12 @@ All of these become layers here.
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 from typing import TypeVar
 
 import keras
 
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.types import DTypeLike
 from keras_attention.validation import nearest
 
 Attention = str | type | Callable[[], keras.layers.Layer]
@@ -112,7 +112,7 @@ def make_attention(
     attention: Attention,
     name: str,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
 ) -> keras.layers.Layer:
     """Return a new, unbuilt attention layer.
 

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 
 from keras_attention.layers.base_layer import BaseLayer
+from keras_attention.types import InitializerLike
+from keras_attention.types import RegularizerLike
 
 
 class KernelLayer(BaseLayer):
@@ -18,8 +20,8 @@ class KernelLayer(BaseLayer):
 
     def __init__(
         self,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        kernel_regularizer: RegularizerLike = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -44,7 +46,7 @@ class KernelLayer(BaseLayer):
             **arguments,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_initializer": keras.initializers.serialize(
@@ -69,10 +71,10 @@ class WeightedLayer(KernelLayer):
 
     def __init__(
         self,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer, kernel_regularizer, **kwargs)
@@ -90,7 +92,7 @@ class WeightedLayer(KernelLayer):
             },
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "bias_initializer": keras.initializers.serialize(

@@ -7,6 +7,9 @@ from keras import layers
 
 from keras_attention.layers.vision.covariance_pooling import CovariancePooling
 from keras_attention.models.placement import Placement
+from keras_attention.types import DTypeLike
+from keras_attention.types import RegularizerLike
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_positive_integer
@@ -30,8 +33,8 @@ class Builder:
         self,
         placement: Placement,
         data_format: str | None = None,
-        dtype: Any = None,
-        kernel_regularizer: Any = None,
+        dtype: DTypeLike = None,
+        kernel_regularizer: RegularizerLike = None,
     ):
         self.placement = placement
         self.data_format = check_data_format(data_format)
@@ -47,10 +50,17 @@ class Builder:
             check_input_shape(input_shape, self.data_format), name="image"
         )
 
-    def channels(self, x) -> int:
+    def channels(self, x: Tensor) -> int:
         return x.shape[self.channel_axis]
 
-    def conv(self, x, filters, kernel_size, strides=1, name=None):
+    def conv(
+        self,
+        x: Tensor,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        name: str | None = None,
+    ) -> Tensor:
         x, padding = self._pad(x, kernel_size, strides, name)
         return layers.Conv2D(
             filters,
@@ -63,7 +73,13 @@ class Builder:
             **self._image(name),
         )(x)
 
-    def depthwise(self, x, kernel_size, strides=1, name=None):
+    def depthwise(
+        self,
+        x: Tensor,
+        kernel_size: int,
+        strides: int = 1,
+        name: str | None = None,
+    ) -> Tensor:
         x, padding = self._pad(x, kernel_size, strides, name)
         return layers.DepthwiseConv2D(
             kernel_size,
@@ -75,7 +91,7 @@ class Builder:
             **self._image(name),
         )(x)
 
-    def norm(self, x, name):
+    def norm(self, x: Tensor, name: str) -> Tensor:
         return layers.BatchNormalization(
             axis=self.channel_axis,
             momentum=0.9,
@@ -84,20 +100,26 @@ class Builder:
             name=name,
         )(x)
 
-    def relu(self, x, name, max_value=None):
+    def relu(
+        self, x: Tensor, name: str, max_value: float | None = None
+    ) -> Tensor:
         return layers.ReLU(max_value, dtype=self.dtype, name=name)(x)
 
-    def add(self, x, y, name):
+    def add(self, x: Tensor, y: Tensor, name: str) -> Tensor:
         return layers.Add(dtype=self.dtype, name=name)([x, y])
 
-    def max_pool(self, x, pool_size, strides, name):
+    def max_pool(
+        self, x: Tensor, pool_size: int, strides: int, name: str
+    ) -> Tensor:
         # Zeros do as padding, since a ReLU comes before.
         x, padding = self._pad(x, pool_size, strides, name)
         return layers.MaxPooling2D(
             pool_size, strides, padding, **self._image(name)
         )(x)
 
-    def attend(self, x, stage, places, name):
+    def attend(
+        self, x: Tensor, stage: int, places: tuple[str, ...], name: str
+    ) -> Tensor:
         """Put the stage's attention on `x` if it belongs in such a place."""
         layer = self.placement.make(
             stage,
@@ -108,18 +130,20 @@ class Builder:
         )
         return x if layer is None else layer(x)
 
-    def end_block(self, x, stage, last, name):
+    def end_block(self, x: Tensor, stage: int, last: bool, name: str) -> Tensor:
         """Attention on what a residual block adds, if it belongs there."""
         places = ("block", "last_block") if last else ("block",)
         return self.attend(x, stage, places, name)
 
-    def end_stage(self, x, stage):
+    def end_stage(self, x: Tensor, stage: int) -> Tensor:
         """Name the end of a stage: `"stage1"` and so on, attention included."""
         x = self.attend(x, stage, ("stage",), f"stage{stage}")
         # By name: the layer has no `get_config` that could take a policy.
         return layers.Identity(dtype=self.dtype.name, name=f"stage{stage}")(x)
 
-    def classify(self, x, classes, softmax, pooling="average"):
+    def classify(
+        self, x: Tensor, classes: int, softmax: bool, pooling: str = "average"
+    ) -> Tensor:
         """Pool globally, then classify: logits, or probabilities of them."""
         if pooling == "covariance":
             pool = CovariancePooling(
@@ -131,7 +155,7 @@ class Builder:
             pool = layers.GlobalAveragePooling2D(**self._image("pool"))
         return self.predict(pool(x), classes, softmax)
 
-    def predict(self, x, classes, softmax):
+    def predict(self, x: Tensor, classes: int, softmax: bool) -> Any:
         """The classifier on features: its outputs are at least float32."""
         x = layers.Dense(
             check_positive_integer("classes", classes),

@@ -12,6 +12,11 @@ from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.models.builder import Builder
 from keras_attention.models.placement import Placed
 from keras_attention.models.placement import Placement
+from keras_attention.types import DTypeLike
+from keras_attention.types import InitializerLike
+from keras_attention.types import RegularizerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
 from keras_attention.validation import check_positive_integer
@@ -81,8 +86,8 @@ class InceptionModule(keras.layers.Layer):
         filters: Sequence[int | Sequence[int]],
         attention: Attention | keras.layers.Layer | None = None,
         data_format: str | None = None,
-        kernel_initializer: Any = "he_normal",
-        kernel_regularizer: Any = None,
+        kernel_initializer: InitializerLike = "he_normal",
+        kernel_regularizer: RegularizerLike = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -94,15 +99,16 @@ class InceptionModule(keras.layers.Layer):
             attention = make_attention(
                 attention, "attention", self.data_format, self.dtype_policy
             )
-        if attention is not None and attention.built:
+        layer: Any = attention
+        if layer is not None and layer.built:
             raise ValueError(
                 "`attention` must be a layer that is not built yet: the "
                 "module builds it for its own channels. "
-                f"Received: attention={attention!r}"
+                f"Received: attention={layer!r}"
             )
-        self.attention = attention
+        self.attention = layer
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = check_image_shape(self, input_shape)
         axis = -1 if self.data_format == "channels_last" else 1
         self.input_spec = layers.InputSpec(ndim=4, axes={axis: channels})
@@ -117,7 +123,7 @@ class InceptionModule(keras.layers.Layer):
         if self.attention is not None:
             self.attention.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         x = self.concatenate(
             [branch(inputs, training=training) for branch in self.branches]
         )
@@ -125,13 +131,13 @@ class InceptionModule(keras.layers.Layer):
             return x
         return self.attention(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = list(input_shape)
         channels = sum(filters[-1] for filters in self.filters)
         shape[-1 if self.data_format == "channels_last" else 1] = channels
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         attention = keras.saving.serialize_keras_object(self.attention)
         if attention is not None:
             # The module builds it: a layer that comes back built cannot be.
@@ -150,7 +156,7 @@ class InceptionModule(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         attention = keras.saving.deserialize_keras_object(config["attention"])
         return super().from_config({**config, "attention": attention})
 
@@ -190,9 +196,9 @@ def SEInception(
     input_shape: tuple = (32, 32, 3),
     classes: int | None = 10,
     softmax: bool = True,
-    kernel_regularizer: Any = None,
+    kernel_regularizer: RegularizerLike = None,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
     name: str | None = None,
 ) -> keras.Model:
     """A small network of `InceptionModule`s, for images like CIFAR's.

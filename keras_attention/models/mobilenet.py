@@ -1,12 +1,12 @@
 """MobileNets, with attention on their blocks."""
 
-from typing import Any
-
 import keras
 
 from keras_attention.models.builder import Builder
 from keras_attention.models.placement import Placed
 from keras_attention.models.placement import Placement
+from keras_attention.types import DTypeLike
+from keras_attention.types import RegularizerLike
 from keras_attention.validation import check_number
 
 # Channels and strides of the blocks, by stage of one resolution.
@@ -36,9 +36,9 @@ def MobileNetV1(
     input_shape: tuple = (224, 224, 3),
     classes: int | None = 1000,
     softmax: bool = True,
-    kernel_regularizer: Any = None,
+    kernel_regularizer: RegularizerLike = None,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
     name: str | None = None,
 ) -> keras.Model:
     """MobileNet of depthwise and pointwise convolutions.
@@ -121,9 +121,9 @@ def MobileNetV2(
     input_shape: tuple = (224, 224, 3),
     classes: int | None = 1000,
     softmax: bool = True,
-    kernel_regularizer: Any = None,
+    kernel_regularizer: RegularizerLike = None,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
     name: str | None = None,
 ) -> keras.Model:
     """MobileNet of inverted residuals.

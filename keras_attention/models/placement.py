@@ -38,19 +38,18 @@ class Placement:
         places: Sequence[str] = ("block", "last_block", "stage"),
     ):
         listed = isinstance(attention, list | tuple)
-        if not listed:
-            attention = [attention] * stages
-        if len(attention) != stages:
+        choices: Any = attention if listed else [attention] * stages
+        if len(choices) != stages:
             raise ValueError(
                 "A list given as `attention` must have one entry for each of "
                 f"the network's {stages} stages; None leaves a stage without. "
-                f"Received: attention of {len(attention)} entries"
+                f"Received: attention of {len(choices)} entries"
             )
         if at is not None:
             check_choice("attention_at", at, places)
         self.attention = [
             None if chosen is None else find_attention(chosen)
-            for chosen in attention
+            for chosen in choices
         ]
         chosen = [one for one in self.attention if one is not None]
         if not chosen and at is not None:

@@ -1,12 +1,12 @@
 """Residual networks for ImageNet, with attention in their blocks."""
 
-from typing import Any
-
 import keras
 
 from keras_attention.models.builder import Builder
 from keras_attention.models.placement import Placed
 from keras_attention.models.placement import Placement
+from keras_attention.types import DTypeLike
+from keras_attention.types import RegularizerLike
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -31,9 +31,9 @@ def ResNet(
     last_stage_strides: int | None = None,
     pooling: str = "average",
     softmax: bool = True,
-    kernel_regularizer: Any = None,
+    kernel_regularizer: RegularizerLike = None,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
     name: str | None = None,
 ) -> keras.Model:
     """Residual network of 18, 34, 50, 101 or 152 layers.

@@ -1,12 +1,12 @@
 """Wide residual networks, those of attention transfer on CIFAR."""
 
-from typing import Any
-
 import keras
 
 from keras_attention.models.builder import Builder
 from keras_attention.models.placement import Placed
 from keras_attention.models.placement import Placement
+from keras_attention.types import DTypeLike
+from keras_attention.types import RegularizerLike
 from keras_attention.validation import check_positive_integer
 
 
@@ -18,9 +18,9 @@ def WideResNet(
     input_shape: tuple = (32, 32, 3),
     classes: int | None = 10,
     softmax: bool = True,
-    kernel_regularizer: Any = None,
+    kernel_regularizer: RegularizerLike = None,
     data_format: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
     name: str | None = None,
 ) -> keras.Model:
     """Wide residual network WRN-depth-width.

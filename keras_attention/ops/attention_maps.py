@@ -10,6 +10,7 @@ from typing import Any
 from keras import ops
 
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 EPSILON = 1e-12
 # Class, distillation and register tokens of vision transformers.
@@ -54,7 +55,7 @@ def activation_maps(
     return ops.expand_dims(maps, 1)
 
 
-def score_maps(scores: Any, mean_of_heads: bool = False) -> Any:
+def score_maps(scores: Tensor, mean_of_heads: bool = False) -> Any:
     """The maps of attention scores: those of each head, or of their mean.
 
     Args:

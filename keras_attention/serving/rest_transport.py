@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import urllib.parse
+from typing import Any
 
 import numpy as np
 import urllib3
@@ -53,7 +54,7 @@ class RestTransport:
         self._where = f"{'https' if tls else 'http'}://{host}:{port}"
         self._timeout = timeout
         self._attempts = retries + 1
-        self._known = {}
+        self._known: dict[Any, Any] = {}
         self._pool = urllib3.PoolManager(
             maxsize=16,
             ca_certs=str(tls) if isinstance(tls, pathlib.Path) else None,

@@ -16,6 +16,7 @@ from keras_attention.inspection import split_name
 from keras_attention.pixels import PixelRange
 from keras_attention.pixels import find_pixel_range
 from keras_attention.pixels import inner_pixel_range
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 # Inputs are arguments of a function; outputs are keys.
@@ -63,7 +64,7 @@ class Signature:
 class PredictionSignature(Signature):
     """The model as it is: its inputs and outputs by their names."""
 
-    def inputs(self, model):
+    def inputs(self, model: keras.Model) -> Any:
         import tensorflow as tf
 
         return [
@@ -73,7 +74,7 @@ class PredictionSignature(Signature):
             )
         ]
 
-    def function(self, model):
+    def function(self, model: keras.Model) -> Any:
         def predict(*tensors):
             return name_outputs(
                 model, model(pack_inputs(model, tensors), training=False)
@@ -109,7 +110,7 @@ class AttentionSignature(PredictionSignature):
         if not self.taps:
             raise ValueError("`taps` must name a layer. Received: taps=[]")
 
-    def function(self, model):
+    def function(self, model: keras.Model) -> Any:
         for tap in self.taps:
             find_layer(model, split_name(tap)[0])
         names = self._names(model)
@@ -201,7 +202,7 @@ class ImageBytesSignature(Signature):
         self.pixels = None if pixels is None else PixelRange.parse(pixels)
         self.max_pixels = check_positive_integer("max_pixels", max_pixels)
 
-    def inputs(self, model):
+    def inputs(self, model: keras.Model) -> Any:
         import tensorflow as tf
 
         return [tf.TensorSpec((None,), "string", "image_bytes")]
@@ -221,7 +222,7 @@ class ImageBytesSignature(Signature):
                     "Leave `pixels` out, or pass `verify=False`."
                 )
 
-    def function(self, model):
+    def function(self, model: keras.Model) -> Any:
         import tensorflow as tf
 
         size, channels, data_format = self._image(model)
@@ -265,7 +266,7 @@ class ImageBytesSignature(Signature):
 
         return predict
 
-    def example(self, model, number=0):
+    def example(self, model: keras.Model, number: int = 0) -> Any:
         import tensorflow as tf
 
         (height, width), channels, _ = self._image(model)
@@ -367,15 +368,15 @@ class TextSignature(Signature):
         if not vectorizer.built:
             vectorizer.build((None,))
 
-    def tracked(self):
+    def tracked(self) -> list[Any]:
         return [self.vectorizer]
 
-    def inputs(self, model):
+    def inputs(self, model: keras.Model) -> Any:
         import tensorflow as tf
 
         return [tf.TensorSpec((None,), "string", "text")]
 
-    def function(self, model):
+    def function(self, model: keras.Model) -> Any:
         def predict(text):
             tokens = keras.ops.cast(
                 self.vectorizer(text), model.inputs[0].dtype
@@ -411,7 +412,7 @@ def input_shapes(model: keras.Model) -> list[tuple]:
     return shapes
 
 
-def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
+def name_outputs(model: keras.Model, outputs: Tensor) -> dict[str, Any]:
     """Return the outputs by name.
 
     The names are the keys of a dictionary, those of nested ones joined by

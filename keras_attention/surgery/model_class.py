@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_attention.types import Tensor
+
 # What changes how a model is trained or computes, if a class overrides it.
 STEPS = (
     "compile",
@@ -57,8 +59,8 @@ class ModelWithAttributes(keras.Model):
 
     def __init__(
         self,
-        inputs: Any,
-        outputs: Any,
+        inputs: Tensor,
+        outputs: Tensor,
         name: str | None = None,
         *,
         attributes: dict[str, Any] | None = None,
@@ -69,7 +71,7 @@ class ModelWithAttributes(keras.Model):
         for key, value in (attributes or {}).items():
             setattr(self, key, value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         attributes = {
             name: plain_data(getattr(self, name))
             for name in self._attribute_names
@@ -78,7 +80,7 @@ class ModelWithAttributes(keras.Model):
 
 
 def make_functional(
-    model: keras.Model, inputs: Any, outputs: Any, renamed: dict[str, str]
+    model: keras.Model, inputs: Tensor, outputs: Tensor, renamed: dict[str, str]
 ) -> keras.Model:
     """Return a model of new inputs and outputs, of the class of an old one.
 
@@ -129,7 +131,7 @@ def make_sequential(model: keras.Sequential, layers: list) -> keras.Sequential:
     return new
 
 
-def plain_data(value: Any) -> Any:
+def plain_data(value: Tensor) -> Any:
     """Return a copy of data made of lists, dicts, numbers and strings.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.types import Tensor
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import set_token_labels
@@ -24,11 +25,11 @@ Labels = Sequence[Any] | Mapping[str, tuple[Sequence[Any], Sequence[Any]]]
 
 def plot_attention_heads(
     model: keras.Model,
-    tokens: Any,
+    tokens: Tensor,
     labels: Labels | None = None,
     layers: Sequence[str] | None = None,
     heads: Sequence[int] | None = None,
-    mask: Any = None,
+    mask: Tensor | None = None,
     ax: Any = None,
 ) -> "Figure":
     """Draw who attends to whom: one row a layer, one column a head.
@@ -125,9 +126,9 @@ def plot_attention_heads(
 
 def read_scores(
     model: keras.Model,
-    tokens: Any,
+    tokens: Tensor,
     layers: Sequence[str] | None = None,
-    mask: Any = None,
+    mask: Tensor | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """As `all_scores`, of one sequence."""
     inputs = keras.tree.map_structure(_one_sequence, as_inputs(tokens))
@@ -136,9 +137,9 @@ def read_scores(
 
 def all_scores(
     model: keras.Model,
-    inputs: Any,
+    inputs: Tensor,
     layers: Sequence[str] | None = None,
-    mask: Any = None,
+    mask: Tensor | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return scores and padding by layer; one run.
 
@@ -191,7 +192,7 @@ def to_heads(tap: str, value: np.ndarray) -> np.ndarray:
 def find_padding(
     scores: np.ndarray,
     masks: tuple[np.ndarray | None, np.ndarray | None],
-    mask: Any = None,
+    mask: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which queries and which keys are padding.
 
@@ -251,7 +252,7 @@ def token_labels(
     return [str(text) for text in pair[0]], [str(text) for text in pair[1]]
 
 
-def as_inputs(tokens: Any) -> Any:
+def as_inputs(tokens: Tensor) -> Any:
     """A list of numbers is one input; a list of arrays is several."""
     if isinstance(tokens, dict):
         return {name: np.asarray(each) for name, each in tokens.items()}

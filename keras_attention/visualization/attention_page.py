@@ -20,6 +20,7 @@ from keras_attention.inspection import gives_scores
 from keras_attention.inspection import split_name
 from keras_attention.layers import NonLocal
 from keras_attention.ops.attention_maps import resize_maps
+from keras_attention.types import Tensor
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.attention_heads import mask_name
@@ -38,7 +39,7 @@ LEAST_PIXELS = 64
 def write_attention_page(
     path: str | os.PathLike,
     model: keras.Model | Mapping[str, keras.Model],
-    inputs: Any,
+    inputs: Tensor,
     labels: Sequence[Any] | None = None,
     words: Sequence[Sequence[Any]] | None = None,
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,

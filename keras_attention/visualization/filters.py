@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_attention.inspection import find_layer
+from keras_attention.types import Tensor
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import set_token_labels
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def plot_filters(
     model: keras.Model,
-    tokens: Any = None,
+    tokens: Tensor | None = None,
     labels: Sequence[Any] | None = None,
     layers: Sequence[str] | None = None,
     ax: Any = None,
@@ -103,7 +104,7 @@ def plot_filters(
 
 
 def read_filters(
-    model: keras.Model, tokens: Any, layers: Sequence[str] | None = None
+    model: keras.Model, tokens: Tensor, layers: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Return filters by layer: `(heads, taps)`, `(count, time, heads, taps)`.
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choices
 from keras_attention.visualization.attention_heads import all_scores
 from keras_attention.visualization.attention_heads import as_inputs
@@ -21,10 +22,10 @@ MEASURES = ("entropy", "distance")
 
 def plot_head_summary(
     model: keras.Model,
-    tokens: Any,
+    tokens: Tensor,
     layers: Sequence[str] | None = None,
     measures: Sequence[str] = MEASURES,
-    mask: Any = None,
+    mask: Tensor | None = None,
     ax: Any = None,
 ) -> "Figure":
     """Draw entropy and mean distance of each head, layers by heads.
@@ -95,7 +96,9 @@ def plot_head_summary(
     return figure
 
 
-def summarize(scores: np.ndarray, mask: Any = None) -> dict[str, np.ndarray]:
+def summarize(
+    scores: np.ndarray, mask: Tensor | None = None
+) -> dict[str, np.ndarray]:
     """Entropy and distance of each head, `(heads,)` each.
 
     Args:

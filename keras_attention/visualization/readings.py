@@ -13,6 +13,7 @@ from keras_attention.inspection import split_name
 from keras_attention.inspection import stages
 from keras_attention.inspection import walk_layers
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
 class Readings(dict):
@@ -25,7 +26,7 @@ class Readings(dict):
 
 def read(
     model: keras.Model,
-    inputs: Any,
+    inputs: Tensor,
     taps: Iterable[str],
     optional: Iterable[str] = (),
 ) -> Readings:
@@ -72,7 +73,7 @@ def hint(model: keras.Model) -> str:
     return "" if model.built else " It was never called: call it once first."
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Tensor) -> np.ndarray:
     """A tensor as a NumPy array of at least float32."""
     return keras.ops.convert_to_numpy(widen(value))
 

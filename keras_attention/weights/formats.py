@@ -376,7 +376,7 @@ def bam(
     names = ("spatial_reduce", "spatial_dilated1", "spatial_dilated2")
     return joined(
         batch_norm_block(
-            "channel_reduce", "channel_norm", *channel[:2], matrix
+            "channel_reduce", "channel_norm", channel[0], channel[1], matrix
         ),
         DENSE.within("channel_expand/", f"{channel[2]}."),
         *(
@@ -620,9 +620,10 @@ FORMATS: dict[
     ),
     BAM: (
         bam(
-            tuple(
-                f"channel_att.gate_c.gate_c_{name}"
-                for name in ("fc_0", "bn_1", "fc_final")
+            (
+                "channel_att.gate_c.gate_c_fc_0",
+                "channel_att.gate_c.gate_c_bn_1",
+                "channel_att.gate_c.gate_c_fc_final",
             ),
             tuple(
                 (

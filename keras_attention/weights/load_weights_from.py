@@ -146,13 +146,17 @@ def load_weights_from(
             f"prefix={prefix!r}"
         )
     found = Source(arrays, found.settings, found.is_layer)
-    modules, allowed = [(target, "")], ()
+    modules: list[tuple[keras.layers.Layer, str | None]] = [(target, "")]
+    allowed: tuple[str, ...] = ()
     is_network = isinstance(target, keras.Model)
     if is_network:
         network = find_network(arrays)
         modules = resnet_modules(target, network, arrays)
         allowed = leftover_modules(target, network)
-    values, accounted, outside, kept = [], set(), set(), []
+    values: list[tuple[keras.Variable, np.ndarray]] = []
+    accounted: set[str] = set()
+    outside: set[str] = set()
+    kept: list[str] = []
     for layer, start in modules:
         try:
             part = _read_layer(layer, start, prefix, found)

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.types import Tensor
+
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 # What checkpoints wrap around the weights.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -58,7 +60,7 @@ class Source:
         return Source(arrays, settings, self.is_layer)
 
 
-def read_source(source: Any) -> Source:
+def read_source(source: Tensor) -> Source:
     """Return the arrays of a module, mapping, Keras layer or file, by name.
 
     No file is read in a way that runs code from it.

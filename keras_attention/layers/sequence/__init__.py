@@ -1,5 +1,7 @@
 """Layers that take a sequence."""
 
+from typing import TYPE_CHECKING
+
 from keras_attention.layers.sequence.dynamic_conv_1d import (
     DynamicConv1D as DynamicConv1D,
 )
@@ -16,5 +18,8 @@ from keras_attention.layers.sequence.scaled_dot_product_attention import (
     ScaledDotProductAttention as ScaledDotProductAttention,
 )
 
-# The classes, and not the modules that they are in.
-__all__ = [name for name, value in vars().items() if isinstance(value, type)]
+if not TYPE_CHECKING:
+    # The classes, and not the modules that they are in.
+    __all__ = [
+        name for name, value in vars().items() if isinstance(value, type)
+    ]

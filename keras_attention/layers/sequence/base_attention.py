@@ -22,6 +22,9 @@ from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.scaled_dot_product import attend
 from keras_attention.ops.attention.scaled_dot_product import replace_unused
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
@@ -126,17 +129,17 @@ class BaseAttention(BaseLayer):
         """Heads and width of cached keys and values."""
         raise NotImplementedError
 
-    def num_query_heads(self, query_shape: Any) -> int:
+    def num_query_heads(self, query_shape: Shape) -> int:
         """Number of heads of the queries."""
         raise NotImplementedError
 
     def check_widths(
-        self, query_shape: Any, key_shape: Any, value_shape: Any
+        self, query_shape: Shape, key_shape: Shape, value_shape: Shape
     ) -> None:
         """Raise a `ValueError` unless ranks and widths are the layer's."""
         raise NotImplementedError
 
-    def scores_shape(self, query_shape: Any, num_keys: Any) -> tuple:
+    def scores_shape(self, query_shape: Shape, num_keys: Any) -> tuple:
         """Shape of the scores that the layer returns."""
         heads = self.num_query_heads(query_shape)
         return (query_shape[0], heads, query_shape[1], num_keys)
@@ -178,14 +181,14 @@ class BaseAttention(BaseLayer):
 
     def prepare(
         self,
-        query: Any,
-        value: Any,
-        key: Any,
-        query_mask: Any,
-        value_mask: Any,
-        key_mask: Any,
-        attention_mask: Any,
-        attention_bias: Any,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor,
+        query_mask: Tensor | None,
+        value_mask: Tensor | None,
+        key_mask: Tensor | None,
+        attention_mask: Tensor | None,
+        attention_bias: Tensor | None,
         cache: Any,
     ) -> AttentionInputs:
         """Check and complete the arguments of a call; replace masked tokens.
@@ -243,9 +246,9 @@ class BaseAttention(BaseLayer):
 
     def attend(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
         inputs: AttentionInputs,
         return_scores: bool,
         training: Any,
@@ -328,7 +331,7 @@ class BaseAttention(BaseLayer):
             output = decoding.check_room(cache, output)
         return output, scores, cache
 
-    def collect(self, output: Any, scores: Any, cache: Any) -> Any:
+    def collect(self, output: Tensor, scores: Tensor, cache: Any) -> Any:
         """Join what a call returns: output, scores and cache if there are."""
         results = (output, scores, cache)
         results = tuple(result for result in results if result is not None)
@@ -336,19 +339,19 @@ class BaseAttention(BaseLayer):
 
     def compute_output_spec(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        attention_bias=None,
-        cache=None,
-        return_attention_scores=False,
-        training=None,
-        mask=None,
-    ):
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
         query, value, key, *_ = self._check_call(
             query,
             value,
@@ -372,7 +375,7 @@ class BaseAttention(BaseLayer):
             }
         return self.collect(output, scores, cache)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "dropout": self.dropout,

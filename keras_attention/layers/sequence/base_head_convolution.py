@@ -16,6 +16,9 @@ from keras_attention.ops.sequence.head_convolution import (
     lightweight_convolution,
 )
 from keras_attention.ops.sequence.head_convolution import pad_widths
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
@@ -71,7 +74,7 @@ class BaseHeadConvolution(WeightedLayer):
             self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def build_channels(self, input_shape):
+    def build_channels(self, input_shape: Shape) -> None:
         """Check the shape of the input; make the bias."""
         channels = check_sequence_shape(self, input_shape)
         if channels % self.num_heads:
@@ -91,7 +94,7 @@ class BaseHeadConvolution(WeightedLayer):
                 name="bias",
             )
 
-    def prepare(self, inputs, mask, cache):
+    def prepare(self, inputs: Tensor, mask: Tensor | None, cache: Cache | None):
         """Check a call's tensors; replace what is masked by zeros.
 
         Args:
@@ -109,7 +112,14 @@ class BaseHeadConvolution(WeightedLayer):
             inputs = replace_masked(inputs, mask)
         return inputs, mask
 
-    def apply_filters(self, inputs, logits, mask, cache, training):
+    def apply_filters(
+        self,
+        inputs: Tensor,
+        logits: Tensor,
+        mask: Tensor | None,
+        cache: Cache | None,
+        training: bool | None,
+    ) -> Any:
         """Convolve `inputs` with the filters of these logits.
 
         Args:
@@ -140,7 +150,7 @@ class BaseHeadConvolution(WeightedLayer):
         return y if cache is None else (y, cache)
 
     def compute_filters(
-        self, logits: Any, mask: Any = None, padding: str = "same"
+        self, logits: Tensor, mask: Tensor | None = None, padding: str = "same"
     ) -> Any:
         """Return the filters of logits, before any dropout.
 
@@ -164,7 +174,9 @@ class BaseHeadConvolution(WeightedLayer):
         filters = _softmax(ops.where(inside, logits, OUTSIDE))
         return ops.where(inside, filters, 0)  # [B, T, H, K]
 
-    def initial_cache(self, batch_size: int, max_length: int | None = None):
+    def initial_cache(
+        self, batch_size: int, max_length: int | None = None
+    ) -> Cache:
         """Return the cache with which decoding starts.
 
         Decoding keeps the last `kernel_size - 1` inputs, whatever the length:
@@ -209,12 +221,17 @@ class BaseHeadConvolution(WeightedLayer):
             "mask": ops.zeros((batch_size, kept), dtype="bool"),
         }
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
     def compute_output_spec(
-        self, inputs, mask=None, inputs_mask=None, cache=None, **arguments
-    ):
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        **arguments: Any,
+    ) -> Any:
         mask = inputs_mask if mask is None else mask
         self._check_call(inputs, mask, cache)
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
@@ -224,7 +241,7 @@ class BaseHeadConvolution(WeightedLayer):
             lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
@@ -270,7 +287,7 @@ class BaseHeadConvolution(WeightedLayer):
             self._check_cache(inputs, cache)
         return mask
 
-    def check_shape(self, name, shape, expected):
+    def check_shape(self, name: str, shape: Shape, expected: Shape) -> None:
         """Raise a `ValueError` unless known sizes of the shapes are equal."""
         fits = len(shape) == len(expected) and all(
             None in pair or pair[0] == pair[1]

@@ -7,6 +7,8 @@ from keras_attention.layers.sequence.base_head_convolution import (
     BaseHeadConvolution,
 )
 from keras_attention.ops.attention.masks import replace_masked
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_sequence_shape
 
@@ -117,7 +119,9 @@ class DynamicConv1D(BaseHeadConvolution):
         )
         self.use_filter_bias = check_boolean("use_filter_bias", use_filter_bias)
 
-    def build(self, inputs_shape, query_shape=None):
+    def build(
+        self, inputs_shape: Shape, query_shape: Shape | None = None
+    ) -> None:
         self.build_channels(inputs_shape)
         shape = inputs_shape if query_shape is None else query_shape
         width = check_sequence_shape(self, shape)
@@ -130,13 +134,13 @@ class DynamicConv1D(BaseHeadConvolution):
 
     def call(
         self,
-        inputs: Any,
-        query: Any = None,
-        mask: Any = None,
-        inputs_mask: Any = None,
+        inputs: Tensor,
+        query: Tensor | None = None,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
         cache: dict | None = None,
         training: bool | None = None,
-    ):
+    ) -> Any:
         self._check_query(inputs, query)
         # Keras sets `inputs_mask`, not `mask`, if there are more tensors.
         mask = inputs_mask if mask is None else mask
@@ -153,14 +157,18 @@ class DynamicConv1D(BaseHeadConvolution):
         )  # [B, T, H, K]
         return self.apply_filters(inputs, logits, mask, cache, training)
 
-    def compute_output_shape(self, inputs_shape, query_shape=None):
+    def compute_output_shape(
+        self, inputs_shape: Shape, query_shape: Shape | None = None
+    ) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, query=None, **arguments):
+    def compute_output_spec(
+        self, inputs: Tensor, query: Tensor | None = None, **arguments: Any
+    ) -> Any:
         self._check_query(inputs, query)
         return super().compute_output_spec(inputs, **arguments)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "use_filter_bias": self.use_filter_bias}
 
     def _check_query(self, inputs, query):

@@ -7,6 +7,9 @@ from keras_attention.layers.sequence.lightweight_conv_1d import (
     LightweightConv1D,
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_probability
@@ -116,7 +119,7 @@ class GatedConvolutionBlock(WeightedLayer):
         # Checks the arguments that are the convolution's, before `build`.
         self._make_convolution()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.mixer = self._make_convolution()
         self.mixer.build(input_shape)
         channels = input_shape[-1]
@@ -130,12 +133,12 @@ class GatedConvolutionBlock(WeightedLayer):
 
     def call(
         self,
-        inputs: Any,
-        mask: Any = None,
-        inputs_mask: Any = None,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
         cache: dict | None = None,
         training: bool | None = None,
-    ):
+    ) -> Any:
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         inputs, mask = self.mixer.prepare(inputs, mask, cache)
@@ -149,7 +152,9 @@ class GatedConvolutionBlock(WeightedLayer):
         x = self.drop_outputs(self.project(x), training=training)
         return x if cache is None else (x, cache)
 
-    def initial_cache(self, batch_size: int, max_length: int | None = None):
+    def initial_cache(
+        self, batch_size: int, max_length: int | None = None
+    ) -> Cache:
         """Return the cache with which decoding starts.
 
         It is the convolution's; see `LightweightConv1D.initial_cache`.
@@ -162,16 +167,21 @@ class GatedConvolutionBlock(WeightedLayer):
             )
         return self.mixer.initial_cache(batch_size, max_length)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
     def compute_output_spec(
-        self, inputs, mask=None, inputs_mask=None, cache=None, **arguments
-    ):
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        **arguments: Any,
+    ) -> Any:
         mask = inputs_mask if mask is None else mask
         return self.mixer.compute_output_spec(inputs, mask, cache=cache)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -7,6 +7,8 @@ from keras_attention.layers.sequence.base_head_convolution import (
     BaseHeadConvolution,
 )
 from keras_attention.layers.weighted_layer import clone_initializer
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -90,7 +92,7 @@ class LightweightConv1D(BaseHeadConvolution):
     True
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.build_channels(input_shape)
         initializer = clone_initializer(self.kernel_initializer)
 
@@ -110,12 +112,12 @@ class LightweightConv1D(BaseHeadConvolution):
 
     def call(
         self,
-        inputs: Any,
-        mask: Any = None,
-        inputs_mask: Any = None,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
         cache: dict | None = None,
         training: bool | None = None,
-    ):
+    ) -> Any:
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         inputs, mask = self.prepare(inputs, mask, cache)

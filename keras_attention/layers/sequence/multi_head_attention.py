@@ -10,6 +10,9 @@ from keras_attention.ops.attention.dot_product import matmul
 from keras_attention.ops.attention.positions import alibi_bias
 from keras_attention.ops.attention.positions import relative_buckets
 from keras_attention.ops.attention.positions import rotary_embedding
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
@@ -214,7 +217,12 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         if key_dim is not None:
             self._check_key_dim(key_dim)
 
-    def build(self, query_shape, value_shape=None, key_shape=None):
+    def build(
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> None:
         self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
@@ -265,19 +273,19 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
 
     def call(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        attention_bias=None,
-        cache=None,
-        return_attention_scores=False,
-        training=None,
-        mask=None,
-    ):
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
         inputs = self.prepare(
             query,
             value,
@@ -305,7 +313,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         output = self.project_output(output)  # [B, T, output_dim]
         return self.collect(output, scores, cache)
 
-    def cache_widths(self):
+    def cache_widths(self) -> dict[str, tuple[int, int]]:
         if not self.built and self.key_dim is None:
             raise ValueError(
                 "Without `key_dim`, the cache's widths are known once the "
@@ -318,10 +326,12 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "value": (self._kv_heads, value_dim),
         }
 
-    def num_query_heads(self, query_shape):
+    def num_query_heads(self, query_shape: Shape) -> int:
         return self.num_heads
 
-    def check_widths(self, query_shape, key_shape, value_shape):
+    def check_widths(
+        self, query_shape: Shape, key_shape: Shape, value_shape: Shape
+    ) -> None:
         widths = self._input_widths(query_shape, key_shape, value_shape)
         if self.built and widths != self._widths:
             raise ValueError(
@@ -331,11 +341,14 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             )
 
     def compute_output_shape(
-        self, query_shape, value_shape=None, key_shape=None
-    ):
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> Shape:
         return (*query_shape[:-1], self.output_dim or query_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
@@ -352,7 +365,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "max_distance": self.max_distance,
         }
 
-    def project_inputs(self, inputs):
+    def project_inputs(self, inputs: Tensor) -> Any:
         """Queries, keys and values of the heads.
 
         One product for each run of equal inputs, if the kernel is one.
@@ -408,7 +421,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             return None
         return ops.reshape(self.sinks, (1, self.num_heads, 1, 1))
 
-    def project_output(self, output):
+    def project_output(self, output: Tensor) -> Tensor:
         """`(B, T, N, E)` to `(B, T, output_dim)`."""
         batch, length, heads, width = ops.shape(output)
         joined = ops.reshape(output, (batch, length, heads * width))

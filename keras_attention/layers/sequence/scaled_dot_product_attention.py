@@ -7,6 +7,9 @@ from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.ops.attention.scaled_dot_product import (
     check_attention_shapes,
 )
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_number
 
 
@@ -118,7 +121,12 @@ class ScaledDotProductAttention(BaseAttention):
         if scale is not None:
             check_number("scale", scale)
 
-    def build(self, query_shape, value_shape=None, key_shape=None):
+    def build(
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> None:
         self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
@@ -151,19 +159,19 @@ class ScaledDotProductAttention(BaseAttention):
 
     def call(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        attention_bias=None,
-        cache=None,
-        return_attention_scores=False,
-        training=None,
-        mask=None,
-    ):
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
         inputs = self.prepare(
             query,
             value,
@@ -175,18 +183,20 @@ class ScaledDotProductAttention(BaseAttention):
             attention_bias,
             cache,
         )
-        heads = inputs.query, inputs.key, inputs.value
+        query, key, value = inputs.query, inputs.key, inputs.value
         if self._rank == 3:
-            heads = (ops.expand_dims(x, 2) for x in heads)
+            query, key, value = (
+                ops.expand_dims(x, 2) for x in (query, key, value)
+            )
         output, scores, cache = self.attend(
-            *heads, inputs, return_attention_scores, training
+            query, key, value, inputs, return_attention_scores, training
         )  # [B, T, N, E], [B, N, T, S]
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
         return self.collect(output, scores, cache)
 
-    def cache_widths(self):
+    def cache_widths(self) -> dict[str, tuple[int, int]]:
         if not self.built:
             raise ValueError(
                 "The cache's widths are known once the layer is built. "
@@ -195,10 +205,12 @@ class ScaledDotProductAttention(BaseAttention):
             )
         return self._cache_widths
 
-    def num_query_heads(self, query_shape):
+    def num_query_heads(self, query_shape: Shape) -> int:
         return query_shape[2] if self._rank == 4 else 1
 
-    def check_widths(self, query_shape, key_shape, value_shape):
+    def check_widths(
+        self, query_shape: Shape, key_shape: Shape, value_shape: Shape
+    ) -> None:
         shapes = [query_shape, key_shape, value_shape]
         if {len(shape) for shape in shapes} != {self._rank}:
             raise ValueError(
@@ -210,15 +222,18 @@ class ScaledDotProductAttention(BaseAttention):
             shapes = [(*s[:2], 1, s[2]) for s in shapes]
         check_attention_shapes(*shapes)
 
-    def scores_shape(self, query_shape, num_keys):
+    def scores_shape(self, query_shape: Shape, num_keys: int | None) -> Shape:
         shape = super().scores_shape(query_shape, num_keys)
         return shape if self._rank == 4 else (shape[0], *shape[2:])
 
     def compute_output_shape(
-        self, query_shape, value_shape=None, key_shape=None
-    ):
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> Shape:
         value_shape = query_shape if value_shape is None else value_shape
         return (*query_shape[:-1], value_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale}

@@ -1,5 +1,7 @@
 """Layers that take an image."""
 
+from typing import TYPE_CHECKING
+
 from keras_attention.layers.vision.bam import BAM as BAM
 from keras_attention.layers.vision.cbam import CBAM as CBAM
 from keras_attention.layers.vision.channel_attention import (
@@ -57,5 +59,8 @@ from keras_attention.layers.vision.triplet_attention import (
     TripletAttention as TripletAttention,
 )
 
-# The classes, and not the modules that they are in.
-__all__ = [name for name, value in vars().items() if isinstance(value, type)]
+if not TYPE_CHECKING:
+    # The classes, and not the modules that they are in.
+    __all__ = [
+        name for name, value in vars().items() if isinstance(value, type)
+    ]

@@ -11,6 +11,9 @@ from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -78,7 +81,7 @@ class BAM(WeightedLayer, BaseGate):
         ratio: int = 16,
         dilation: int = 4,
         combine: str = "multiply",
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -86,7 +89,7 @@ class BAM(WeightedLayer, BaseGate):
         self.dilation = check_positive_integer("dilation", dilation)
         self.combine = check_choice("combine", combine, ("multiply", "add"))
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         units = bottleneck_width(channels, self.ratio)
         self.channel_reduce = self._dense(units, "channel_reduce")
         self.channel_norm = self._norm("channel_norm")
@@ -109,14 +112,14 @@ class BAM(WeightedLayer, BaseGate):
             norm.build((None, None, None, units))
         self.spatial_expand.build((None, None, None, units))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         channel = self._channel_logits(inputs, training)  # [B, 1, 1, C]
         spatial = self._spatial_logits(inputs, training)  # [B, H, W, 1]
         multiply = self.combine == "multiply"
         logits = channel * spatial if multiply else channel + spatial
         return 1 + ops.sigmoid(logits)  # [B, H, W, C]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -1,12 +1,11 @@
 """What the gates that only see the mean of each channel share."""
 
-from typing import Any
-
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import means_and_image
+from keras_attention.types import Tensor
 
 
 class BaseChannelGate(BaseGate):
@@ -16,16 +15,16 @@ class BaseChannelGate(BaseGate):
     the gate `[B, C]`.
     """
 
-    def compute_channel_gate(self, means: Any) -> Any:
+    def compute_channel_gate(self, means: Tensor) -> Tensor:
         """Return the gate, `(B, C)`, of the means, `(B, C)`."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `compute_channel_gate`."
         )
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         return self._expand(global_average_pool(inputs, self.data_format))
 
-    def scale(self, inputs, training):
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         # Both uses of the image, in one pass of the gradient.
         means, inputs = means_and_image(inputs, self.data_format)
         return apply_gate(inputs, self._expand(means))

@@ -7,6 +7,7 @@ from keras import ops
 from keras_attention.inspection.record_outputs import gate_is_recorded
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.ops.image.gating import apply_gate
+from keras_attention.types import Tensor
 
 
 class BaseGate(BaseImageLayer):
@@ -17,17 +18,19 @@ class BaseGate(BaseImageLayer):
     than through the gate. The rest of a layer's contract is here.
     """
 
-    def make_gate(self, inputs: Any, training: bool | None) -> Any:
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         """Return what `inputs` is scaled by, broadcastable to it."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `make_gate`."
         )
 
-    def scale(self, inputs: Any, training: bool | None) -> Any:
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         """Return the scaled image."""
         return apply_gate(inputs, self.compute_gate(inputs, training=training))
 
-    def compute_gate(self, inputs: Any, training: bool | None = None) -> Any:
+    def compute_gate(
+        self, inputs: Tensor, training: bool | None = None
+    ) -> Tensor:
         """Compute what `inputs` is scaled by, broadcastable to it.
 
         The values are in [0, 1] unless the layer's text says otherwise. A
@@ -43,7 +46,7 @@ class BaseGate(BaseImageLayer):
             self.build(inputs.shape)
         return self.make_gate(inputs, training)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         if gate_is_recorded(self):
             return BaseGate.scale(self, inputs, training)
         return self.scale(inputs, training)

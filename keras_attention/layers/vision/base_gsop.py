@@ -11,6 +11,8 @@ from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.precision import HALF
+from keras_attention.types import InitializerLike
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -33,7 +35,7 @@ class BaseGSoP(WeightedLayer, BaseGate):
         self,
         reduced_channels: int = 128,
         expansion: int = 4,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -83,7 +85,7 @@ class BaseGSoP(WeightedLayer, BaseGate):
         )
         self.expand.build((None, rows * self.expansion))
 
-    def reduce_channels(self, inputs: Any, training: bool | None) -> Any:
+    def reduce_channels(self, inputs: Tensor, training: bool | None) -> Any:
         """ReLU, 1x1 convolution and batch normalization: `(B, H, W, d)`."""
         x = to_channels_last(ops.relu(inputs), self.data_format)
         return self.norm(self.reduce(x), training=training)
@@ -103,7 +105,7 @@ class BaseGSoP(WeightedLayer, BaseGate):
         x = ops.reshape(x, (-1, x.shape[1] * x.shape[2]))  # [B, i n]
         return self.expand(x if activation is None else activation(x))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduced_channels": self.reduced_channels,

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_attention.layers.base_layer import BaseLayer
+from keras_attention.types import Shape
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
 
@@ -33,7 +34,7 @@ class BaseImageLayer(BaseLayer):
         """Axis of the channels: -1 or 1."""
         return -1 if self.data_format == "channels_last" else 1
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = check_image_shape(self, input_shape)
         self.input_spec = keras.layers.InputSpec(
             ndim=4, axes={self.channel_axis: channels}
@@ -43,8 +44,8 @@ class BaseImageLayer(BaseLayer):
     def build_weights(self, input_shape: tuple, channels: int) -> None:
         """Make the layer's weights. A layer without has none to make."""
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}

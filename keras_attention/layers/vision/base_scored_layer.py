@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.types import Tensor
 
 
 class BaseScoredLayer(BaseImageLayer):
@@ -16,7 +17,7 @@ class BaseScoredLayer(BaseImageLayer):
     sequences are asked too, so that the tap `"name:scores"` works for all.
     """
 
-    def attend(self, inputs: Any, training: bool | None) -> tuple[Any, Any]:
+    def attend(self, inputs: Tensor, training: bool | None) -> tuple[Any, Any]:
         """Return the layer's output, and the scores that it came by."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `attend`."
@@ -28,15 +29,23 @@ class BaseScoredLayer(BaseImageLayer):
             f"{type(self).__name__} must implement `compute_scores_shape`."
         )
 
-    def call(self, inputs, training=None, return_attention_scores=False):
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         outputs, scores = self.attend(inputs, training)
         if not return_attention_scores:
             return outputs
         return outputs, keras.ops.cast(scores, self.compute_dtype)
 
     def compute_output_spec(
-        self, inputs, training=None, return_attention_scores=False
-    ):
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> Any:
         outputs = self._spec(self.compute_output_shape(inputs.shape))
         if not return_attention_scores:
             return outputs

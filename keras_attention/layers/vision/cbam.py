@@ -12,6 +12,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.pooling import GLOBAL_POOLS
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_odd_integer
@@ -85,8 +88,8 @@ class CBAM(WeightedLayer, BaseGate):
         pool_types: Sequence[str] = ("avg", "max"),
         kernel_size: int = 7,
         use_spatial: bool = True,
-        gamma_initializer: Any = "zeros",
-        kernel_initializer: Any = "he_normal",
+        gamma_initializer: InitializerLike = "zeros",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -96,7 +99,7 @@ class CBAM(WeightedLayer, BaseGate):
         self.use_spatial = check_boolean("use_spatial", use_spatial)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.channel_attention = ChannelAttention(
             self.ratio,
             self.pool_types,
@@ -118,7 +121,7 @@ class CBAM(WeightedLayer, BaseGate):
         )
         self.spatial_attention.build(input_shape)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         inputs = ops.convert_to_tensor(inputs)
         gate = self.channel_attention.compute_gate(inputs)  # [B, 1, 1, C]
         if not self.use_spatial:
@@ -127,14 +130,14 @@ class CBAM(WeightedLayer, BaseGate):
             apply_gate(inputs, gate), training=training
         )  # [B, H, W, C]
 
-    def scale(self, inputs, training):
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         # One gate after the other, without a product of the image's size.
         x = self.channel_attention(inputs)
         if self.use_spatial:
             x = self.spatial_attention(x, training=training)
         return x
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -11,6 +11,9 @@ from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.pooling import GLOBAL_POOLS
 from keras_attention.ops.image.pooling import global_pools
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_positive_integer
 
@@ -76,14 +79,14 @@ class ChannelAttention(WeightedLayer, BaseGate):
         self,
         ratio: int = 16,
         pool_types: Sequence[str] = ("avg", "max"),
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.ratio = check_positive_integer("ratio", ratio)
         self.pool_types = check_choices("pool_types", pool_types, GLOBAL_POOLS)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         hidden_units = bottleneck_width(channels, self.ratio)
         self.reduce = keras.layers.Dense(
             hidden_units,
@@ -95,7 +98,7 @@ class ChannelAttention(WeightedLayer, BaseGate):
         )
         self.expand.build((None, hidden_units))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         pooled = global_pools(
             inputs, self.pool_types, self.data_format
         )  # [B, P, C]
@@ -103,7 +106,7 @@ class ChannelAttention(WeightedLayer, BaseGate):
         gate = ops.sigmoid(logits)
         return expand_channel_gate(gate, self.data_format)  # [B, 1, 1, C]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -8,6 +8,9 @@ from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gsop import BaseGSoP
 from keras_attention.ops.image.covariance import channel_covariance
 from keras_attention.ops.image.gating import expand_channel_gate
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -78,7 +81,7 @@ class ChannelGSoP(BaseGSoP):
         expansion: int = 4,
         strides: int = 1,
         activation: str | Callable | None = None,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(
@@ -87,17 +90,17 @@ class ChannelGSoP(BaseGSoP):
         self.strides = check_positive_integer("strides", strides)
         self.activation = keras.activations.get(activation)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.build_gate(channels, self.reduced_channels, channels, self.strides)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = ops.relu(self.reduce_channels(inputs, training))  # [B, H', W', d]
         gate = self.gate_of_covariance(
             channel_covariance(x), training, self.activation
         )  # [B, C]
         return expand_channel_gate(gate, self.data_format)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "strides": self.strides,

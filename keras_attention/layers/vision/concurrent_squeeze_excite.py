@@ -11,6 +11,9 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 from keras_attention.layers.vision.squeeze_excite import SqueezeExcite
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import apply_gate
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -77,14 +80,14 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self,
         ratio: int = 2,
         combine: str = "max",
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.ratio = check_positive_integer("ratio", ratio)
         self.combine = check_choice("combine", combine, ("max", "add"))
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.channel_excite = SqueezeExcite(
             self.ratio,
             **self.sublayer_arguments(
@@ -99,7 +102,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self.channel_excite.build(input_shape)
         self.spatial_excite.build(input_shape)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         channel, spatial = self._compute_gates(inputs)
         if self.combine == "add":
             return channel + spatial  # [B, H, W, C]
@@ -107,7 +110,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         takes_channel = (inputs >= 0) == (channel >= spatial)
         return ops.where(takes_channel, channel, spatial)
 
-    def scale(self, inputs, training):
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         # Without a gate of the image's size.
         by_channel, by_position = (
             apply_gate(inputs, gate) for gate in self._compute_gates(inputs)
@@ -120,7 +123,7 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
             return ops.where(larger, by_channel, by_position)
         return ops.maximum(by_channel, by_position)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -10,6 +10,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.sums import mean_over
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -78,7 +81,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         ratio: int = 32,
         min_units: int = 8,
         activation: str | Callable | None = "hard_silu",
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -86,7 +89,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         self.min_units = check_positive_integer("min_units", min_units)
         self.activation = keras.activations.get(activation)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         units = max(self.min_units, channels // self.ratio)
         self.reduce = self._dense(units, "reduce")
         self.reduce.build((None, None, channels))
@@ -99,7 +102,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         self.expand_width = self._dense(channels, "expand_width")
         self.expand_width.build((None, None, units))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
         height = ops.shape(x)[1]
         lines = ops.concatenate(
@@ -112,7 +115,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         gate = rows[:, :, None] * columns[:, None]  # [B, H, W, C]
         return from_channels_last(gate, self.data_format)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

@@ -9,6 +9,9 @@ from keras_attention.ops.image.covariance import channel_covariance
 from keras_attention.ops.image.covariance import newton_schulz_square_root
 from keras_attention.ops.image.covariance import upper_triangle
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -75,7 +78,7 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
         self,
         reduced_channels: int | None = 256,
         iterations: int = 5,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -84,7 +87,7 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
             check_positive_integer("reduced_channels", reduced_channels)
         self.iterations = check_positive_integer("iterations", iterations)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         if self.reduced_channels is None:
             return
         self.reduce = keras.layers.Conv2D(
@@ -100,7 +103,7 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
         )
         self.norm.build((None, None, None, self.reduced_channels))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         x = to_channels_last(inputs, self.data_format)
         if self.reduced_channels is not None:
             x = ops.relu(self.norm(self.reduce(x), training=training))
@@ -109,14 +112,16 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
         )  # [B, d, d]
         return ops.cast(upper_triangle(root), self.compute_dtype)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(
+        self, inputs: Tensor, previous_mask: Tensor | None = None
+    ) -> Any:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         size = self.reduced_channels or input_shape[self.channel_axis]
         return (input_shape[0], size * (size + 1) // 2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduced_channels": self.reduced_channels,

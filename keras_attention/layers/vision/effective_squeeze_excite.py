@@ -5,6 +5,9 @@ import keras
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @register_attention("effective_squeeze_excite", "ese")
@@ -56,15 +59,17 @@ class EffectiveSqueezeExcite(WeightedLayer, BaseChannelGate):
     272
     """
 
-    def __init__(self, kernel_initializer: Any = "he_normal", **kwargs: Any):
+    def __init__(
+        self, kernel_initializer: InitializerLike = "he_normal", **kwargs: Any
+    ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.excite = keras.layers.Dense(
             channels,
             **self.sublayer_arguments(activation="hard_sigmoid", name="excite"),
         )
         self.excite.build((None, channels))
 
-    def compute_channel_gate(self, means):
+    def compute_channel_gate(self, means: Tensor) -> Tensor:
         return self.excite(means)  # [B, C]

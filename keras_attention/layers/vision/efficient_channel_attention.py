@@ -10,6 +10,9 @@ from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.image.pooling import channel_windows
 from keras_attention.ops.image.pooling import pad_channels
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
@@ -83,7 +86,7 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
         beta: float = 1,
         shared: bool = True,
         padding: str = "zeros",
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -95,7 +98,7 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
         self.shared = check_boolean("shared", shared)
         self.padding = check_choice("padding", padding, ("zeros", "circular"))
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         size = self.kernel_size or self._adaptive_kernel_size(channels)
         self._window_size = size
         if self.shared:
@@ -118,7 +121,7 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
             )
             self.excite.build((None, channels, size))
 
-    def compute_channel_gate(self, means):
+    def compute_channel_gate(self, means: Tensor) -> Tensor:
         size = self._window_size
         if self.shared:
             padded = pad_channels(means, size, self.padding)
@@ -128,7 +131,7 @@ class EfficientChannelAttention(KernelLayer, BaseChannelGate):
             logits = self.excite(windows)  # [B, C]
         return ops.sigmoid(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,

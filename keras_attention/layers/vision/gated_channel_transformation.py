@@ -11,6 +11,9 @@ from keras_attention.ops.image.channel_norms import channel_norms
 from keras_attention.ops.image.channel_norms import normalize_channels
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.precision import widen
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 
@@ -75,9 +78,9 @@ class GatedChannelTransformation(BaseGate):
         self,
         norm: str = "l2",
         epsilon: float = 1e-5,
-        alpha_initializer: Any = "ones",
-        gamma_initializer: Any = "zeros",
-        beta_initializer: Any = "zeros",
+        alpha_initializer: InitializerLike = "ones",
+        gamma_initializer: InitializerLike = "zeros",
+        beta_initializer: InitializerLike = "zeros",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -89,7 +92,7 @@ class GatedChannelTransformation(BaseGate):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.beta_initializer = keras.initializers.get(beta_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.alpha, self.gamma, self.beta = (
             self.add_weight(
                 shape=(channels,),
@@ -103,7 +106,7 @@ class GatedChannelTransformation(BaseGate):
             )
         )
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         alpha, gamma, beta = (
             widen(ops.convert_to_tensor(weight))
             for weight in (self.alpha, self.gamma, self.beta)
@@ -117,7 +120,7 @@ class GatedChannelTransformation(BaseGate):
             ops.cast(gate, inputs.dtype), self.data_format
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "norm": self.norm,

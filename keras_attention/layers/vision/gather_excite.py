@@ -21,6 +21,9 @@ from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.grid_pooling import local_average_pool
 from keras_attention.ops.image.grid_pooling import nearest_resize
 from keras_attention.ops.image.grid_pooling import scale_cells
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
@@ -108,7 +111,7 @@ class GatherExcite(WeightedLayer, BaseGate):
         learned_gather: bool = False,
         learned_excite: bool = False,
         ratio: int = 16,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -117,7 +120,7 @@ class GatherExcite(WeightedLayer, BaseGate):
         self.learned_excite = check_boolean("learned_excite", learned_excite)
         self.ratio = check_positive_integer("ratio", ratio)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         if self.learned_gather:
             self._build_gather(input_shape, channels)
         if self.learned_excite:
@@ -127,7 +130,7 @@ class GatherExcite(WeightedLayer, BaseGate):
             self.expand = self._dense(channels, None, "expand")
             self.expand.build((None, None, None, units))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         gate = self._gate_of_cells(inputs, training)  # [B, h, w, C]
         if self.extent is not None:
             rows, columns = spatial_axes(self.data_format)
@@ -136,12 +139,12 @@ class GatherExcite(WeightedLayer, BaseGate):
         first = self.data_format == "channels_first"
         return ops.moveaxis(gate, -1, 1) if first else gate
 
-    def scale(self, inputs, training):
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         # Without a gate of the image's size.
         gate = self._gate_of_cells(inputs, training)
         return scale_cells(inputs, gate, self.data_format)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "extent": self.extent,

@@ -12,6 +12,9 @@ from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.pairwise import softmax_pool
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -85,8 +88,8 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         self,
         ratio: int = 16,
         fusion: str = "add",
-        output_initializer: Any = "zeros",
-        kernel_initializer: Any = "he_normal",
+        output_initializer: InitializerLike = "zeros",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -94,7 +97,7 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         self.fusion = check_choice("fusion", fusion, ("add", "multiply"))
         self.output_initializer = keras.initializers.get(output_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         units = bottleneck_width(channels, self.ratio, 2)
         self.attention = self._dense(1, "attention", use_bias=False)
         self.attention.build((None, None, channels))
@@ -111,7 +114,9 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         )
         self.expand.build((None, units))
 
-    def attend(self, inputs, training):
+    def attend(
+        self, inputs: Tensor, training: bool | None
+    ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
         batch, height, width, channels = ops.shape(x)
         # Images of height 1 must be rows by themselves: oneDNN's product of a
@@ -126,10 +131,10 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
             return apply_gate(inputs, ops.sigmoid(term)), scores
         return inputs + term, scores
 
-    def compute_scores_shape(self, input_shape):
+    def compute_scores_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], *self._spatial_shape(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

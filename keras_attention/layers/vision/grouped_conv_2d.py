@@ -5,6 +5,8 @@ from typing import Any
 import keras
 
 from keras_attention.ops.image.grouped_convolution import grouped_convolution
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 class GroupedConv2D(keras.layers.Conv2D):
@@ -43,17 +45,17 @@ class GroupedConv2D(keras.layers.Conv2D):
         self.spacing = spacing
         self.dilation = dilation
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return grouped_convolution(
             inputs, kernel, self.groups, self.spacing, self.dilation
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *sizes, _ = input_shape
         sizes = [None if n is None else -(-n // self.spacing) for n in sizes]
         return (batch, *sizes, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for fixed in ("padding", "use_bias", "data_format"):
             del config[fixed]

@@ -11,6 +11,9 @@ from keras_attention.layers.vision.channel_gsop import ChannelGSoP
 from keras_attention.layers.vision.position_gsop import PositionGSoP
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -94,7 +97,7 @@ class GSoP(WeightedLayer, BaseGate):
         grid_size: int = 8,
         fusion: str = "average",
         activation: str | Callable | None = None,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -107,7 +110,7 @@ class GSoP(WeightedLayer, BaseGate):
         self.fusion = check_choice("fusion", fusion, FUSIONS)
         self.activation = keras.activations.get(activation)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.channel_gsop = ChannelGSoP(
             self.reduced_channels,
             self.expansion,
@@ -139,7 +142,7 @@ class GSoP(WeightedLayer, BaseGate):
         )
         self.norm.build(last)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         if self.fusion == "concat":
             raise ValueError(
                 "A GSoP layer with fusion='concat' mixes its two scaled images "
@@ -156,7 +159,7 @@ class GSoP(WeightedLayer, BaseGate):
         gate = channel + positive * position
         return gate / 2 if self.fusion == "average" else gate
 
-    def scale(self, inputs, training):
+    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
         channel = self.channel_gsop(inputs, training=training)
         position = self.position_gsop(inputs, training=training)
         if self.fusion == "max":
@@ -166,7 +169,7 @@ class GSoP(WeightedLayer, BaseGate):
         total = channel + position
         return total / 2 if self.fusion == "average" else total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduced_channels": self.reduced_channels,

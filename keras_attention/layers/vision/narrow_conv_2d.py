@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_attention.ops.image.narrow_convolution import narrow_convolution
+from keras_attention.types import Tensor
 
 
 class NarrowConv2D(keras.layers.Conv2D):
@@ -29,10 +30,10 @@ class NarrowConv2D(keras.layers.Conv2D):
             **kwargs,
         )
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return narrow_convolution(inputs, kernel)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for fixed in ("padding", "use_bias", "data_format"):
             del config[fixed]

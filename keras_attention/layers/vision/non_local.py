@@ -11,6 +11,9 @@ from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image import pairwise
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
@@ -97,8 +100,8 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         mode: str = "embedded_gaussian",
         use_scale: bool | None = None,
         sub_sample: bool = True,
-        gamma_initializer: Any = "zeros",
-        kernel_initializer: Any = "glorot_uniform",
+        gamma_initializer: InitializerLike = "zeros",
+        kernel_initializer: InitializerLike = "glorot_uniform",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -118,7 +121,7 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         self.sub_sample = check_boolean("sub_sample", sub_sample)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         width = self.reduced_channels or max(1, channels // 2)
         self.value = self._dense(width, channels, "value")
         if self.mode != "gaussian":
@@ -144,7 +147,9 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         )
         self.norm.build((None, None, channels))
 
-    def attend(self, inputs, training):
+    def attend(
+        self, inputs: Tensor, training: bool | None
+    ) -> tuple[Tensor, Tensor]:
         image = to_channels_last(inputs, self.data_format)
         x = _positions(image)  # [B, N, C]
         attended = x
@@ -156,7 +161,7 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         y = ops.reshape(self.norm(y, training=training), ops.shape(image))
         return inputs + from_channels_last(y, self.data_format), scores
 
-    def compute_scores_shape(self, input_shape):
+    def compute_scores_shape(self, input_shape: Shape) -> Shape:
         sizes = self._spatial_shape(input_shape)
         if None in sizes:
             return (input_shape[0], None, None)
@@ -165,7 +170,7 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
             pooled = [max(1, size // 2) for size in sizes]
         return (input_shape[0], math.prod(sizes), math.prod(pooled))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduced_channels": self.reduced_channels,

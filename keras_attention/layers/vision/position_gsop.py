@@ -8,6 +8,9 @@ from keras_attention.ops.image.covariance import position_covariance
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import spatial_axes
 from keras_attention.ops.image.grid_pooling import adaptive_average_pool
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -77,7 +80,7 @@ class PositionGSoP(BaseGSoP):
         reduced_channels: int = 128,
         expansion: int = 4,
         grid_size: int = 8,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(
@@ -85,11 +88,11 @@ class PositionGSoP(BaseGSoP):
         )
         self.grid_size = check_positive_integer("grid_size", grid_size)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         cells = self.grid_size**2
         self.build_gate(channels, cells, cells)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         size = self.grid_size
         x = self.reduce_channels(inputs, training)  # [B, H, W, d]
         x = adaptive_average_pool(x, size, size)
@@ -104,8 +107,8 @@ class PositionGSoP(BaseGSoP):
         gate = ops.cast(gate[..., 0], self.compute_dtype)  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         return ops.relu(super().call(inputs, training=training))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "grid_size": self.grid_size}

@@ -12,6 +12,9 @@ from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.precision import widen
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 
@@ -91,7 +94,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         groups: int = 32,
         ratio: int = 16,
         min_units: int = 32,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -106,7 +109,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         self.ratio = check_positive_integer("ratio", ratio)
         self.min_units = check_positive_integer("min_units", min_units)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         filters = self.filters or channels
         if channels % self.groups or filters % self.groups:
             raise ValueError(
@@ -138,7 +141,9 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
             len(self.dilations) * filters, units, "expand"
         )
 
-    def attend(self, inputs, training):
+    def attend(
+        self, inputs: Tensor, training: bool | None
+    ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
         branches = [
             ops.relu(norm(convolution(x), training=training))
@@ -161,7 +166,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         )
         return from_channels_last(y, self.data_format), scores
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         channels = self.filters or input_shape[self.channel_axis]
         sizes = [
             None if size is None else -(-size // self.strides)
@@ -170,11 +175,11 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         sizes.insert(2 if self.channel_axis == -1 else 0, channels)
         return (input_shape[0], *sizes)
 
-    def compute_scores_shape(self, input_shape):
+    def compute_scores_shape(self, input_shape: Shape) -> Shape:
         filters = self.filters or input_shape[self.channel_axis]
         return (input_shape[0], len(self.dilations), filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

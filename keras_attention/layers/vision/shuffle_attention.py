@@ -12,6 +12,9 @@ from keras_attention.ops.image.gating import means_and_image
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 
@@ -93,10 +96,10 @@ class ShuffleAttention(BaseGate):
         self,
         groups: int = 64,
         epsilon: float = 1e-5,
-        scale_initializer: Any = "zeros",
-        bias_initializer: Any = "ones",
-        gamma_initializer: Any = "ones",
-        beta_initializer: Any = "zeros",
+        scale_initializer: InitializerLike = "zeros",
+        bias_initializer: InitializerLike = "ones",
+        gamma_initializer: InitializerLike = "ones",
+        beta_initializer: InitializerLike = "zeros",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -109,7 +112,7 @@ class ShuffleAttention(BaseGate):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.beta_initializer = keras.initializers.get(beta_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         if channels % 2:
             raise ValueError(
                 "ShuffleAttention needs an even number of channels, which it "
@@ -126,7 +129,7 @@ class ShuffleAttention(BaseGate):
             )
             setattr(self, name, weight)
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         means, x = means_and_image(
             widen(to_channels_last(inputs, self.data_format)), "channels_last"
         )
@@ -143,7 +146,7 @@ class ShuffleAttention(BaseGate):
         gate = ops.cast(gate, self.compute_dtype)
         return from_channels_last(gate, self.data_format)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         scaled = super().call(inputs, training=training)
         shape = list(ops.shape(scaled))
         axis = self.channel_axis % 4
@@ -151,7 +154,7 @@ class ShuffleAttention(BaseGate):
         scaled = ops.swapaxes(ops.reshape(scaled, halves), axis, axis + 1)
         return ops.reshape(scaled, shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "groups": self.groups,

@@ -5,6 +5,7 @@ from keras import ops
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.ops.image.simam import simam
+from keras_attention.types import Tensor
 from keras_attention.validation import check_number
 
 
@@ -63,11 +64,11 @@ class SimAM(BaseGate):
             "regularization", regularization, 0, exclusive_minimum=True
         )
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         gate = simam(inputs, self.regularization, self.data_format)
         return ops.cast(gate, inputs.dtype)  # [B, H, W, C]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "regularization": self.regularization,

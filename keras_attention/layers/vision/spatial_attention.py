@@ -10,6 +10,9 @@ from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.pooling import channel_max_and_mean
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_odd_integer
 
 
@@ -75,15 +78,15 @@ class SpatialAttention(KernelLayer, BaseGate):
     def __init__(
         self,
         kernel_size: int = 7,
-        gamma_initializer: Any = "zeros",
-        kernel_initializer: Any = "he_normal",
+        gamma_initializer: InitializerLike = "zeros",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.kernel_size = check_odd_integer("kernel_size", kernel_size)
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.convolution = NarrowConv2D(
             1, self.kernel_size, **self.sublayer_arguments(name="convolution")
         )
@@ -97,13 +100,13 @@ class SpatialAttention(KernelLayer, BaseGate):
         )
         self.norm.build((None, None, None, 1))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         pooled = channel_max_and_mean(inputs, self.data_format)  # [B, H, W, 2]
         logits = self.norm(self.convolution(pooled), training=training)
         gate = ops.sigmoid(logits[..., 0])  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,

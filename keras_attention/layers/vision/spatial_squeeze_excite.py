@@ -7,6 +7,9 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @register_attention("spatial_squeeze_excite", "sse")
@@ -56,10 +59,12 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
     17
     """
 
-    def __init__(self, kernel_initializer: Any = "he_normal", **kwargs: Any):
+    def __init__(
+        self, kernel_initializer: InitializerLike = "he_normal", **kwargs: Any
+    ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         self.squeeze = keras.layers.Conv2D(
             1,
             1,
@@ -71,7 +76,7 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
         )
         self.squeeze.build((None, None, None, channels))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
         gate = self.squeeze(x)[..., 0]  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]

@@ -7,6 +7,9 @@ from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_channel_gate import BaseChannelGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 
@@ -86,7 +89,7 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
         activation: str | Callable | None = "relu",
         gate_activation: str | Callable | None = "sigmoid",
         use_bias: bool = True,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
@@ -101,17 +104,17 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
         self.gate_activation = keras.activations.get(gate_activation)
         self.use_bias = check_boolean("use_bias", use_bias)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         hidden_units = self._hidden_units(channels)
         self.reduce = self._dense(hidden_units, self.activation, "reduce")
         self.reduce.build((None, channels))
         self.expand = self._dense(channels, self.gate_activation, "expand")
         self.expand.build((None, hidden_units))
 
-    def compute_channel_gate(self, means):
+    def compute_channel_gate(self, means: Tensor) -> Tensor:
         return self.expand(self.reduce(means))  # [B, C]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "ratio": self.ratio,

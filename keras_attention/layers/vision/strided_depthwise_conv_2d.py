@@ -1,10 +1,13 @@
 """A depthwise convolution with strides that XLA compiles well."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.image.strided_convolution import strided_depthwise
+from keras_attention.types import Tensor
 
 
 class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
@@ -15,7 +18,7 @@ class StridedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     part of other layers.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Any:
         if keras.backend.backend() != "tensorflow" or not inside_xla():
             return super().call(inputs)
         kernel = ops.cast(self.kernel, inputs.dtype)

@@ -10,6 +10,9 @@ from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.ops.image.pooling import max_and_mean
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_odd_integer
 
@@ -76,14 +79,14 @@ class TripletAttention(KernelLayer, BaseGate):
         self,
         kernel_size: int = 7,
         use_spatial: bool = True,
-        kernel_initializer: Any = "he_normal",
+        kernel_initializer: InitializerLike = "he_normal",
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.kernel_size = check_odd_integer("kernel_size", kernel_size)
         self.use_spatial = check_boolean("use_spatial", use_spatial)
 
-    def build_weights(self, input_shape, channels):
+    def build_weights(self, input_shape: Shape, channels: int) -> None:
         names = ["channel_width", "height_channel"]
         if self.use_spatial:
             names.append("height_width")
@@ -95,7 +98,7 @@ class TripletAttention(KernelLayer, BaseGate):
             convolution.build((None, None, None, 2))
             norm.build((None, None, None, 1))
 
-    def make_gate(self, inputs, training):
+    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
         over_height = ops.swapaxes(max_and_mean(x, 1), 1, 2)  # [B, C, W, 2]
         gate = self._gate(0, over_height, training)  # [B, C, W]
@@ -109,7 +112,7 @@ class TripletAttention(KernelLayer, BaseGate):
         gate = total / len(self.convolutions)
         return from_channels_last(gate, self.data_format)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,

@@ -1,9 +1,12 @@
 """A depthwise convolution whose kernel is as large as the image."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attention.ops.image.grid_pooling import weighted_sum
+from keras_attention.types import Tensor
 
 
 class WholeDepthwiseConv2D(keras.layers.DepthwiseConv2D):
@@ -14,6 +17,6 @@ class WholeDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     layers.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Any:
         kernel = ops.cast(self.kernel, inputs.dtype)
         return weighted_sum(inputs, kernel[..., 0])

@@ -8,6 +8,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.models.transformer.mixers import has_cache
 from keras_attention.models.transformer.mixers import mix
 from keras_attention.models.transformer.mixers import serialize_layer
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
@@ -44,7 +47,7 @@ class BaseBlock(WeightedLayer):
         )
         self.supports_masking = True
 
-    def build_parts(self, input_shape):
+    def build_parts(self, input_shape: Shape) -> None:
         """Build the mixer, the feed-forward network and their norms."""
         width = check_sequence_shape(self, input_shape)
         if not self.mixer.built:
@@ -67,19 +70,25 @@ class BaseBlock(WeightedLayer):
         self.mixer_dropout = self.make_dropout("mixer_dropout")
         self.feed_forward_dropout = self.make_dropout("feed_forward_dropout")
 
-    def make_norm(self, input_shape, name):
+    def make_norm(self, input_shape: Shape, name: str) -> keras.layers.Layer:
         norm = keras.layers.LayerNormalization(
             epsilon=self.epsilon, name=name, dtype=self.dtype_policy
         )
         norm.build(tuple(input_shape))
         return norm
 
-    def make_dropout(self, name):
+    def make_dropout(self, name: str) -> keras.layers.Layer:
         return keras.layers.Dropout(
             self.dropout, name=name, dtype=self.dtype_policy
         )
 
-    def mix_positions(self, x, mask, cache, training):
+    def mix_positions(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        cache: Cache | None,
+        training: bool | None,
+    ) -> tuple[Tensor, Any]:
         """The mixer's part of the block: output and next cache."""
         y = self.mixer_norm(x) if self.norm_first else x
         y = mix(self.mixer, y, mask, cache, training)
@@ -88,14 +97,16 @@ class BaseBlock(WeightedLayer):
         x = x + self.mixer_dropout(y, training=training)
         return x if self.norm_first else self.mixer_norm(x), cache
 
-    def feed_forward(self, x, training):
+    def feed_forward(self, x: Tensor, training: bool | None) -> Tensor:
         """The feed-forward part of the block."""
         y = self.feed_forward_norm(x) if self.norm_first else x
         y = self.project(self.expand(y))
         x = x + self.feed_forward_dropout(y, training=training)
         return x if self.norm_first else self.feed_forward_norm(x)
 
-    def initial_cache(self, batch_size: int, max_length: int | None = None):
+    def initial_cache(
+        self, batch_size: int, max_length: int | None = None
+    ) -> Cache:
         """Return the mixer's cache for decoding.
 
         Raises:
@@ -109,10 +120,10 @@ class BaseBlock(WeightedLayer):
             )
         return self.mixer.initial_cache(batch_size, max_length)
 
-    def compute_output_shape(self, input_shape, *others):
+    def compute_output_shape(self, input_shape: Shape, *others: Any) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "mixer": serialize_layer(self.mixer),
@@ -124,7 +135,7 @@ class BaseBlock(WeightedLayer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         config = dict(config)
         for key in ("mixer", "cross_attention"):
             if isinstance(config.get(key), dict):

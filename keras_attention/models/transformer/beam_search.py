@@ -31,7 +31,7 @@ class CachedStep:
         self.run = run
         self.cache = cache
 
-    def __call__(self, tokens: np.ndarray, rows: np.ndarray | None):
+    def __call__(self, tokens: np.ndarray, rows: np.ndarray | None) -> Any:
         if rows is None:
             newest = tokens
         else:
@@ -59,7 +59,7 @@ class WholeStep:
         self.run = run
         self.max_length = max_length
 
-    def __call__(self, tokens: np.ndarray, rows: np.ndarray | None):
+    def __call__(self, tokens: np.ndarray, rows: np.ndarray | None) -> Any:
         length = tokens.shape[1]
         padded = np.pad(tokens, ((0, 0), (0, self.max_length - length)))
         logits = self.run(ops.convert_to_tensor(padded, dtype="int32"))

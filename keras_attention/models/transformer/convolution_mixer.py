@@ -7,6 +7,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import replace_masked_tokens
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
@@ -75,7 +78,7 @@ class ConvolutionMixer(WeightedLayer):
         self.causal = check_boolean("causal", causal)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         width = check_sequence_shape(self, input_shape)
         self.width = width
         filters = self.filters or width
@@ -91,7 +94,13 @@ class ConvolutionMixer(WeightedLayer):
             )
             self.project.build((None, None, filters))
 
-    def call(self, inputs, mask=None, inputs_mask=None, cache=None):
+    def call(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Any:
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         x, _ = replace_masked_tokens(inputs, mask)
@@ -109,7 +118,9 @@ class ConvolutionMixer(WeightedLayer):
             x = self.project(x)
         return x if cache is None else (x, cache)
 
-    def initial_cache(self, batch_size: int, max_length: int | None = None):
+    def initial_cache(
+        self, batch_size: int, max_length: int | None = None
+    ) -> Cache:
         """Return the cache with which decoding starts: the inputs before.
 
         Args:
@@ -123,13 +134,19 @@ class ConvolutionMixer(WeightedLayer):
         shape = (batch_size, self.kernel_size - 1, self.width)
         return {"inputs": ops.zeros(shape, dtype=self.compute_dtype)}
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, mask=None, cache=None, **arguments):
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        **arguments: Any,
+    ) -> Any:
         return output_spec(self, inputs, mask, cache)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,
@@ -148,7 +165,9 @@ def check_decodes(layer: Any) -> None:
         )
 
 
-def output_spec(layer: Any, inputs: Any, mask: Any, cache: Any) -> Any:
+def output_spec(
+    layer: Any, inputs: Tensor, mask: Tensor | None, cache: Any
+) -> Any:
     """What a mixer returns for symbolic inputs: its input's shape."""
     if mask is not None:
         check_sequence_mask("mask", to_boolean_mask("mask", mask), inputs.shape)

@@ -7,6 +7,9 @@ from keras_attention.models.transformer.base_block import check_layer
 from keras_attention.models.transformer.convolution_mixer import output_spec
 from keras_attention.models.transformer.mixers import serialize_layer
 from keras_attention.ops.attention.masks import replace_masked_tokens
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -71,7 +74,7 @@ class TransformerDecoderBlock(BaseBlock):
         super().__init__(mixer, feed_forward_dim, **kwargs)
         self.cross_attention = check_layer("cross_attention", cross_attention)
 
-    def build(self, inputs_shape, memory_shape):
+    def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
         self.build_parts(inputs_shape)
         if not self.cross_attention.built:
             self.cross_attention.build(tuple(inputs_shape), tuple(memory_shape))
@@ -80,14 +83,14 @@ class TransformerDecoderBlock(BaseBlock):
 
     def call(
         self,
-        inputs,
-        memory,
-        mask=None,
-        inputs_mask=None,
-        memory_mask=None,
-        cache=None,
-        training=None,
-    ):
+        inputs: Tensor,
+        memory: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         mask = inputs_mask if mask is None else mask
         inputs, mask = replace_masked_tokens(inputs, mask)
         memory, memory_mask = replace_masked_tokens(
@@ -105,19 +108,19 @@ class TransformerDecoderBlock(BaseBlock):
 
     def compute_output_spec(
         self,
-        inputs,
-        memory,
-        mask=None,
-        inputs_mask=None,
-        memory_mask=None,
-        cache=None,
-        training=None,
-    ):
+        inputs: Tensor,
+        memory: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         output_spec(self, memory, memory_mask, None)
         mask = inputs_mask if mask is None else mask
         return output_spec(self, inputs, mask, cache)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "cross_attention": serialize_layer(self.cross_attention),

@@ -1,8 +1,13 @@
+from typing import Any
+
 import keras
 
 from keras_attention.models.transformer.base_block import BaseBlock
 from keras_attention.models.transformer.convolution_mixer import output_spec
 from keras_attention.ops.attention.masks import replace_masked_tokens
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -64,12 +69,17 @@ class TransformerEncoderBlock(BaseBlock):
     (2, 5, 16)
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.build_parts(input_shape)
 
     def call(
-        self, inputs, mask=None, inputs_mask=None, cache=None, training=None
-    ):
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         inputs, mask = replace_masked_tokens(inputs, mask)
@@ -78,7 +88,12 @@ class TransformerEncoderBlock(BaseBlock):
         return x if cache is None else (x, cache)
 
     def compute_output_spec(
-        self, inputs, mask=None, inputs_mask=None, cache=None, training=None
-    ):
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         mask = inputs_mask if mask is None else mask
         return output_spec(self, inputs, mask, cache)

@@ -27,6 +27,9 @@ from keras_attention.models.transformer.mixers import Mixer
 from keras_attention.models.transformer.mixers import has_cache
 from keras_attention.models.transformer.mixers import make_mixers
 from keras_attention.models.transformer.token_embedding import TokenEmbedding
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -198,7 +201,7 @@ class TransformerEncoderDecoder(keras.Model):
         self.encoder_norm = make_final_norm(self, norm_first, "encoder_norm")
         self.decoder_norm = make_final_norm(self, norm_first, "decoder_norm")
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Sequence[Shape]) -> None:
         shape = (None, None, self.source_embedding.width)
         self.source_embedding.build((None, None))
         self.target_embedding.build((None, None))
@@ -210,20 +213,27 @@ class TransformerEncoderDecoder(keras.Model):
             if norm is not None:
                 norm.build(shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         source, target = inputs
         memory = self.encode(source, training=training)
         memory_mask = ops.not_equal(source, 0)
         return self.decode(target, memory, memory_mask, training=training)
 
-    def encode(self, source, training=None):
+    def encode(self, source: Tensor, training: bool | None = None) -> Tensor:
         """Return the encoder's output, `(batch, source time, width)`."""
         mask = ops.not_equal(source, 0)
         x = self.source_embedding(source, training=training)
         x, _ = run_blocks(self.encoder_blocks, x, mask, None, training)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
-    def decode(self, target, memory, memory_mask, cache=None, training=None):
+    def decode(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         """Return logits `(batch, time, V)`, and with a cache the next one.
 
         Args:
@@ -259,7 +269,7 @@ class TransformerEncoderDecoder(keras.Model):
 
     def translate(
         self,
-        source: Any,
+        source: Tensor,
         begin: int,
         end: int,
         max_new_tokens: int,
@@ -320,13 +330,13 @@ class TransformerEncoderDecoder(keras.Model):
             length_penalty,
         )
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
         return ops.not_equal(inputs[1], 0)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Sequence[Shape]) -> Shape:
         return (*inputs_shape[1], self.target_embedding.vocabulary_size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         block = self.encoder_blocks[0]
         # The mixers hold what `mixer_arguments` were.
         return {
@@ -349,5 +359,5 @@ class TransformerEncoderDecoder(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**deserialize_mixers(config, "mixer", "decoder_mixer"))

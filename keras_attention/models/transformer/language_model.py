@@ -17,6 +17,9 @@ from keras_attention.models.transformer.mixers import has_cache
 from keras_attention.models.transformer.mixers import make_mixers
 from keras_attention.models.transformer.mixers import serialize_layer
 from keras_attention.models.transformer.token_embedding import TokenEmbedding
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
 
 
@@ -129,7 +132,7 @@ class TransformerLanguageModel(keras.Model):
         ]
         self.final_norm = make_final_norm(self, norm_first, "final_norm")
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         self.embedding.build((None, None))
         shape = (None, None, self.embedding.width)
         for block in self.blocks:
@@ -137,7 +140,12 @@ class TransformerLanguageModel(keras.Model):
         if self.final_norm is not None:
             self.final_norm.build(shape)
 
-    def call(self, tokens, cache=None, training=None):
+    def call(
+        self,
+        tokens: Tensor,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         mask = ops.not_equal(tokens, 0)
         start = None if cache is None else cache["position"]
         x = self.embedding(tokens, start=start, training=training)
@@ -210,13 +218,13 @@ class TransformerLanguageModel(keras.Model):
             step, prompts, max_new_tokens, end, beam_size, length_penalty
         )
 
-    def compute_mask(self, tokens, mask=None):
+    def compute_mask(self, tokens: Tensor, mask: Tensor | None = None) -> Any:
         return ops.not_equal(tokens, 0)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         return (*tokens_shape, self.embedding.vocabulary_size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         block = self.blocks[0]
         # The mixers hold what `mixer_arguments` were.
         return {
@@ -234,7 +242,7 @@ class TransformerLanguageModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**deserialize_mixers(config, "mixer"))
 
 
@@ -249,8 +257,8 @@ def make_final_norm(model: Any, norm_first: bool, name: str) -> Any:
 
 def run_blocks(
     blocks: Any,
-    x: Any,
-    mask: Any,
+    x: Tensor,
+    mask: Tensor | None,
     cache: Any,
     training: bool | None,
     **arguments: Any,
@@ -276,7 +284,7 @@ def make_cache(blocks: Any, batch_size: int, max_length: int) -> Any:
     }
 
 
-def next_cache(tokens: Any, cache: Any, caches: Any) -> Any:
+def next_cache(tokens: Tensor, cache: Any, caches: Any) -> Any:
     """The cache after a step."""
     position = cache["position"] + ops.shape(tokens)[1]
     return {"position": position, "blocks": caches}

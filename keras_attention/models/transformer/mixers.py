@@ -14,6 +14,8 @@ from keras_attention.models.transformer.convolution_mixer import (
     ConvolutionMixer,
 )
 from keras_attention.models.transformer.recurrent_mixer import RecurrentMixer
+from keras_attention.types import DTypeLike
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
@@ -32,7 +34,7 @@ def make_mixers(
     num_heads: int,
     kernel_sizes: Sequence[int] | None = None,
     arguments: dict[str, Any] | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike = None,
 ) -> list[keras.layers.Layer]:
     """Return one new mixer for each block.
 
@@ -87,8 +89,8 @@ def make_mixers(
 
 def mix(
     layer: Any,
-    x: Any,
-    mask: Any = None,
+    x: Tensor,
+    mask: Tensor | None = None,
     cache: Any = None,
     training: bool | None = None,
 ) -> Any:

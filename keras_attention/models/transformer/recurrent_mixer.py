@@ -7,6 +7,9 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.models.transformer.convolution_mixer import check_decodes
 from keras_attention.models.transformer.convolution_mixer import output_spec
 from keras_attention.ops.attention.masks import replace_masked_tokens
+from keras_attention.types import Cache
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
@@ -72,7 +75,7 @@ class RecurrentMixer(WeightedLayer):
         self.causal = check_boolean("causal", causal)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         width = check_sequence_shape(self, input_shape)
         units = self.units or width
         if not self.causal and units % 2:
@@ -97,8 +100,13 @@ class RecurrentMixer(WeightedLayer):
             self.project.build((None, None, units))
 
     def call(
-        self, inputs, mask=None, inputs_mask=None, cache=None, training=None
-    ):
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        training: bool | None = None,
+    ) -> Any:
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         inputs, mask = replace_masked_tokens(inputs, mask)
@@ -117,7 +125,9 @@ class RecurrentMixer(WeightedLayer):
             x = self.project(x)
         return x if cache is None else (x, {"hidden": hidden, "cell": cell})
 
-    def initial_cache(self, batch_size: int, max_length: int | None = None):
+    def initial_cache(
+        self, batch_size: int, max_length: int | None = None
+    ) -> Cache:
         """Return the cache with which decoding starts: the LSTM's state.
 
         Args:
@@ -134,13 +144,19 @@ class RecurrentMixer(WeightedLayer):
             for name in ("hidden", "cell")
         }
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, mask=None, cache=None, **arguments):
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        **arguments: Any,
+    ) -> Any:
         return output_spec(self, inputs, mask, cache)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

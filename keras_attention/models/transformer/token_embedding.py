@@ -4,6 +4,9 @@ import keras
 from keras import ops
 
 from keras_attention.ops.attention.positions import sinusoidal_positions
+from keras_attention.types import InitializerLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
@@ -53,7 +56,7 @@ class TokenEmbedding(keras.layers.Layer):
         width: int,
         positions: str | None = "sinusoidal",
         dropout: float = 0.0,
-        embeddings_initializer: Any = None,
+        embeddings_initializer: InitializerLike = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -79,7 +82,9 @@ class TokenEmbedding(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, tokens_shape, start_shape=None):
+    def build(
+        self, tokens_shape: Shape, start_shape: Shape | None = None
+    ) -> None:
         self.embeddings = self.add_weight(
             shape=(self.vocabulary_size, self.width),
             initializer=self.embeddings_initializer,
@@ -89,7 +94,12 @@ class TokenEmbedding(keras.layers.Layer):
             self.dropout, name="dropout", dtype=self.dtype_policy
         )
 
-    def call(self, tokens, start=None, training=None):
+    def call(
+        self,
+        tokens: Tensor,
+        start: Tensor | int | None = None,
+        training: bool | None = None,
+    ) -> Any:
         tokens = ops.cast(tokens, "int32")
         x = ops.take(self.embeddings, tokens, axis=0)  # [B, T, D]
         x = x * ops.cast(self.width**0.5, x.dtype)
@@ -102,25 +112,32 @@ class TokenEmbedding(keras.layers.Layer):
             x = x + ops.cast(sinusoids, x.dtype)
         return self.drop(x, training=training)
 
-    def to_logits(self, x):
+    def to_logits(self, x: Tensor) -> Tensor:
         """`(B, T, D)` to logits `(B, T, V)`, of at least float32."""
         embeddings = ops.cast(self.embeddings, x.dtype)
         logits = ops.matmul(x, ops.transpose(embeddings))
         is_half = self.compute_dtype in ("float16", "bfloat16")
         return ops.cast(logits, "float32") if is_half else logits
 
-    def compute_mask(self, tokens, mask=None):
+    def compute_mask(self, tokens: Tensor, mask: Tensor | None = None) -> Any:
         return ops.not_equal(tokens, 0)
 
-    def compute_output_shape(self, tokens_shape, start_shape=None):
+    def compute_output_shape(
+        self, tokens_shape: Shape, start_shape: Shape | None = None
+    ) -> Shape:
         return (*tokens_shape, self.width)
 
-    def compute_output_spec(self, tokens, start=None, training=None):
+    def compute_output_spec(
+        self,
+        tokens: Tensor,
+        start: Tensor | int | None = None,
+        training: bool | None = None,
+    ) -> Any:
         return keras.KerasTensor(
             (*tokens.shape, self.width), dtype=self.compute_dtype
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,

@@ -15,6 +15,7 @@ from typing import Any
 from keras import ops
 
 from keras_attention.ops.attention.chunk_map import last_chunk
+from keras_attention.types import Tensor
 
 # Scores of one head of keys in a chunk, 8 MiB: smaller chunks' products take
 # longer, and larger ones are no longer small compared with queries and keys.
@@ -146,13 +147,13 @@ def ceil_divide(number: Any, divisor: Any) -> Any:
     return -(-number // divisor)
 
 
-def larger(x: Any, y: Any) -> Any:
+def larger(x: Tensor, y: Tensor) -> Any:
     """Maximum of integers or scalar tensors."""
     known = isinstance(x, int) and isinstance(y, int)
     return max(x, y) if known else ops.maximum(x, y)
 
 
-def smaller(x: Any, y: Any) -> Any:
+def smaller(x: Tensor, y: Tensor) -> Any:
     """Minimum of integers or scalar tensors."""
     known = isinstance(x, int) and isinstance(y, int)
     return min(x, y) if known else ops.minimum(x, y)

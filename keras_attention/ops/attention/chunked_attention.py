@@ -23,13 +23,14 @@ from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import position_mask
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.types import Tensor
 
 # With these options alone, the keys before a chunk's queries need no mask.
 UNMASKED_PREFIX = frozenset({"causal", "scale", "dropout", "seed"})
 
 
 def chunked_attention(
-    query: Any, key: Any, value: Any, options: AttentionOptions
+    query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
 ) -> Any:
     """Attend chunk by chunk.
 

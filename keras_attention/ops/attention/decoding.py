@@ -18,6 +18,9 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.types import DTypeLike
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 
 
 def empty_cache(
@@ -26,7 +29,7 @@ def empty_cache(
     num_heads: int,
     key_dim: int,
     value_dim: int,
-    dtype: Any,
+    dtype: DTypeLike,
 ) -> dict[str, Any]:
     """Returns a cache that holds no token yet."""
     shape = (batch_size, max_length)
@@ -45,7 +48,10 @@ def token_positions(cache: dict[str, Any], num_tokens: Any) -> Any:
 
 
 def append(
-    cache: dict[str, Any], key: Any, value: Any, mask: Any = None
+    cache: dict[str, Any],
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
 ) -> dict[str, Any]:
     """Returns the cache with new tokens after those of each row.
 
@@ -83,7 +89,7 @@ def append(
 
 
 def check_cache(
-    layer: Any, cache: Any, expected: Any, tokens_shape: Any
+    layer: Any, cache: Any, expected: dict[str, Any], tokens_shape: Shape
 ) -> None:
     """Checks a cache against the layer it is given to and the new tokens.
 
@@ -137,7 +143,7 @@ def check_cache(
         )
 
 
-def check_room(cache: dict[str, Any], output: Any) -> Any:
+def check_room(cache: dict[str, Any], output: Tensor) -> Any:
     """Returns `output`, unless a row of the cache holds more than its slots.
 
     Where the lengths are known numbers, that is an error. So it is while a

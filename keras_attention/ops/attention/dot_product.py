@@ -15,12 +15,13 @@ from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.options import attention_weights
 from keras_attention.ops.attention.options import dropout_mask
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.types import Tensor
 
 
 def attend_block(
-    query: Any,
-    key: Any,
-    value: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     options: AttentionOptions,
     never_empty: bool = False,
     num_unmasked: int = 0,
@@ -66,7 +67,7 @@ def attend_block(
     return output, scores
 
 
-def expand_relative_bias(bias: Any, num_queries: Any, num_keys: Any) -> Any:
+def expand_relative_bias(bias: Tensor, num_queries: Any, num_keys: Any) -> Any:
     """Expand a bias by distance to one for every query and key.
 
     `(..., T + S - 1)` to `(..., T, S)`, where entry `[i, j]` is
@@ -88,7 +89,7 @@ def expand_relative_bias(bias: Any, num_queries: Any, num_keys: Any) -> Any:
     return rows[..., :num_keys]
 
 
-def matmul(x: Any, y: Any) -> Any:
+def matmul(x: Tensor, y: Tensor) -> Any:
     """Matrix product of two tensors of one dtype, which it keeps.
 
     Keras' own narrows float64 to float32 on torch.

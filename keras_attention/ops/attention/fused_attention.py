@@ -9,10 +9,11 @@ from typing import Any
 import keras
 
 from keras_attention.ops.attention.options import AttentionOptions
+from keras_attention.types import Tensor
 
 
 def torch_fits(
-    query: Any, key: Any, value: Any, options: AttentionOptions
+    query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
 ) -> bool:
     """Whether torch's own kernel gives the result.
 
@@ -31,7 +32,7 @@ def torch_fits(
 
 
 def torch_attention(
-    query: Any, key: Any, value: Any, options: AttentionOptions
+    query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
 ) -> Any:
     """Attend with torch's own kernel.
 

@@ -10,10 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
 
 
-def padding_mask(mask: Any) -> Any:
+def padding_mask(mask: Tensor | None) -> Any:
     """Shape the mask of a sequence of keys, `(B, S)`, as `(B, 1, 1, S)`."""
     return ops.expand_dims(mask, (1, 2))
 
@@ -107,7 +109,7 @@ def expand_to_heads(name: str, tensor: Any, scores_shape: Any) -> Any:
     return ops.expand_dims(tensor, (0, 1) if rank == 2 else 1)
 
 
-def check_scores_shape(name: str, shape: Any, scores_shape: Any) -> None:
+def check_scores_shape(name: str, shape: Shape, scores_shape: Any) -> None:
     """Check that a mask or bias of this shape broadcasts to the scores.
 
     Args:
@@ -137,7 +139,7 @@ def check_scores_shape(name: str, shape: Any, scores_shape: Any) -> None:
         )
 
 
-def to_boolean_mask(name: str, mask: Any) -> Any:
+def to_boolean_mask(name: str, mask: Tensor | None) -> Any:
     """Convert a mask to a boolean tensor.
 
     Args:
@@ -193,7 +195,7 @@ def to_boolean_mask(name: str, mask: Any) -> Any:
     return mask if dtype == "bool" else mask > 0
 
 
-def check_sequence_mask(name: str, mask: Any, shape: Any) -> None:
+def check_sequence_mask(name: str, mask: Tensor | None, shape: Shape) -> None:
     """Check that a mask of positions has the axes of its sequence.
 
     Args:
@@ -218,7 +220,7 @@ def check_sequence_mask(name: str, mask: Any, shape: Any) -> None:
 
 
 def positions_in_use(
-    mask: Any,
+    mask: Tensor | None,
     num_queries: Any,
     num_keys: Any,
     causal: bool = False,
@@ -267,7 +269,7 @@ def positions_in_use(
     return end > start, mask  # [b, n, T], [b, n, S]
 
 
-def replace_masked(x: Any, mask: Any) -> Any:
+def replace_masked(x: Tensor, mask: Tensor | None) -> Any:
     """Replace what is masked by zeros, in the gradient as well.
 
     A product with 0 would keep NaN and infinite values.
@@ -282,7 +284,7 @@ def replace_masked(x: Any, mask: Any) -> Any:
 
 
 def replace_masked_tokens(
-    x: Any, mask: Any, name: str = "mask"
+    x: Tensor, mask: Tensor | None, name: str = "mask"
 ) -> tuple[Any, Any]:
     """Check the mask of a sequence; replace its masked tokens by zeros.
 

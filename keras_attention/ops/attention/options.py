@@ -14,6 +14,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
+
 # Far below every finite score, and far from the end of float32: masked keys
 # get a weight of exactly 0, and a row of masked keys no NaN.
 MASKED = -1e30
@@ -97,14 +100,22 @@ class AttentionPath:
     fits: Callable[..., bool] = lambda query, key, value, options: True
 
     def accepts(
-        self, query: Any, key: Any, value: Any, options: AttentionOptions
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: AttentionOptions,
     ) -> bool:
         """Whether the path honours every option in use and fits."""
         honoured = options.in_use() <= self.honours
         return honoured and self.fits(query, key, value, options)
 
     def __call__(
-        self, query: Any, key: Any, value: Any, options: AttentionOptions
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: AttentionOptions,
     ) -> Any:
         """Run the path.
 
@@ -122,7 +133,7 @@ class AttentionPath:
 
 
 def attention_weights(
-    scores: Any, options: AttentionOptions, is_masked: bool = False
+    scores: Tensor, options: AttentionOptions, is_masked: bool = False
 ) -> Any:
     """Weights of the keys: the softmax of the modified scores.
 
@@ -148,7 +159,7 @@ def attention_weights(
     return _softmax(ops.concatenate([scores, sinks], axis=-1))[..., :-1]
 
 
-def dropout_mask(shape: Any, options: AttentionOptions, index: Any) -> Any:
+def dropout_mask(shape: Shape, options: AttentionOptions, index: Any) -> Any:
     """Draw which weights dropout keeps; the same at each call.
 
     Args:

@@ -9,11 +9,13 @@ from typing import Any
 from keras import ops
 
 from keras_attention.ops.precision import widen
+from keras_attention.types import DTypeLike
+from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
 
 
 def rotary_embedding(
-    x: Any, positions: Any, max_wavelength: float = 10_000.0
+    x: Tensor, positions: Any, max_wavelength: float = 10_000.0
 ) -> Any:
     """Rotates pairs of features by angles that grow with the position.
 
@@ -91,7 +93,9 @@ def alibi_slopes(num_heads: int) -> list[float]:
     return slopes
 
 
-def alibi_bias(distances: Any, num_heads: int, dtype: Any = "float32") -> Any:
+def alibi_bias(
+    distances: Tensor, num_heads: int, dtype: DTypeLike = "float32"
+) -> Any:
     """Bias -slope · |distance|: `(..., R)` to `(..., N, R)`.
 
     Args:
@@ -105,7 +109,7 @@ def alibi_bias(distances: Any, num_heads: int, dtype: Any = "float32") -> Any:
 
 
 def relative_buckets(
-    distances: Any,
+    distances: Tensor,
     num_buckets: int = 32,
     max_distance: int = 128,
     bidirectional: bool = True,

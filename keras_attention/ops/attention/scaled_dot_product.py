@@ -33,6 +33,8 @@ from keras_attention.ops.attention.options import MASKED
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.options import AttentionPath
 from keras_attention.ops.precision import widen
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
@@ -58,11 +60,11 @@ def plain_attention() -> Iterator[None]:
 
 
 def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any = None,
-    bias: Any = None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
     distance_bias: Any = None,
     causal: bool = False,
     window: int | None = None,
@@ -185,9 +187,9 @@ def scaled_dot_product_attention(
 
 
 def attend(
-    query: Any,
-    key: Any,
-    value: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     options: AttentionOptions,
     implementation: str = "auto",
 ) -> tuple[Any, Any]:
@@ -220,7 +222,9 @@ def attend(
     return output, scores  # [B, T, N, E], [B, N, T, S]
 
 
-def replace_unused(query: Any, key: Any, value: Any, in_use: Any) -> Any:
+def replace_unused(
+    query: Tensor, key: Tensor, value: Tensor, in_use: Tensor
+) -> Any:
     """Replace queries without keys, and keys that no query attends to.
 
     Args:
@@ -246,7 +250,7 @@ def replace_unused(query: Any, key: Any, value: Any, in_use: Any) -> Any:
 
 
 def check_attention_shapes(
-    query_shape: Any, key_shape: Any, value_shape: Any
+    query_shape: Shape, key_shape: Shape, value_shape: Shape
 ) -> None:
     """Check `(B, T, N, D)`, `(B, S, K, D)` and `(B, S, K, E)`.
 

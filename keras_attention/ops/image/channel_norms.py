@@ -10,12 +10,13 @@ from keras import ops
 from keras_attention.ops.image.gating import spatial_axes
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 NORMS = ("l2", "l1")
 
 
 def channel_norms(
-    x: Any, norm: str, epsilon: float, data_format: str = "channels_last"
+    x: Tensor, norm: str, epsilon: float, data_format: str = "channels_last"
 ) -> Any:
     """Compute the norm of each channel over its positions, `(B, C)`.
 

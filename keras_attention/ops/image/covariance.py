@@ -15,6 +15,7 @@ from keras import ops
 from keras_attention.ops.image.sums import mean_over
 from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 # The trace of a zero matrix, so that a constant image has a root of zero and
 # not 0 / 0.
@@ -22,7 +23,7 @@ SMALLEST_TRACE = 1e-20
 POSITIONS_AT_A_TIME = 1024
 
 
-def channel_covariance(x: Any) -> Any:
+def channel_covariance(x: Tensor) -> Any:
     """Compute the covariance between channels: `X (I - 11'/M)/M X'`.
 
     The image is centred before the product. The difference of the second
@@ -70,7 +71,7 @@ def _rows_at_a_time(height, width):
     return max(n for n in range(1, most + 1) if height % n == 0)
 
 
-def position_covariance(x: Any) -> Any:
+def position_covariance(x: Tensor) -> Any:
     """Compute the covariance between positions over channels.
 
     Args:

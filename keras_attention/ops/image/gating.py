@@ -17,6 +17,7 @@ from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 # Bytes of one image from which its part of a gate's gradient is computed by
 # itself: below that, starting the loop costs more than memory traffic.
@@ -31,7 +32,7 @@ def spatial_axes(data_format: str) -> tuple[int, int]:
     return (1, 2) if data_format == "channels_last" else (2, 3)
 
 
-def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
+def global_average_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     """Average height and width: `(B, H, W, C)` to `(B, C)`.
 
     Half-precision images are summed in float32, since 65,504 is soon passed
@@ -59,7 +60,7 @@ def global_average_pool(x: Any, data_format: str = "channels_last") -> Any:
 
 
 def means_and_image(
-    x: Any, data_format: str = "channels_last"
+    x: Tensor, data_format: str = "channels_last"
 ) -> tuple[Any, Any]:
     """Return `global_average_pool(x)`, and `x` again, to be scaled.
 
@@ -76,7 +77,7 @@ def means_and_image(
     return global_average_pool(x, data_format), x
 
 
-def apply_gate(x: Any, gate: Any) -> Any:
+def apply_gate(x: Tensor, gate: Tensor) -> Any:
     """Multiply an image by a gate.
 
     Args:
@@ -102,18 +103,22 @@ def apply_gate(x: Any, gate: Any) -> Any:
     return x * gate
 
 
-def expand_channel_gate(gate: Any, data_format: str = "channels_last") -> Any:
+def expand_channel_gate(
+    gate: Tensor, data_format: str = "channels_last"
+) -> Any:
     """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
     axis = spatial_axes(data_format)[0]
     return ops.expand_dims(gate, (axis, axis + 1))
 
 
-def expand_spatial_gate(gate: Any, data_format: str = "channels_last") -> Any:
+def expand_spatial_gate(
+    gate: Tensor, data_format: str = "channels_last"
+) -> Any:
     """Reshape a gate per position, `(B, H, W)`, so that it scales an image."""
     return ops.expand_dims(gate, -1 if data_format == "channels_last" else 1)
 
 
-def to_channels_last(x: Any, data_format: str) -> Any:
+def to_channels_last(x: Tensor, data_format: str) -> Any:
     """Turn an image of either data format into `(B, H, W, C)`.
 
     TensorFlow has no channels-first convolutions on the CPU.
@@ -121,7 +126,7 @@ def to_channels_last(x: Any, data_format: str) -> Any:
     return x if data_format == "channels_last" else ops.moveaxis(x, 1, -1)
 
 
-def from_channels_last(x: Any, data_format: str) -> Any:
+def from_channels_last(x: Tensor, data_format: str) -> Any:
     """Turn `(B, H, W, C)` back into an image of `data_format`."""
     return x if data_format == "channels_last" else ops.moveaxis(x, -1, 1)
 

@@ -21,9 +21,10 @@ from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.image.window_average import average_windows
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
-def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
+def adaptive_average_pool(x: Tensor, height: Any, width: Any) -> Any:
     """Average an image over a grid of `height` by `width` cells.
 
     Of `H` rows, cell `i` of `h` averages those from floor(i H / h) to
@@ -64,7 +65,7 @@ def adaptive_average_pool(x: Any, height: Any, width: Any) -> Any:
     )
 
 
-def local_average_pool(x: Any, extent: int) -> Any:
+def local_average_pool(x: Tensor, extent: int) -> Any:
     """Average each neighbourhood of `2 extent - 1`, in strides of `extent`.
 
     Cell `i` is centred at row `i extent`, and averages the positions of its
@@ -95,7 +96,7 @@ def local_average_pool(x: Any, extent: int) -> Any:
     )
 
 
-def nearest_resize(x: Any, height: Any, width: Any) -> Any:
+def nearest_resize(x: Tensor, height: Any, width: Any) -> Any:
     """Spread `h` by `w` cells over `height` rows and `width` columns.
 
     Row `i` takes cell floor(i h / height), in whole numbers, alike for
@@ -114,7 +115,9 @@ def nearest_resize(x: Any, height: Any, width: Any) -> Any:
     return x
 
 
-def scale_cells(x: Any, gate: Any, data_format: str = "channels_last") -> Any:
+def scale_cells(
+    x: Tensor, gate: Tensor, data_format: str = "channels_last"
+) -> Any:
     """Scale an image by a gate per cell, resized as by `nearest_resize`.
 
     Where the sizes are known and divide, the gate is broadcast over blocks
@@ -171,7 +174,7 @@ def _scale_cells_tensorflow(x, gate, blocks):
     return scale(x, tf.cast(gate, x.dtype))
 
 
-def weighted_sum(x: Any, kernel: Any) -> Any:
+def weighted_sum(x: Tensor, kernel: Tensor) -> Any:
     """Sum over all positions, weighted by a kernel of the image's size.
 
     Args:

@@ -5,9 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.types import Tensor
+
 
 def grouped_convolution(
-    x: Any, kernel: Any, groups: int, strides: int = 1, dilation: int = 1
+    x: Tensor, kernel: Tensor, groups: int, strides: int = 1, dilation: int = 1
 ) -> Any:
     """Convolve each group of channels by itself, with zeros around.
 

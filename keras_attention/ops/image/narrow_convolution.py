@@ -14,9 +14,10 @@ from typing import Any
 import keras
 
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
-def narrow_convolution(x: Any, kernel: Any) -> Any:
+def narrow_convolution(x: Tensor, kernel: Tensor) -> Any:
     """Convolve with zeros around, the same number on each side.
 
     On TensorFlow half precision is summed in float32, and the gradient is

@@ -11,9 +11,10 @@ from keras import ops
 
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
-def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
+def softmax_pool(x: Tensor, logits: Tensor) -> tuple[Any, Any]:
     """Average an image by the softmax of logits over its positions.
 
     Source: Cao et al., GCNet, arXiv:1904.11492, equation 5.
@@ -44,7 +45,7 @@ def softmax_pool(x: Any, logits: Any) -> tuple[Any, Any]:
     return mean, weights
 
 
-def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
+def softmax_scores(query: Tensor, key: Tensor, scale: float = 1.0) -> Any:
     """Softmax over the positions of `key`: `(B, N, M)`, rows sum to one.
 
     Args:
@@ -55,7 +56,7 @@ def softmax_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
     return _softmax(_products(query, key, scale))
 
 
-def product_scores(query: Any, key: Any, scale: float = 1.0) -> Any:
+def product_scores(query: Tensor, key: Tensor, scale: float = 1.0) -> Any:
     """Products of queries and keys over the number of keys: `(B, N, M)`."""
     count = ops.cast(ops.shape(key)[1], widen(key).dtype)
     return _products(query, key, scale / count)
@@ -73,7 +74,7 @@ def sum_scores(query_term: Any, key_term: Any) -> Any:
     return ops.relu(widen(query_term) + key_term) / count
 
 
-def weighted_values(scores: Any, value: Any) -> Any:
+def weighted_values(scores: Tensor, value: Tensor) -> Any:
     """Sum the values by the scores: `(B, N, M)` and `(B, M, D)`."""
     wide = ops.cast(widen(value), scores.dtype)
     return ops.einsum("bnm,bmd->bnd", scores, wide)

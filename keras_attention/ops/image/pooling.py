@@ -22,11 +22,12 @@ from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.image.sums import sum_channels
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 FLOAT16_MAX = float(np.finfo("float16").max)
 
 
-def global_max_pool(x: Any, data_format: str = "channels_last") -> Any:
+def global_max_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     """Compute the maximum over height and width.
 
     Args:
@@ -48,7 +49,7 @@ def global_max_pool(x: Any, data_format: str = "channels_last") -> Any:
     return ops.max(x, axis=spatial_axes(data_format))
 
 
-def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
+def global_lp_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     """Compute the Euclidean norm over height and width.
 
     It is a norm, not a mean: it grows with the number of positions. At an
@@ -71,7 +72,9 @@ def global_lp_pool(x: Any, data_format: str = "channels_last") -> Any:
     return _narrow(ops.where(is_zero, ops.zeros_like(total), norm), x.dtype)
 
 
-def global_log_sum_exp_pool(x: Any, data_format: str = "channels_last") -> Any:
+def global_log_sum_exp_pool(
+    x: Tensor, data_format: str = "channels_last"
+) -> Any:
     """Compute `log(sum(exp(x)))` over height and width.
 
     The maximum is taken out of the exponentials, so that none overflows.
@@ -104,7 +107,7 @@ GLOBAL_POOLS = {
 
 
 def global_pools(
-    x: Any, pool_types: Sequence[str], data_format: str = "channels_last"
+    x: Tensor, pool_types: Sequence[str], data_format: str = "channels_last"
 ) -> Any:
     """Several global poolings, by name, of `P` kinds: `(B, P, C)`.
 
@@ -124,7 +127,7 @@ def global_pools(
     return ops.stack([pooled[name] for name in pool_types], axis=1)
 
 
-def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
+def channel_max_and_mean(x: Tensor, data_format: str = "channels_last") -> Any:
     """Maximum and mean over channels: `(B, H, W, C)` to `(B, H, W, 2)`.
 
     Args:
@@ -139,7 +142,7 @@ def channel_max_and_mean(x: Any, data_format: str = "channels_last") -> Any:
     return max_and_mean(x, -1 if data_format == "channels_last" else 1)
 
 
-def max_and_mean(x: Any, axis: int) -> Any:
+def max_and_mean(x: Tensor, axis: int) -> Any:
     """Maximum and mean over one axis, stacked on a new last one."""
     return ops.stack(_max_and_mean(x, (axis,)), axis=-1)
 
@@ -225,7 +228,7 @@ def _is_of_channels(axes):
     return tuple(axes) in ((-1,), (3,))
 
 
-def channel_windows(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
+def channel_windows(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
     """The neighbours of each channel: `(B, C)` to `(B, C, K)`.
 
     Entry `k` of channel `c` is `x[:, c + k - (K - 1) / 2]`.
@@ -243,7 +246,7 @@ def channel_windows(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
     )
 
 
-def pad_channels(x: Any, kernel_size: int, padding: str = "zeros") -> Any:
+def pad_channels(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
     """Give every channel its neighbours: `(B, C)` to `(B, C + K - 1)`.
 
     The arguments are those of `channel_windows`.

@@ -8,10 +8,11 @@ from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import means_and_image
 from keras_attention.ops.image.gating import spatial_axes
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
 def simam(
-    x: Any, regularization: float = 1e-4, data_format: str = "channels_last"
+    x: Tensor, regularization: float = 1e-4, data_format: str = "channels_last"
 ) -> Any:
     """Compute the gate of SimAM, one for each value of an image.
 

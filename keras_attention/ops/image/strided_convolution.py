@@ -14,9 +14,10 @@ from keras import ops
 
 from keras_attention.ops.image.sums import sum_rows
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 
-def strided_depthwise(x: Any, kernel: Any) -> Any:
+def strided_depthwise(x: Tensor, kernel: Tensor) -> Any:
     """Convolve each channel with its filter, with strides of 2.
 
     Args:

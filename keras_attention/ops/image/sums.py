@@ -17,13 +17,14 @@ from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 
 # Numbers that may be added one after the other: float32 rounds each sum by
 # 6e-8 at most.
 IN_A_ROW = 32
 
 
-def mean_over(x: Any, axis: int) -> Any:
+def mean_over(x: Tensor, axis: int) -> Any:
     """Average one axis in at least float32: `(..., N, ...)` to `(..., ...)`.
 
     Args:
@@ -41,7 +42,7 @@ def mean_over(x: Any, axis: int) -> Any:
     return _mean_by_parts(x, axis % len(x.shape))
 
 
-def mean_over_positions(x: Any, axes: tuple[int, int]) -> Any:
+def mean_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
     """Average an image's height and width in at least float32.
 
     Args:
@@ -56,7 +57,7 @@ def mean_over_positions(x: Any, axes: tuple[int, int]) -> Any:
     return mean_over(mean_over(x, axes[1]), axes[0])
 
 
-def sum_over_positions(x: Any, axes: tuple[int, int]) -> Any:
+def sum_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
     """Sum an image's height and width; see `mean_over_positions`."""
     mean = mean_over_positions(x, axes)
     shape = ops.shape(x)
@@ -72,7 +73,7 @@ def sum_rows(rows: Any) -> Any:
     return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
 
 
-def sum_channels(x: Any) -> Any:
+def sum_channels(x: Tensor) -> Any:
     """Sum over the last axis: `(..., C)` to `(..., 1)`.
 
     The product is faster under XLA alone.

@@ -16,9 +16,10 @@ from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.image.sums import multiplies_in_full
+from keras_attention.types import Tensor
 
 
-def average_windows(x: Any, extent: int) -> Any:
+def average_windows(x: Tensor, extent: int) -> Any:
     """Average windows of an image in strides of `extent`.
 
     The gradient is put together in the same way, since compilers are slow at

@@ -17,6 +17,7 @@ from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.precision import widen
+from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 
 PADDINGS = ("same", "causal", "valid")
@@ -28,7 +29,9 @@ MOST_SHIFTS = 64
 FEW_TAPS = 7
 
 
-def lightweight_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
+def lightweight_convolution(
+    x: Tensor, filters: Any, padding: str = "same"
+) -> Any:
     """Computes a depthwise convolution with one filter for each head.
 
         y[b, t, c] = sum over j of filters[h(c), j] * x[b, t + j - P, c]
@@ -66,7 +69,7 @@ def lightweight_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
     return _convolve(_lightweight, 2, x, filters, padding)
 
 
-def dynamic_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
+def dynamic_convolution(x: Tensor, filters: Any, padding: str = "same") -> Any:
     """Computes a depthwise convolution with filters by head and position.
 
         y[b, t, c] = sum over j of filters[b, t, h(c), j] * x[b, t + j - P, c]
@@ -103,7 +106,7 @@ def dynamic_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
     return _convolve(_dynamic, 4, x, filters, padding)
 
 
-def shifted_convolution(x: Any, filters: Any, padding: str = "same") -> Any:
+def shifted_convolution(x: Tensor, filters: Any, padding: str = "same") -> Any:
     """Computes either convolution as a sum of K shifted products.
 
     The plain path, with which the others are compared.
