@@ -104,6 +104,7 @@ class FirstSteps(keras.callbacks.Callback):
         self._sums: dict[str, float] = {}
         self._count = 0
         self._steps = 0
+        self._has_compared = self._has_judged = False
 
     def on_epoch_begin(self, epoch, logs=None):
         self._sums, self._count = {}, 0
@@ -121,15 +122,17 @@ class FirstSteps(keras.callbacks.Callback):
             self._parts.setdefault(name, []).append(step)
         self._sums, self._count = sums, batch + 1
         before, self._steps = self._steps, self._steps + new
-        if before < self.ACCURACY_STEPS <= self._steps:
+        # On JAX, the metrics have their values at the end of an epoch.
+        is_known = keras.backend.backend() != "jax"
+        if is_known and before < self.ACCURACY_STEPS <= self._steps:
             self._check_accuracies()
-        if self._steps >= self.STEPS:
+        if before < self.STEPS <= self._steps:
             self._check_parts()
-            self.model.first_steps_are_over = True
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._steps < self.ACCURACY_STEPS and epoch == 0:
-            self._check_accuracies()
+        self._check_accuracies()
+        if self._steps >= self.STEPS:
+            self.model.first_steps_are_over = True
 
     def on_train_end(self, logs=None):
         if self._steps >= self.ACCURACY_STEPS:
@@ -142,11 +145,9 @@ class FirstSteps(keras.callbacks.Callback):
 
     def _check_accuracies(self):
         model = self.model
-        if model.first_steps_are_over:
+        if model.first_steps_are_over or self._has_compared:
             return
-        if keras.backend.backend() == "jax":
-            # The metrics' variables have their values only after this.
-            model.jax_state_sync()
+        self._has_compared = True
         found = {
             name: float(metric.result())
             for name, metric in model.first_accuracies.items()
@@ -178,6 +179,9 @@ class FirstSteps(keras.callbacks.Callback):
             )
 
     def _check_parts(self):
+        if self.model.first_steps_are_over or self._has_judged:
+            return
+        self._has_judged = True
         labels = self._parts.pop("label_loss", None)
         if not labels:
             return
