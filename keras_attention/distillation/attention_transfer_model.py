@@ -335,7 +335,7 @@ class AttentionTransferModel(keras.Model):
         check_replicas(self)
         self.read_losses()
         kept = KeptVariables()
-        own = [kept, FiniteLoss(), FirstSteps()]
+        own = [kept, FiniteLoss(), FirstSteps(self)]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in own:
                 callbacks.append(callback)

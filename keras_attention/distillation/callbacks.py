@@ -87,6 +87,9 @@ class FirstSteps(keras.callbacks.Callback):
     - A teacher that is no better than chance, or worse than the student.
     - A part of the loss that is many times that of the labels and does not
       fall.
+
+    Args:
+        trained: The `AttentionTransferModel`.
     """
 
     # Keras does not wait for it then before the next batch.
@@ -98,8 +101,10 @@ class FirstSteps(keras.callbacks.Callback):
     TIMES = 10
     FALL = 0.8
 
-    def __init__(self):
+    def __init__(self, trained):
         super().__init__()
+        # `self.model` would synchronize the state on JAX.
+        self._trained = trained
         self._parts: dict[str, list[float]] = {}
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -110,7 +115,7 @@ class FirstSteps(keras.callbacks.Callback):
         self._sums, self._count = {}, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if not logs or self.model.first_steps_are_over:
+        if not logs or self._trained.first_steps_are_over:
             return
         new = batch + 1 - self._count
         # The logs are means over the epoch until now.
@@ -132,19 +137,19 @@ class FirstSteps(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._check_accuracies()
         if self._steps >= self.STEPS:
-            self.model.first_steps_are_over = True
+            self._trained.first_steps_are_over = True
 
     def on_train_end(self, logs=None):
         if self._steps >= self.ACCURACY_STEPS:
             self._check_parts()
-            self.model.first_steps_are_over = True
+            self._trained.first_steps_are_over = True
 
     def _names(self, logs):
-        names = [objective.loss_name for objective in self.model.objectives]
+        names = [objective.loss_name for objective in self._trained.objectives]
         return [name for name in ["label_loss", *names] if name in logs]
 
     def _check_accuracies(self):
-        model = self.model
+        model = self._trained
         if model.first_steps_are_over or self._has_compared:
             return
         self._has_compared = True
@@ -179,14 +184,14 @@ class FirstSteps(keras.callbacks.Callback):
             )
 
     def _check_parts(self):
-        if self.model.first_steps_are_over or self._has_judged:
+        if self._trained.first_steps_are_over or self._has_judged:
             return
         self._has_judged = True
         labels = self._parts.pop("label_loss", None)
         if not labels:
             return
         label = np.mean(labels[-5:])
-        by_name = {o.loss_name: o for o in self.model.objectives}
+        by_name = {o.loss_name: o for o in self._trained.objectives}
         for name, values in self._parts.items():
             first, last = np.mean(values[:5]), np.mean(values[-5:])
             if last > self.TIMES * label and last > self.FALL * first:

@@ -123,7 +123,11 @@ class Logits(Objective):
             )
         else:
             self.output_pairs = [(name, name) for name in self._student.names]
+        self._student.find_activations(mine for mine, _ in self.output_pairs)
         if teacher is not None:
+            self._teacher.find_activations(
+                theirs for _, theirs in self.output_pairs
+            )
             for mine, theirs in self.output_pairs:
                 self._check_shapes(
                     mine,

@@ -31,7 +31,7 @@ class OutputReader:
         self.model = reader.model
         self.shapes = output_shapes(reader.model)
         self.names = list(self.shapes)
-        self._by_number = None
+        self._activations: dict[str, str | None] = {}
 
     def check(self, names):
         """Checks that each name is of an output or a layer."""
@@ -42,13 +42,20 @@ class OutputReader:
     def layers_of(self, names):
         return [name for name in names if name not in self.names]
 
+    def find_activations(self, names):
+        """Finds the activation of each name, to be had by `activation`."""
+        by_number = output_activations(self.model)
+        for name in names:
+            if name in self.names:
+                found = by_number.get(self.names.index(name))
+            else:
+                path = split_name(name)[0]
+                found = layer_activation(find_layer(self.model, path))
+            self._activations[name] = found
+
     def activation(self, name):
         """`"softmax"`, `"sigmoid"`, `"linear"`, or `None` if not known."""
-        if name not in self.names:
-            return layer_activation(find_layer(self.model, split_name(name)[0]))
-        if self._by_number is None:
-            self._by_number = output_activations(self.model)
-        return self._by_number.get(self.names.index(name))
+        return self._activations[name]
 
     def read(self, reading, names):
         outputs = named_outputs(self.model, reading.outputs)
