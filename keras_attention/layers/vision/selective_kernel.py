@@ -160,8 +160,9 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         )
         scores = ops.softmax(widen(logits), axis=1)  # [B, M, F]
         weights = ops.cast(scores, self.compute_dtype)
+        # `weights[:, branch, None, None]` is a slice that OpenVINO gets wrong.
         y = sum(
-            u * weights[:, branch, None, None]
+            u * ops.expand_dims(weights[:, branch], (1, 2))
             for branch, u in enumerate(branches)
         )
         return from_channels_last(y, self.data_format), scores
