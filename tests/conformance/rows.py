@@ -695,7 +695,7 @@ OUTPUTS: dict[str, float] = {
     "MultiHeadAttention-grouped-rotary": -0.384896,
     "MultiHeadAttention-multi-query-alibi": -1.4848,
     "MultiHeadAttention-relative": 0.124739,
-    "MultiHeadAttention-qk-norm-cap": -0.326036,
+    "MultiHeadAttention-qk-norm-cap": -0.318446,
     "MultiHeadAttention-widths-dropout": 0.174181,
     "NonLocal": -2.53615,
     "NonLocal-gaussian": 2.29262,

@@ -1,0 +1,92 @@
+"""What is masked has no effect: not where it is, nor whatever it holds."""
+
+import numpy as np
+import pytest
+
+from conformance.harness import make_layer
+from conformance.harness import random_input
+from conformance.harness import randomize
+from conformance.rows import ROWS
+from support.arrays import numpy
+from support.vision import vjp
+
+SEQUENCES = [row for row in ROWS if not row.is_image]
+rows = pytest.mark.parametrize("row", SEQUENCES, ids=lambda row: row.name)
+MASKS = {
+    "left": [range(3), range(3)],
+    "middle": [range(4, 7), range(5, 6)],
+    "right": [range(8, 11), range(8, 11)],
+    "by row": [range(2), range(7, 11)],
+    "every other": [range(0, 11, 2), range(1, 11, 2)],
+    "a masked row": [range(11), range(9, 11)],
+}
+masks = pytest.mark.parametrize("kind", MASKS)
+
+
+def mask_of(kind):
+    mask = np.ones((2, 11), bool)
+    for row, hidden in enumerate(MASKS[kind]):
+        mask[row, list(hidden)] = False
+    return mask
+
+
+def built(row):
+    layer = make_layer(row)
+    layer.build(row.shape)
+    randomize(layer)
+    return layer
+
+
+@rows
+@masks
+def test_masked_inputs_have_no_effect(row, kind):
+    """On outputs that are not masked; the others are finite as well."""
+    layer, x, mask = built(row), random_input(row), mask_of(kind)
+    expected = numpy(layer(x, mask=mask))
+    for value in (5.0, np.nan, np.inf, -np.inf):
+        changed = np.where(mask[..., None], x, np.float32(value))
+        y = numpy(layer(changed, mask=mask))
+        np.testing.assert_allclose(
+            y[mask], expected[mask], rtol=1e-5, atol=1e-6, err_msg=str(value)
+        )
+        assert np.isfinite(y).all(), value
+
+
+@rows
+@masks
+def test_the_gradient_of_masked_inputs_is_zero(row, kind):
+    layer, x, mask = built(row), random_input(row), mask_of(kind)
+    upstream = np.ones(layer.compute_output_shape(row.shape), "float32")
+    upstream[~mask] = 0
+    expected = numpy(vjp(lambda x: layer(x, mask=mask), x, upstream))
+    assert np.abs(expected[mask]).max() > 0
+    for value in (1.0, np.nan):
+        changed = np.where(mask[..., None], x, np.float32(value))
+        found = numpy(vjp(lambda x: layer(x, mask=mask), changed, upstream))
+        np.testing.assert_array_equal(found[~mask], 0)
+        np.testing.assert_allclose(
+            found[mask], expected[mask], rtol=1e-4, atol=1e-5
+        )
+
+
+@rows
+def test_padding_at_the_end_is_as_if_it_were_not_there(row):
+    layer, x = built(row), random_input(row)
+    mask = np.arange(11)[None] < np.array([[8], [8]])
+    y = numpy(layer(x, mask=mask))[:, :8]
+    expected = numpy(layer(x[:, :8]))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in SEQUENCES if row.arguments.get("causal")],
+    ids=lambda row: row.name,
+)
+def test_a_causal_layer_does_not_look_ahead(row):
+    layer, x = built(row), random_input(row)
+    changed = x.copy()
+    changed[:, 6:] = 3
+    y, other = numpy(layer(x)), numpy(layer(changed))
+    np.testing.assert_allclose(other[:, :6], y[:, :6], rtol=1e-5, atol=1e-6)
+    assert np.abs(other[:, 6:] - y[:, 6:]).max() > 1e-3
