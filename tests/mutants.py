@@ -102,14 +102,12 @@ MUTANTS = [
         '"dtype": self.sublayer_policy(name),',
         "",
         DENSE,
-        ARGUMENTS,
     ),
     Mutant(
         "layers/weighted_layer.py",
         "max(minimum, channels // ratio)",
         "max(minimum, channels // ratio + 1)",
         DENSE,
-        ARGUMENTS,
     ),
     Mutant("layers/base_layer.py", "if quantized:", "if False:", DENSE, SAVING),
     Mutant(
