@@ -181,7 +181,11 @@ def _begin(model, state, x, y):
 
 def _targets(model, x, y):
     if is_precomputed(x):
-        return model.split_targets(x[TARGETS])
+        targets = {
+            name: ops.convert_to_tensor(value)
+            for name, value in x[TARGETS].items()
+        }
+        return model.split_targets(targets)
     if model.needs_teacher and not model.teacher_readers:
         raise ValueError(
             "Without a teacher, training needs data with the teacher's "
