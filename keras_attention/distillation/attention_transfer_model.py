@@ -258,7 +258,8 @@ class AttentionTransferModel(keras.Model):
     def pairs(self) -> Pairs:
         """The pairs of layers that are compared; printed, they are a table."""
         found = [bound.objective.pairs for bound in self.bound]
-        return Pairs(dict.fromkeys(pair for pairs in found for pair in pairs))
+        pairs = dict.fromkeys(pair for pairs in found for pair in pairs)
+        return Pairs(list(pairs))
 
     @property
     def output_names(self) -> list[str]:
@@ -580,7 +581,7 @@ class AttentionTransferModel(keras.Model):
         self._student_outputs = list(output_shapes(self.student))
         self._teacher_outputs = [list(output_shapes(t)) for t in teachers]
         self._categorical = []
-        self._losses_read = ()
+        self._losses_read: Any = ()
         self.chance = 1.0
 
     def _watched_pairs(self, number):

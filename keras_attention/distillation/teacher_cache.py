@@ -69,7 +69,7 @@ def make_records(
 ) -> np.ndarray:
     """Puts fingerprints and targets into one record for each example."""
     names = sorted(targets)
-    fields = [(FINGERPRINT, "<u8")]
+    fields: list[Any] = [(FINGERPRINT, "<u8")]
     fields += [(name, "<f4", targets[name].shape[1:]) for name in names]
     records = np.empty(len(marks), fields)
     records[FINGERPRINT] = marks
