@@ -17,6 +17,7 @@ except ImportError:
     )
 
 from keras_attention.commands.benchmark import benchmark
+from keras_attention.commands.demo import demo
 from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
@@ -163,44 +164,6 @@ def cli() -> None:
     \b
     Example: keras-attention list --shape 14,14,1024
     """
-
-
-@click.command()
-@click.option(
-    "--dataset",
-    type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
-    default="digits",
-    show_default=True,
-    help="Real images; digits come with scikit-learn.",
-)
-@click.option("--data", metavar="PATH", help="Where the data set's files are.")
-@click.option(
-    "--out",
-    metavar="DIR",
-    default="demo-output",
-    show_default=True,
-    help="Folder to write to.",
-)
-@click.option("--epochs", type=int, help="Epochs of each training.")
-@click.option(
-    "--seeds",
-    type=int,
-    default=2,
-    show_default=True,
-    help="How often everything is trained.",
-)
-@click.option("--fast", is_flag=True, help="The smallest setting: seconds.")
-@click.option(
-    "--overwrite", is_flag=True, help="Replace an earlier run's results."
-)
-def demo(**options: Any) -> None:
-    """Train, teach, save, load, export, ask and look, on real images.
-
-    Example: keras-attention demo --dataset cifar10 --data cifar10.npz
-    """
-    from keras_attention.demo import run_demo
-
-    run_demo(**options, echo=click.echo)
 
 
 for command in (

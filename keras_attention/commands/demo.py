@@ -1,0 +1,68 @@
+"""`keras-attention demo`: distillation where labels are few, end to end."""
+
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
+    default="digits",
+    show_default=True,
+    help="Real images; digits come with scikit-learn.",
+)
+@click.option(
+    "--data",
+    metavar="PATH",
+    help="The data set's files.  [default: Keras' copy, downloaded once]",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    default="demo-output",
+    show_default=True,
+    help="Folder to write to.",
+)
+@click.option(
+    "--seeds",
+    type=int,
+    help="Number of students in each row.  [default: 5; cifar10: 2]",
+)
+@click.option(
+    "--labels",
+    type=int,
+    help="Labelled images of each class.  [default: see above]",
+)
+@click.option("--steps", type=int, help="Updates of each student.")
+@click.option(
+    "--validation",
+    is_flag=True,
+    help="Measure on images held out of the training images, not on the test "
+    "images: for comparing settings.",
+)
+@click.option(
+    "--fast", is_flag=True, help="A tiny setting: does everything run?"
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an earlier run's results."
+)
+def demo(**options: Any) -> None:
+    """Distill a student that has few labels, on real images.
+
+    A teacher is trained on all labels. Students are trained on few: alone,
+    by knowledge distillation (KD), by attention transfer, and by both. The
+    distilled student is saved, exported and asked, and its attention maps
+    are plotted.
+
+    \b
+    Expected accuracy, %:
+      EXPECTED
+
+    \b
+    Example: keras-attention demo --dataset cifar10 --data cifar10.npz
+    """
+    from keras_attention.demo import run_demo
+
+    run_demo(**options, echo=click.echo)

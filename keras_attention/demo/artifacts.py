@@ -1,0 +1,190 @@
+"""What the demo writes: models, an export, images, a figure and a page."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.demo.data import Images
+from keras_attention.demo.training import predict
+from keras_attention.serving import ImageBytesSignature
+from keras_attention.serving import export_for_serving
+from keras_attention.serving import run_export
+from keras_attention.visualization import plot_attention_maps
+from keras_attention.visualization import write_attention_page
+
+STAGES = ("stage1", "stage2", "stage3")
+TEACHER, STUDENT, EXPORT = "teacher.keras", "student.keras", "1"
+REQUEST, IMAGES = "request.json", "images"
+FIGURE, PAGE = "attention_maps.png", "attention.html"
+NAMES = (TEACHER, STUDENT, EXPORT, REQUEST, IMAGES, FIGURE, PAGE)
+
+LOAD = """
+import sys
+import keras_attention
+import keras
+import numpy as np
+
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+"""
+
+
+def prepare_folder(
+    out: str | os.PathLike, overwrite: bool = False
+) -> pathlib.Path:
+    """Make the folder; refuse one with results that would be overwritten."""
+    out = pathlib.Path(out)
+    existing = [name for name in NAMES if (out / name).exists()]
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"'{out}' has the results of an earlier run: "
+            f"{', '.join(existing)}. Choose another folder with --out, or "
+            "replace them with --overwrite."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK):
+        raise PermissionError(
+            f"The folder '{out}' cannot be written. Choose another one with "
+            "--out."
+        )
+    return out
+
+
+def save_models(
+    models: Mapping[str, keras.Model],
+    images: Images,
+    out: pathlib.Path,
+    echo: Callable[[str], Any],
+) -> list[pathlib.Path]:
+    """Save models; load each in a new process and compare predictions."""
+    x = images.evaluation[0][:256]
+    written, differences = [], []
+    for name, model in models.items():
+        written.append(out / name)
+        model.save(written[-1])
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = f"{folder}/x.npy", f"{folder}/y.npy"
+            np.save(given, x)
+            _run_python(LOAD, written[-1], given, found)
+            expected = predict(model, x)
+            differences.append(np.abs(np.load(found) - expected).max())
+    echo(
+        f"\nSaved as {' and '.join(map(str, written))}. Loaded in a new "
+        "process without custom_objects: largest difference of "
+        f"{len(x)} predictions {max(differences):.1e}"
+    )
+    return written
+
+
+def export(
+    student: keras.Model,
+    images: Images,
+    out: pathlib.Path,
+    echo: Callable[[str], Any],
+) -> list[pathlib.Path]:
+    """Export the student, and have a process without this package answer."""
+    exported = export_for_serving(
+        student,
+        out,
+        version=int(EXPORT),
+        signatures={"image_bytes": ImageBytesSignature()},
+        overwrite=True,
+    )
+    x, y = (array[:2] for array in images.evaluation)
+    request = out / REQUEST
+    request.write_text(json.dumps({"instances": x.tolist()}))
+    answer = run_export(exported, {"image": x})["predictions"]
+    names = [images.class_names[np.argmax(row)] for row in answer]
+    truth = [images.class_names[label] for label in y]
+    difference = np.abs(answer - predict(student, x)).max()
+    echo(
+        f"Exported as {exported}. A process that imports neither keras nor "
+        f"keras_attention answers {request.name}: {', '.join(names)} "
+        f"(labels: {', '.join(truth)}); largest difference {difference:.1e}"
+    )
+    return [exported, request]
+
+
+def write_images(images: Images, out: pathlib.Path) -> pathlib.Path:
+    """Write a folder of test images, one folder for each class."""
+    folder = out / IMAGES
+    x, y = images.evaluation
+    for label, name in enumerate(images.class_names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for n, image in enumerate(x[y == label][:2]):
+            keras.utils.save_img(
+                folder / name / f"{n}.png", 255 * image, scale=False
+            )
+    return folder
+
+
+def draw(
+    models: Mapping[str, keras.Model], images: Images, out: pathlib.Path
+) -> list[pathlib.Path]:
+    """Plot the maps of the models, and write the interactive page."""
+    shown = choose_examples(models, images)
+    x, y = (array[shown] for array in images.evaluation)
+    labels = [images.class_names[label] for label in y]
+    figure = plot_attention_maps(models, x, STAGES, labels)
+    figure.savefig(out / FIGURE)
+    page = write_attention_page(
+        out / PAGE, models, x, labels, title="Teacher and students"
+    )
+    return [out / FIGURE, page]
+
+
+def choose_examples(
+    models: Mapping[str, keras.Model], images: Images, count: int = 5
+) -> np.ndarray:
+    """Choose test images on which the models do not agree.
+
+    The first ones on which the first and the last model are right and
+    another one is wrong, then the first others.
+    """
+    x, y = (array[:256] for array in images.evaluation)
+    first, *others, last = (
+        predict(model, x).argmax(-1) == y for model in models.values()
+    )
+    differs = first & last & ~np.all(others, axis=0)
+    return np.argsort(~differs, kind="stable")[:count]
+
+
+def next_commands(out: pathlib.Path) -> str:
+    """Return commands to try on what was written."""
+    return "\n".join(
+        f"  {line}"
+        for line in (
+            f"keras-attention predict {out} {out}/{IMAGES}/*/0.png",
+            f"keras-attention maps {out}/{TEACHER} {out}/{IMAGES} \\",
+            f"  --compare {out}/{STUDENT} --out {out}/maps.png",
+            f"keras-attention view {out}/{TEACHER} --data {out}/{IMAGES} \\",
+            f"  --compare {out}/{STUDENT} --out {out}/view.html",
+            "docker run --rm -p 8501:8501 -e MODEL_NAME=student \\",
+            f'  -v "{out.resolve()}:/models/student" tensorflow/serving',
+            f"curl -d @{out}/{REQUEST} \\",
+            "  http://localhost:8501/v1/models/student:predict",
+        )
+    )
+
+
+def _run_python(code, *arguments):
+    """Run code in a new Python process."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        raise RuntimeError(
+            f"A new process failed with code {result.returncode}:\n"
+            f"{result.stderr[-2000:]}"
+        )

@@ -1,0 +1,144 @@
+"""The demo's images: who has which labels, and the batches of a training."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_attention.datasets import load_dataset
+from keras_attention.demo.settings import Setting
+
+Arrays = tuple[np.ndarray, np.ndarray]
+# The label of an image that has none; the loss of the labels leaves it out.
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with values from 0 to 1, `(count, height, width, channels)`.
+
+    Attributes:
+        training: images and labels that the teacher is trained on.
+        evaluation: images and labels that accuracies are measured on.
+        class_names: the name of each class.
+    """
+
+    training: Arrays
+    evaluation: Arrays
+    class_names: list[str]
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches of one training, the same for every row of a table.
+
+    Images are taken in a new random order in every pass, moved by some pixels
+    and mirrored. The draws depend on `seed` alone.
+
+    Args:
+        images: images and labels.
+        batch_size: images in a batch.
+        steps: number of batches.
+        setting: what augmentation to apply.
+        seed: seed of order and augmentation.
+        unlabelled: images without labels. They are half of each batch.
+    """
+
+    def __init__(
+        self,
+        images: Arrays,
+        batch_size: int,
+        steps: int,
+        setting: Setting,
+        seed: int,
+        unlabelled: np.ndarray | None = None,
+    ):
+        super().__init__()
+        self.steps, self.setting, self.seed = steps, setting, seed
+        self.parts = [images]
+        if unlabelled is not None:
+            labels = np.full(len(unlabelled), UNLABELLED, images[1].dtype)
+            self.parts.append((unlabelled, labels))
+        generator = np.random.default_rng([seed, 0])
+        count = batch_size // len(self.parts)
+        self.orders = [
+            _passes(len(x), steps * count, generator).reshape(steps, count)
+            for x, _ in self.parts
+        ]
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        chosen = [
+            (x[order[index]], y[order[index]])
+            for (x, y), order in zip(self.parts, self.orders, strict=True)
+        ]
+        x, y = map(np.concatenate, zip(*chosen, strict=True))
+        return self._augment(x, index), y
+
+    def _augment(self, x, index):
+        generator = np.random.default_rng([self.seed, 1, index])
+        shift = self.setting.shift
+        count, height, width, _ = x.shape
+        moves = generator.integers(0, 2 * shift + 1, (count, 2))
+        flipped = generator.random(count) < (0.5 if self.setting.flip else 0)
+        pad = (shift, shift)
+        padded = np.pad(x, ((0, 0), pad, pad, (0, 0)), mode="reflect")
+        out = np.empty_like(x)
+        for n, (down, right) in enumerate(moves):
+            image = padded[n, down : down + height, right : right + width]
+            out[n] = image[:, ::-1] if flipped[n] else image
+        return out
+
+
+def _passes(count, total, generator):
+    """Return `total` indices: random orders of `count` images, end to end."""
+    passes = -(-total // count)
+    orders = [generator.permutation(count) for _ in range(passes)]
+    return np.concatenate(orders)[:total]
+
+
+def load_images(
+    dataset: str, path: str | None, setting: Setting, validation: bool
+) -> Images:
+    """Load a data set; hold validation images out of the training images.
+
+    Args:
+        dataset: a name of `load_dataset`.
+        path: path of the data set's files, or `None`.
+        setting: size of the images and of the validation split.
+        validation: whether accuracies are measured on the validation images
+            and not on the test images.
+    """
+    (x, y), test, names = load_dataset(dataset, path)
+    order = np.random.default_rng(0).permutation(len(x))
+    held_out, rest = np.split(order, [setting.validation])
+    evaluation = (x[held_out], y[held_out]) if validation else test
+    return Images(
+        (_resize(x[rest], setting.image_size), y[rest]),
+        (_resize(evaluation[0], setting.image_size), evaluation[1]),
+        names,
+    )
+
+
+def draw_labelled(
+    labels: np.ndarray, per_class: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw images of each class; return their indices and the others'."""
+    generator = np.random.default_rng([seed, 2])
+    chosen = np.concatenate(
+        [
+            generator.choice(np.flatnonzero(labels == c), per_class, False)
+            for c in np.unique(labels)
+        ]
+    )
+    return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
+
+
+def _resize(x, size):
+    x = x.astype("float32") / 255
+    if x.shape[1:3] != (size, size):
+        x = keras.ops.convert_to_numpy(
+            keras.ops.image.resize(x, (size, size), data_format="channels_last")
+        )
+    return x

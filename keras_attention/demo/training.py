@@ -1,0 +1,153 @@
+"""Trains the teacher, and one student for each row and seed."""
+
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.demo.data import UNLABELLED
+from keras_attention.demo.data import Arrays
+from keras_attention.demo.data import Batches
+from keras_attention.demo.data import Images
+from keras_attention.demo.data import draw_labelled
+from keras_attention.demo.settings import Setting
+from keras_attention.distillation import AttentionTransferModel
+from keras_attention.layers import SqueezeExcite
+from keras_attention.models import WideResNet
+
+TEACHER_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out of one row.
+
+    Attributes:
+        name: how the students were trained.
+        accuracies: of each seed, in percent.
+        student: the student of the first seed.
+    """
+
+    name: str
+    accuracies: list[float]
+    student: keras.Model
+
+
+def train_teacher(images: Images, setting: Setting) -> keras.Model:
+    """Train the teacher, with attention in every block, on all labels."""
+    keras.utils.set_random_seed(0)
+    teacher = _network(images, setting.teacher, "teacher", SqueezeExcite)
+    steps = setting.teacher_steps
+    _compile(teacher, setting, steps)
+    batches = Batches(images.training, TEACHER_BATCH, steps, setting, seed=0)
+    teacher.fit(batches, verbose=0, shuffle=False)
+    return teacher
+
+
+def train_row(
+    name: str,
+    distillation: dict[str, Any] | None,
+    teacher: keras.Model,
+    images: Images,
+    setting: Setting,
+    seeds: Sequence[int],
+    unlabelled: bool,
+    echo: Callable[[str], Any],
+) -> Row:
+    """Train one student for each seed, from the same start in every row.
+
+    Args:
+        name: name of the row.
+        distillation: arguments of `AttentionTransferModel`, or `None` for
+            the student alone.
+        teacher: the trained teacher.
+        images: the images; a seed draws which of them have labels.
+        setting: how to train.
+        seeds: seeds of the labelled images, their order and augmentation,
+            and of the student's initial weights.
+        unlabelled: whether the images without labels are used too.
+        echo: called with a line after each seed.
+    """
+    student = _network(images, setting.student, "student")
+    trained = student
+    if distillation is not None:
+        trained = AttentionTransferModel(student, teacher, **distillation)
+    _compile(trained, setting, setting.steps)
+    # One model is trained again for every seed: it is traced only once.
+    trained.optimizer.build(trained.trainable_variables)
+    fresh = [variable.numpy() for variable in trained.optimizer.variables]
+    accuracies, first = [], None
+    for seed in seeds:
+        start = time.monotonic()
+        keras.utils.set_random_seed(seed)
+        initial = _network(images, setting.student, "student")
+        student.set_weights(initial.get_weights())
+        for variable, value in zip(
+            trained.optimizer.variables, fresh, strict=True
+        ):
+            variable.assign(value)
+        trained.fit(
+            _batches(images, setting, seed, unlabelled),
+            verbose=0,
+            shuffle=False,
+        )
+        accuracies.append(accuracy(student, images.evaluation))
+        if first is None:
+            first = initial
+            first.set_weights(student.get_weights())
+        echo(
+            f"  {name}, seed {seed}: {accuracies[-1]:.1f} %"
+            f"  ({time.monotonic() - start:.0f} s)"
+        )
+    return Row(name, accuracies, first)
+
+
+def accuracy(model: keras.Model, images: Arrays) -> float:
+    """Return the accuracy in percent."""
+    x, y = images
+    return 100 * float(np.mean(predict(model, x).argmax(-1) == y))
+
+
+def predict(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """Return the outputs of a model that is called few times: not traced."""
+    outputs = [model(x[n : n + 256]) for n in range(0, len(x), 256)]
+    return np.concatenate(list(map(keras.ops.convert_to_numpy, outputs)))
+
+
+def _batches(images, setting, seed, unlabelled):
+    x, y = images.training
+    chosen, others = draw_labelled(y, setting.labels_per_class, seed)
+    return Batches(
+        (x[chosen], y[chosen]),
+        setting.batch_size,
+        setting.steps,
+        setting,
+        seed,
+        x[others] if unlabelled else None,
+    )
+
+
+def _network(images, depth_and_width, name, attention=None):
+    return WideResNet(
+        *depth_and_width,
+        attention=attention and (lambda: attention(ratio=4)),
+        input_shape=images.training[0].shape[1:],
+        classes=len(images.class_names),
+        name=name,
+    )
+
+
+def _compile(model, setting, steps):
+    rate = keras.optimizers.schedules.CosineDecay(setting.learning_rate, steps)
+    model.compile(
+        keras.optimizers.Adam(rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(
+            ignore_class=UNLABELLED
+        ),
+        # Compiling by XLA takes longer than it saves in so few steps.
+        jit_compile=False,
+    )
