@@ -1,12 +1,32 @@
+import dataclasses
+import json
 import re
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from scipy import stats
 
-from keras_attention import demo
 from keras_attention.cli import cli
+from keras_attention.demo import artifacts
+from keras_attention.demo.data import UNLABELLED
+from keras_attention.demo.data import Batches
+from keras_attention.demo.data import Images
+from keras_attention.demo.data import draw_labelled
+from keras_attention.demo.data import load_images
+from keras_attention.demo.report import conclusion
+from keras_attention.demo.report import difference
+from keras_attention.demo.report import interval
+from keras_attention.demo.report import table
+from keras_attention.demo.settings import ALONE
+from keras_attention.demo.settings import BOTH
+from keras_attention.demo.settings import FAST
+from keras_attention.demo.settings import SETTINGS
+from keras_attention.demo.training import Row
+from keras_attention.demo.training import train_row
+from keras_attention.models import WideResNet
 
 pytestmark = pytest.mark.tensorflow
 
@@ -18,34 +38,45 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
-    return out, run("--fast", "--seeds", 1, "--out", out)
+    return out, run("--fast", "--out", out)
 
 
-def test_whole_demo(finished):
+def test_the_demo_from_end_to_end(finished):
     out, result = finished
     assert result.exit_code == 0, result.output
-    for name in ("teacher", "student alone", "student + transfer"):
-        assert re.search(rf"^{re.escape(name)} +[\d,]+ ", result.output, re.M)
+    for name in FAST.rows():
+        rows = re.findall(rf"^{re.escape(name)} +\d.*±", result.output, re.M)
+        assert len(rows) == 2, name
     differences = re.findall(
         r"largest difference.*?([\d.]+e[-+]\d+)", result.output, re.S
     )
     assert len(differences) == 2
     assert all(float(value) < 1e-5 for value in differences)
-    assert "tensorflow/serving" in result.output
-    assert "curl" in result.output
-    listed = result.output.split("Written:")[1].split()
-    assert listed == [
-        str(out / name)
-        for name in ("student.keras", "1", "request.json", "attention_maps.png")
-    ]
+    listed = re.search("Written:(.*)Try:", result.output, re.S)[1].split()
     assert {str(path) for path in out.iterdir()} == set(listed)
+    assert set(listed) == {str(out / name) for name in artifacts.NAMES}
 
 
-def test_picture_shows_something(finished):
+def test_the_figure_is_not_empty(finished):
     out, _ = finished
-    picture = np.asarray(Image.open(out / "attention_maps.png").convert("L"))
-    assert min(picture.shape) > 400
-    assert picture.std() > 20
+    figure = np.asarray(Image.open(out / "attention_maps.png").convert("L"))
+    assert min(figure.shape) > 400
+    assert figure.std() > 20
+
+
+def test_the_commands_it_prints_run(finished):
+    out, result = finished
+    text = result.output.split("Try:")[1].replace("\\\n", " ")
+    commands = re.findall(r"^ *keras-attention (.*)$", text, re.M)
+    assert [command.split()[0] for command in commands] == [
+        *("predict", "maps", "view", "export"),
+    ]
+    for command in commands:
+        result = CliRunner().invoke(cli, command.split())
+        assert result.exit_code == 0, (command, result.output)
+    assert "curl" in text and "tensorflow/serving" in text
+    request = json.loads((out / "request.json").read_text())
+    assert np.shape(request["instances"])[1:] == (8, 8, 1)
 
 
 def test_earlier_results_are_kept_unless_asked(finished):
@@ -67,37 +98,166 @@ def test_folder_that_cannot_be_written(tmp_path):
 def test_bad_arguments_are_one_line(tmp_path):
     for arguments, words in (
         (["--seeds", 0], "seeds=0"),
-        (["--epochs", 0], "epochs=0"),
+        (["--steps", 0], "steps=0"),
+        (["--labels", 0], "labels=0"),
+        (["--labels", 1000], "labels=1000"),
         (["--dataset", "mnist"], "fashion-mnist"),
         (["--dataset", "cifar10", "--data", tmp_path / "no"], "no"),
         (["--data", "x"], "takes no path"),
     ):
         result = run("--out", tmp_path / "out", *arguments)
-        assert result.exit_code in (1, 2)
+        assert result.exit_code in (1, 2), arguments
         assert words in result.output
         assert "Traceback" not in result.output
 
 
-def test_table_gives_mean_and_spread():
-    class Model:
-        def __init__(self, count):
-            self.count = count
+def test_help_has_the_expected_table_of_each_data_set():
+    text = run("--help").output
+    for name in SETTINGS:
+        assert re.search(rf"^ +{name} .*\d", text, re.M), name
 
-        def count_params(self):
-            return self.count
 
-    models = {"teacher": Model(1234), "student alone": Model(56)}
-    rounds = [
-        (models, {"teacher": 0.9, "student alone": 0.5}),
-        (models, {"teacher": 0.8, "student alone": 0.75}),
+def images(count=40, size=8):
+    generator = np.random.default_rng(0)
+    x = generator.random((count, size, size, 1), "float32")
+    y = np.arange(count) % 2
+    return Images((x, y), (x[:8], y[:8]), ["even", "odd"])
+
+
+def test_batches_are_the_same_for_every_row():
+    x, y = images().training
+    setting = dataclasses.replace(FAST, shift=2, flip=True)
+    one, same, other = (
+        Batches((x, y), 6, 20, setting, seed) for seed in (3, 3, 4)
+    )
+    assert len(one) == 20
+    for n in (7, 0, 19):
+        np.testing.assert_array_equal(one[n][0], same[n][0])
+        np.testing.assert_array_equal(one[n][1], same[n][1])
+    assert any(np.any(one[n][1] != other[n][1]) for n in range(20))
+
+
+def test_every_pass_takes_each_image_once():
+    x, y = images(30).training
+    setting = dataclasses.replace(FAST, shift=0)
+    batches = Batches((x, np.arange(30)), 5, 12, setting, seed=0)
+    drawn = np.concatenate([batches[n][1] for n in range(12)])
+    for each in (drawn[:30], drawn[30:]):
+        assert sorted(each) == list(range(30))
+    for n in (0, 11):
+        np.testing.assert_array_equal(batches[n][0], x[batches[n][1]])
+
+
+def test_augmentation_moves_and_mirrors():
+    x = np.arange(25, dtype="float32").reshape(1, 5, 5, 1)
+    setting = dataclasses.replace(FAST, shift=1, flip=True)
+    batches = Batches((x, np.zeros(1, int)), 1, 200, setting, seed=0)
+    seen = {batches[n][0][0, 2, 2, 0].item() for n in range(200)}
+    assert seen == {6, 7, 8, 11, 12, 13, 16, 17, 18}  # The nine in the middle.
+    found = [batches[n][0][0, :, :, 0] for n in range(200)]
+    mirrored = sum(image[2, 1] > image[2, 2] for image in found)
+    assert 60 < mirrored < 140
+
+
+def test_half_of_a_batch_has_no_labels():
+    x, y = images().training
+    chosen, others = draw_labelled(y, 3, seed=5)
+    assert sorted(y[chosen]) == [0, 0, 0, 1, 1, 1]
+    assert sorted([*chosen, *others]) == list(range(40))
+    batches = Batches((x[chosen], y[chosen]), 8, 4, FAST, 0, x[others])
+    _, labels = batches[2]
+    assert (labels == UNLABELLED).tolist() == [False] * 4 + [True] * 4
+
+
+def test_the_validation_images_are_no_training_images():
+    setting = SETTINGS["digits"]
+    on_test = load_images("digits", None, setting, validation=False)
+    held_out = load_images("digits", None, setting, validation=True)
+    np.testing.assert_array_equal(on_test.training[0], held_out.training[0])
+    assert len(on_test.training[0]) == 900
+    assert len(on_test.evaluation[0]) == 450
+    assert len(held_out.evaluation[0]) == 447
+    assert on_test.training[0].shape[1:] == (16, 16, 1)
+    known = {x.tobytes() for x in held_out.training[0]}
+    same = sum(x.tobytes() in known for x in held_out.evaluation[0])
+    assert same == 0
+
+
+def test_every_row_starts_from_the_same_weights(monkeypatch):
+    """Without an update, all rows have the same students for each seed."""
+    found = {}
+    monkeypatch.setattr(keras.optimizers.Adam, "apply", no_update)
+    data = images()
+    teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
+    for name in (ALONE, BOTH):
+        row = train_row(
+            name,
+            FAST.rows()[name],
+            teacher,
+            data,
+            FAST,
+            range(2),
+            unlabelled=False,
+            echo=str,
+        )
+        found[name] = row
+    kernels = [
+        [v.numpy() for v in found[name].student.trainable_variables]
+        for name in (ALONE, BOTH)
     ]
-    lines = demo.table(rounds).splitlines()
-    assert lines[1].split() == [
-        "teacher",
-        "1,234",
-        "85.00",
-        "10.00",
-        "90.00,",
-        "80.00",
+    for one, other in zip(*kernels, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def no_update(self, gradients, variables=None):
+    self.iterations.assign_add(1)
+
+
+def test_intervals_are_those_of_student():
+    values = [81.0, 79.5, 84.0, 80.0, 82.25]
+    mean, half = interval(values)
+    low, high = stats.t.interval(
+        0.95, 4, loc=np.mean(values), scale=stats.sem(values)
+    )
+    np.testing.assert_allclose([mean - half, mean + half], [low, high])
+    # By hand: mean 2, standard deviation 1, quantile 4.3027 of 2 degrees.
+    np.testing.assert_allclose(
+        interval([1, 2, 3]), (2, 4.302652729911275 / 3**0.5)
+    )
+    assert np.isnan(interval([5.0])[1])
+
+
+def rows(**accuracies):
+    return [Row(name, each, None) for name, each in accuracies.items()]
+
+
+def test_the_table_compares_with_the_first_row_by_seed():
+    alone, other = rows(alone=[70.0, 80.0, 90.0], other=[72.0, 81.0, 93.0])
+    gain, half = difference(other, alone)
+    assert gain == 2 and half == pytest.approx(4.302652729911275 / 3**0.5)
+    lines = table("Title", [alone, other]).splitlines()
+    assert lines[0] == "Title"
+    assert lines[2].split() == [
+        *("alone", "80.0", "±", "24.8", "70.0", "80.0", "90.0"),
     ]
-    assert lines[2].split()[2:] == ["56", "62.50", "25.00", "50.00,", "75.00"]
+    assert lines[3].split() == [
+        *("other", "82.0", "±", "26.2", "+2.0", "±", "2.5"),
+        *("72.0", "81.0", "93.0"),
+    ]
+
+
+def test_the_conclusion_follows_from_the_intervals():
+    found = conclusion(
+        rows(
+            alone=[70.0, 80.0, 90.0],
+            up=[75.0, 85.1, 95.0],
+            more=[76.0, 86.1, 96.0],
+            same=[71.0, 79.0, 90.0],
+            down=[60.0, 70.1, 80.0],
+        )
+    )
+    assert "up and more are above the student alone" in found
+    assert "down is below the student alone" in found
+    assert "same is level with the student alone" in found
+    assert "Highest mean: more" in found
+    assert "--seeds" in conclusion(rows(alone=[1.0], other=[2.0]))

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keras_attention.demo import artifacts
 from keras_attention.demo.data import load_images
 from keras_attention.demo.report import conclusion
@@ -88,6 +90,12 @@ def run_demo(
     start = time.monotonic()
     images = load_images(dataset, data, setting, validation)
     classes = len(images.class_names)
+    fewest = np.bincount(images.training[1]).min()
+    if setting.labels_per_class > fewest:
+        raise ValueError(
+            f"`labels` must be at most {fewest}, the training images of the "
+            f"smallest class. Received: labels={setting.labels_per_class}"
+        )
     echo(
         f"{dataset}: the teacher has the labels of "
         f"{len(images.training[0])} images, the student those of "

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,14 @@ import numpy as np
 
 from keras_attention.demo.data import Images
 from keras_attention.demo.training import predict
+from keras_attention.pixels import save_model
+from keras_attention.pixels import set_pixel_range
 from keras_attention.serving import ImageBytesSignature
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import run_export
 from keras_attention.visualization import plot_attention_maps
 from keras_attention.visualization import write_attention_page
+from keras_attention.visualization.attention_maps import read_maps
 
 STAGES = ("stage1", "stage2", "stage3")
 TEACHER, STUDENT, EXPORT = "teacher.keras", "student.keras", "1"
@@ -70,7 +74,9 @@ def save_models(
     written, differences = [], []
     for name, model in models.items():
         written.append(out / name)
-        model.save(written[-1])
+        # For the commands, which ask what pixels a model takes.
+        set_pixel_range(model, "0,1")
+        save_model(model, written[-1])
         with tempfile.TemporaryDirectory() as folder:
             given, found = f"{folder}/x.npy", f"{folder}/y.npy"
             np.save(given, x)
@@ -130,16 +136,62 @@ def write_images(images: Images, out: pathlib.Path) -> pathlib.Path:
 def draw(
     models: Mapping[str, keras.Model], images: Images, out: pathlib.Path
 ) -> list[pathlib.Path]:
-    """Plot the maps of the models, and write the interactive page."""
+    """Plot the maps of the models, and write the interactive page.
+
+    Args:
+        models: The teacher, then the students.
+        images: The images.
+        out: Folder to write to.
+    """
     shown = choose_examples(models, images)
     x, y = (array[shown] for array in images.evaluation)
     labels = [images.class_names[label] for label in y]
-    figure = plot_attention_maps(models, x, STAGES, labels)
+    figure = plot_attention_maps(
+        models,
+        x,
+        STAGES,
+        labels,
+        images.class_names,
+        caption=caption(models, images),
+    )
     figure.savefig(out / FIGURE)
     page = write_attention_page(
         out / PAGE, models, x, labels, title="Teacher and students"
     )
     return [out / FIGURE, page]
+
+
+def caption(models: Mapping[str, keras.Model], images: Images) -> str:
+    """Say what to see: how near each student's maps are to the teacher's."""
+    x = images.evaluation[0][:256]
+    teacher, *students = (
+        read_maps(model, x, STAGES) for model in models.values()
+    )
+    found = [
+        f"{map_similarity(teacher, maps):.2f} for {name}"
+        for name, maps in zip(list(models)[1:], students, strict=True)
+    ]
+    return (
+        "What to see: how closely each student's maps follow the teacher's. "
+        f"Mean cosine similarity on test images: {', '.join(found)}."
+    )
+
+
+def map_similarity(
+    some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
+) -> float:
+    """Return the mean cosine similarity of maps, by layer and image."""
+
+    def unit(maps):
+        flat = maps.reshape(len(maps), -1)
+        length = np.linalg.norm(flat, axis=-1, keepdims=True)
+        return flat / np.where(length > 0, length, 1)
+
+    return float(
+        np.mean(
+            [(unit(some[name]) * unit(others[name])).sum(-1) for name in others]
+        )
+    )
 
 
 def choose_examples(
@@ -160,20 +212,26 @@ def choose_examples(
 
 def next_commands(out: pathlib.Path) -> str:
     """Return commands to try on what was written."""
-    return "\n".join(
-        f"  {line}"
-        for line in (
-            f"keras-attention predict {out} {out}/{IMAGES}/*/0.png",
-            f"keras-attention maps {out}/{TEACHER} {out}/{IMAGES} \\",
-            f"  --compare {out}/{STUDENT} --out {out}/maps.png",
-            f"keras-attention view {out}/{TEACHER} --data {out}/{IMAGES} \\",
-            f"  --compare {out}/{STUDENT} --out {out}/view.html",
-            "docker run --rm -p 8501:8501 -e MODEL_NAME=student \\",
-            f'  -v "{out.resolve()}:/models/student" tensorflow/serving',
-            f"curl -d @{out}/{REQUEST} \\",
-            "  http://localhost:8501/v1/models/student:predict",
-        )
+
+    def path(*parts):
+        return shlex.quote(str(out.joinpath(*parts)))
+
+    image = next((out / IMAGES).rglob("*.png")).relative_to(out)
+    lines = (
+        f"keras-attention predict {path()} {path(image)}",
+        f"keras-attention maps {path(TEACHER)} {path(IMAGES)} \\",
+        f"  --compare {path(STUDENT)} --out {path('maps.png')}",
+        f"keras-attention view {path(TEACHER)} --data {path(IMAGES)} \\",
+        f"  --compare {path(STUDENT)} --out {path('view.html')}",
+        f"keras-attention export {path(STUDENT)} {path('exported')} \\",
+        "  --signature attention=stage1 --image-bytes",
+        "docker run --rm -p 8501:8501 -e MODEL_NAME=student \\",
+        f"  -v {shlex.quote(f'{out.resolve()}:/models/student')} \\",
+        "  tensorflow/serving",
+        f"curl -d @{path(REQUEST)} \\",
+        "  http://localhost:8501/v1/models/student:predict",
     )
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def _run_python(code, *arguments):

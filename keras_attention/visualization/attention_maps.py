@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_attention.inspection import split_name
 from keras_attention.visualization import readings
+from keras_attention.visualization.figures import MAP_OPACITY
 from keras_attention.visualization.figures import literal
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import show_image
@@ -25,32 +26,41 @@ def plot_attention_maps(
     images: Any,
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     labels: Sequence[Any] | None = None,
+    class_names: Sequence[Any] | None = None,
+    caption: str | None = None,
 ) -> "Figure":
-    """Draw where models look: one row an image, one column a layer.
+    """Plot attention maps over images: one row per image, one column per layer.
 
     The map of an activation is the sum over its channels of the squared
-    values, F_sum² of attention transfer, scaled to its largest value. That of
-    a gate, `"layer:gate"`, is its mean over the channels; its colours span
-    the values of its column, which the title tells. Maps lie over the image.
-    Each model runs once, with all images.
+    values, F_sum² of attention transfer, scaled to its largest value. The map
+    of a gate, `"layer:gate"`, is its mean over the channels; its colors span
+    the values of its column, which the title gives. Maps are placed over the
+    image. Each model runs once, with all images.
 
     Args:
-        model: a model, or a mapping from names to models, drawn side by side.
-        images: array `(count, height, width, channels)`, as the model takes
+        model: A model, or a mapping from names to models, which are plotted
+            side by side.
+        images: Array `(count, height, width, channels)`, as the model takes
             it; `(count, channels, height, width)` for models of that format.
-        layers: names of layers whose output is an image, and of gates; see
-            `keras_attention.inspection`. For models with other names, a mapping
-            from the models' names. `None` for the end of each resolution,
-            and the last gate over positions of each.
-        labels: a title for each image.
+        layers: Names of layers whose output is an image, and of gates. For
+            models with other names, a mapping from the models' names.
+            Defaults to `None`, the end of each resolution, and the last gate
+            over positions of each.
+        labels: The label of each image. Defaults to `None`.
+        class_names: The names of the classes, for classifiers with one
+            output: under the maps of each model, its predicted class and the
+            confidence; red where it is not the label. Defaults to `None`,
+            without predictions.
+        caption: A sentence under the figure. Defaults to `None`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if a layer does not exist or has no map, or there is no
-            image or not one label for each.
+        ImportError: If matplotlib is not installed.
+        ValueError: If a layer does not exist or has no map, if there is no
+            image or not one label for each, or if `class_names` are not those
+            of a model's outputs.
 
     Reference:
         Zagoruyko and Komodakis, Paying More Attention to Attention,
@@ -71,40 +81,109 @@ def plot_attention_maps(
     """
     models = model if isinstance(model, Mapping) else {"": model}
     images = check_images(images, labels)
-    columns = {}
-    for name, each in models.items():
-        chosen = layers[name] if isinstance(layers, Mapping) else layers
-        for tap, maps in read_maps(each, images, chosen).items():
-            title = f"{literal(name)}\n{wrapped(tap)}".strip()
-            if split_name(tap)[1] == "gate":
-                title += f"\n{maps.min():.3g} to {maps.max():.3g}"
-            columns[title] = (tap, maps)
+    found = {
+        name: read_maps(
+            each,
+            images,
+            layers[name] if isinstance(layers, Mapping) else layers,
+        )
+        for name, each in models.items()
+    }
+    predictions = {}
+    if class_names is not None:
+        predictions = {
+            name: predicted_classes(name, maps.outputs, class_names, images)
+            for name, maps in found.items()
+        }
     first = next(iter(models.values()))
     shown = readings.input_images(first, images)
-    figure = new_figure(1.3 * (len(columns) + 1), 1.25 * len(images) + 0.7)
-    grid = figure.subplots(len(images), len(columns) + 1, squeeze=False)
+    count = sum(map(len, found.values()))
+    height = 1.45 if predictions else 1.25
+    figure = new_figure(1.3 * (count + 1) + 0.9, height * len(images) + 1)
+    grid = figure.subplots(len(images), count + 1, squeeze=False)
+    grid[0, 0].set_title("image", fontsize=8)
     for row, image in enumerate(shown):
         show_image(grid[row, 0], image)
         if labels is not None:
             grid[row, 0].set_ylabel(literal(labels[row]), fontsize=8)
-        for ax, (tap, maps) in zip(
-            grid[row, 1:], columns.values(), strict=True
-        ):
-            is_gate = split_name(tap)[1] == "gate"
-            limits = (maps.min(), maps.max()) if is_gate else (0, 1)
-            show_over(ax, image, maps[row], *limits)
-    for ax, title in zip(grid[0], ["image", *columns], strict=True):
-        ax.set_title(title, fontsize=7)
+    column = 1
+    for name, maps in found.items():
+        columns = grid[:, column : column + len(maps)]
+        column += len(maps)
+        for axes, (tap, values) in zip(columns.T, maps.items(), strict=True):
+            limits = (0, 1)
+            title = f"{literal(name)}\n{wrapped(tap)}".strip()
+            if split_name(tap)[1] == "gate":
+                limits = (values.min(), values.max())
+                title += f"\n{limits[0]:.3g} to {limits[1]:.3g}"
+            axes[0].set_title(title, fontsize=8)
+            for ax, image, each in zip(axes, shown, values, strict=True):
+                show_over(ax, image, each, *limits)
+        if name in predictions:
+            middle = columns[:, (len(maps) - 1) // 2]
+            for row, (ax, (text, confidence)) in enumerate(
+                zip(middle, predictions[name], strict=True)
+            ):
+                wrong = labels is not None and text != str(labels[row])
+                ax.set_xlabel(
+                    f"{literal(text)}, {confidence:.0%}",
+                    fontsize=8,
+                    color="tab:red" if wrong else "black",
+                )
+    add_color_bar(figure, grid)
+    if caption is not None:
+        figure.supxlabel(literal(caption), fontsize=9)
     return figure
+
+
+def predicted_classes(
+    name: str, outputs: Any, class_names: Sequence[Any], images: np.ndarray
+) -> list[tuple[str, float]]:
+    """Return the most likely class of each image and its probability.
+
+    Outputs that are no probabilities are taken as logits.
+    """
+    expected = (len(images), len(class_names))
+    shape = getattr(outputs, "shape", None)
+    if shape is None or tuple(shape) != expected:
+        raise ValueError(
+            "`class_names` must name the classes of a classifier's only "
+            f"output, of shape {expected} here. Received: {len(class_names)} "
+            f"class names for model '{name}' with "
+            + (f"outputs of shape {tuple(shape)}" if shape else "other outputs")
+        )
+    values = readings.to_numpy(outputs)
+    if values.min() < 0 or not np.allclose(values.sum(-1), 1, atol=1e-2):
+        values = np.exp(values - values.max(-1, keepdims=True))
+        values /= values.sum(-1, keepdims=True)
+    return [
+        (str(class_names[row.argmax()]), float(row.max())) for row in values
+    ]
+
+
+def add_color_bar(figure: "Figure", grid: np.ndarray) -> None:
+    """Add the colors of the maps, from 0 to the largest value."""
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(
+        ScalarMappable(cmap="viridis"),
+        ax=grid,
+        ticks=[0, 1],
+        alpha=MAP_OPACITY,
+        fraction=0.02,
+        pad=0.01,
+    )
+    bar.ax.set_yticklabels(["low", "high"], fontsize=8)
+    bar.set_label("squared activations, or gate", fontsize=8)
 
 
 def read_maps(
     model: keras.Model, images: np.ndarray, layers: Sequence[str] | None
-) -> dict[str, np.ndarray]:
+) -> readings.Readings:
     """Return the maps `(count, height, width)` of layers; one run."""
     if layers is not None:
-        values = readings.read(model, images, layers)
-        return {tap: to_map(model, tap, value) for tap, value in values.items()}
+        found = readings.read(model, images, layers)
+        return _maps_of(model, found, found)
     ends = readings.stage_names(model)
     found = readings.read(
         model, images, [], optional=[*ends, *readings.gate_taps(model)]
@@ -120,9 +199,12 @@ def read_maps(
             f"No layer of model '{model.name}' was found whose output is an "
             "image. Name layers: `layers=[...]`." + found.hint
         )
-    return {
-        tap: to_map(model, tap, found[tap]) for tap in found if tap in chosen
-    }
+    return _maps_of(model, found, [tap for tap in found if tap in chosen])
+
+
+def _maps_of(model, found, taps):
+    maps = {tap: to_map(model, tap, found[tap]) for tap in taps}
+    return readings.Readings(maps, found.hint, found.outputs)
 
 
 def to_map(model: keras.Model, tap: str, value: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 
 # Lines are told apart by marker as well as by colour.
 MARKERS = "osD^vP*X<>"
+# Of a map over its image.
+MAP_OPACITY = 0.65
 
 
 def figure_class() -> type:
@@ -100,7 +102,7 @@ def show_over(
         cmap="viridis",
         vmin=low,
         vmax=high,
-        alpha=0.65,
+        alpha=MAP_OPACITY,
         interpolation="nearest",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )

@@ -17,11 +17,12 @@ from keras_attention.types import Tensor
 
 
 class Readings(dict):
-    """NumPy values by tap, and what to do if there are none."""
+    """NumPy values by name, the model's outputs, what to do without values."""
 
-    def __init__(self, values: dict[str, np.ndarray], hint: str):
+    def __init__(self, values: dict[str, np.ndarray], hint: str, outputs: Any):
         super().__init__(values)
         self.hint = hint
+        self.outputs = outputs
 
 
 def read(
@@ -43,7 +44,7 @@ def read(
     optional = [tap for tap in dict.fromkeys(optional) if tap not in taps]
     what_to_do = hint(model)
     with record_outputs(model, [*taps, *optional]) as values:
-        model(inputs, training=False)
+        outputs = model(inputs, training=False)
     heard = [tap for tap, _ in values.in_order()]
     if what_to_do and any(heard.count(tap) > 1 for tap in taps):
         # Keras runs some models symbolically first, to build them.
@@ -65,7 +66,7 @@ def read(
         else to_numpy(value)
         for tap, value in found.items()
     }
-    return Readings(arrays, what_to_do)
+    return Readings(arrays, what_to_do, outputs)
 
 
 def hint(model: keras.Model) -> str:

@@ -23,7 +23,7 @@ def titles(figure, count):
 def test_drawn_maps_are_the_layers_sum_of_squares(model):
     x = images(2)
     figure = plot_attention_maps(model, x, ["conv", "last"], ["a", "b $1$"])
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 7  # The last one is the color bar.
     _, values = read_outputs(model, x, ["conv", "last"])
     for column, name in enumerate(["conv", "last"], start=1):
         expected = (np.asarray(values[name]) ** 2).sum(-1)
@@ -115,6 +115,42 @@ def test_channels_first():
     )
     assert figure.axes[0].images[0].get_array().shape == (12, 10, 3)
     assert drawn(figure.axes[2], 1).shape == (12, 10)
+
+
+def classifier(softmax):
+    outputs = keras.layers.Dense(3, activation="softmax" if softmax else None)
+    layers = [keras.layers.Conv2D(4, 3, name="conv"), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input((12, 10, 3)), *layers, outputs])
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_predictions_and_their_confidence(softmax):
+    models = {"one": classifier(softmax), "two": classifier(softmax)}
+    x = images(3)
+    names = ["cat", "a $dog$", "eel"]
+    labels = ["cat", "eel", "eel"]
+    figure = plot_attention_maps(models, x, ["conv"], labels, names, "See $1$")
+    for column, model in enumerate(models.values(), start=1):
+        values = np.asarray(model(x), "float64")
+        if not softmax:
+            values = np.exp(values) / np.exp(values).sum(-1, keepdims=True)
+        for row in range(3):
+            best = values[row].argmax()
+            ax = figure.axes[3 * row + column]
+            name = names[best].replace("$", r"\$")
+            assert ax.get_xlabel() == f"{name}, {values[row][best]:.0%}"
+            is_red = ax.xaxis.label.get_color() == "tab:red"
+            assert is_red == (names[best] != labels[row])
+    assert figure.get_supxlabel() == r"See \$1\$"
+
+
+def test_class_names_that_are_not_those_of_the_outputs(model):
+    other = classifier(softmax=True)
+    with pytest.raises(ValueError, match=r"4 class names .* \(3, 3\)"):
+        plot_attention_maps(other, images(3), ["conv"], None, list("abcd"))
+    two = keras.Model(other.input, [other.output, other.output])
+    with pytest.raises(ValueError, match="other outputs"):
+        plot_attention_maps(two, images(3), ["conv"], None, list("abc"))
 
 
 def test_a_black_image_and_a_zero_map(model):
