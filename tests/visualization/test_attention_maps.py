@@ -148,7 +148,10 @@ def test_class_names_that_are_not_those_of_the_outputs(model):
     other = classifier(softmax=True)
     with pytest.raises(ValueError, match=r"4 class names .* \(3, 3\)"):
         plot_attention_maps(other, images(3), ["conv"], None, list("abcd"))
-    two = keras.Model(other.input, [other.output, other.output])
+    image = keras.Input((12, 10, 3))
+    maps = keras.layers.Conv2D(4, 3, name="conv")(image)
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(maps))
+    two = keras.Model(image, [outputs, outputs])
     with pytest.raises(ValueError, match="other outputs"):
         plot_attention_maps(two, images(3), ["conv"], None, list("abc"))
 
