@@ -25,6 +25,7 @@ from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.training import Row
+from keras_attention.demo.training import make_trainer
 from keras_attention.demo.training import train_row
 from keras_attention.models import WideResNet
 
@@ -190,16 +191,8 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     data = images()
     teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
     for name in (ALONE, BOTH):
-        row = train_row(
-            name,
-            FAST.rows()[name],
-            teacher,
-            data,
-            FAST,
-            range(2),
-            unlabelled=False,
-            echo=str,
-        )
+        trainer = make_trainer(name, FAST.rows()[name], teacher, data, FAST)
+        row = train_row(trainer, data, FAST, unlabelled=False, echo=str)
         found[name] = row
     kernels = [
         [v.numpy() for v in found[name].student.trainable_variables]

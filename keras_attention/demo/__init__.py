@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import keras
 
 from keras_attention.demo import artifacts
+from keras_attention.demo.data import Images
 from keras_attention.demo.data import load_images
 from keras_attention.demo.report import conclusion
 from keras_attention.demo.report import table
@@ -24,7 +25,10 @@ from keras_attention.demo.settings import ALONE
 from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
 from keras_attention.demo.settings import SETTINGS
+from keras_attention.demo.settings import Setting
+from keras_attention.demo.training import Row
 from keras_attention.demo.training import accuracy
+from keras_attention.demo.training import make_trainer
 from keras_attention.demo.training import train_row
 from keras_attention.demo.training import train_teacher
 from keras_attention.validation import check_choice
@@ -77,29 +81,14 @@ def run_demo(
         ValueError, FileNotFoundError, ConnectionError, ImportError: For
             other arguments, and as `load_dataset`.
     """
-    check_choice("dataset", dataset, tuple(SETTINGS))
-    setting = FAST if fast else SETTINGS[dataset]
-    changed = {"seeds": seeds, "labels_per_class": labels, "steps": steps}
-    for name, given in (("seeds", seeds), ("labels", labels), ("steps", steps)):
-        if given is not None:
-            check_positive_integer(name, given)
-    setting = dataclasses.replace(
-        setting, **{k: v for k, v in changed.items() if v is not None}
-    )
+    setting = choose_setting(dataset, fast, seeds, labels, steps)
     out = artifacts.prepare_folder(out, overwrite)
     start = time.monotonic()
     images = load_images(dataset, data, setting, validation)
-    classes = len(images.class_names)
-    fewest = np.bincount(images.training[1]).min()
-    if setting.labels_per_class > fewest:
-        raise ValueError(
-            f"`labels` must be at most {fewest}, the training images of the "
-            f"smallest class. Received: labels={setting.labels_per_class}"
-        )
     echo(
         f"{dataset}: the teacher has the labels of "
-        f"{len(images.training[0])} images, the student those of "
-        f"{classes * setting.labels_per_class}; accuracies on "
+        f"{len(images.training[0])} images, each student those of "
+        f"{setting.labels_per_class} per class. Accuracies are on "
         f"{len(images.evaluation[0])} "
         f"{'validation' if validation else 'test'} images."
     )
@@ -109,41 +98,14 @@ def run_demo(
         f"{teacher.count_params():,} parameters "
         f"({time.monotonic() - start:.0f} s)"
     )
-
-    def train(names, unlabelled):
-        return {
-            name: train_row(
-                name,
-                setting.rows()[name],
-                teacher,
-                images,
-                setting,
-                range(setting.seeds),
-                unlabelled,
-                echo,
-            )
-            for name in names
-        }
-
-    few = train(setting.rows(), unlabelled=False)
-    tables = {
-        f"{classes * setting.labels_per_class} labelled images": few.values()
-    }
-    if setting.unlabelled:
-        others = [name for name in few if name != ALONE]
-        many = {ALONE: few[ALONE], **train(others, unlabelled=True)}
-        tables["The same, and the other images without labels"] = many.values()
+    tables = train_students(teacher, images, setting, echo)
     for title, rows in tables.items():
-        echo("\n" + table(title, list(rows)))
-        echo(conclusion(list(rows)))
-    echo("Intervals: 95 % over seeds; differences paired by seed.\n" + ADVICE)
+        echo(f"\n{table(title, rows)}\n{conclusion(rows)}")
+    echo(f"\nIntervals: 95 %, over seeds; differences by seed.\n{ADVICE}")
 
-    student = few[BOTH].student
-    shown = {
-        "teacher": teacher,
-        ALONE: few[ALONE].student,
-        BOTH: student,
-    }
+    first, *_ = tables.values()
+    students = {row.name: row.student for row in first}
+    student = students[BOTH]
     written = artifacts.save_models(
         {artifacts.TEACHER: teacher, artifacts.STUDENT: student},
         images,
@@ -152,9 +114,59 @@ def run_demo(
     )
     written += artifacts.export(student, images, out, echo)
     written.append(artifacts.write_images(images, out))
+    shown = {"teacher": teacher, ALONE: students[ALONE], BOTH: student}
     written += artifacts.draw(shown, images, out)
     echo(f"\nDone in {time.monotonic() - start:.0f} s. Written:")
     for path in written:
         echo(f"  {path}")
     echo("Try:\n" + artifacts.next_commands(out))
     return written
+
+
+def choose_setting(
+    dataset: str,
+    fast: bool,
+    seeds: int | None,
+    labels: int | None,
+    steps: int | None,
+) -> Setting:
+    """Return the setting of a data set, with what the user has changed."""
+    check_choice("dataset", dataset, tuple(SETTINGS))
+    changed = {}
+    for name, field, value in (
+        ("seeds", "seeds", seeds),
+        ("labels", "labels_per_class", labels),
+        ("steps", "steps", steps),
+    ):
+        if value is not None:
+            check_positive_integer(name, value)
+            changed[field] = value
+    setting = FAST if fast else SETTINGS[dataset]
+    return dataclasses.replace(setting, **changed)
+
+
+def train_students(
+    teacher: keras.Model,
+    images: Images,
+    setting: Setting,
+    echo: Callable[[str], Any],
+) -> dict[str, list[Row]]:
+    """Train the students of all rows; return the rows of each table."""
+    labelled = setting.labels_per_class * len(images.class_names)
+    few = f"{labelled} labelled images"
+    others = len(images.training[0]) - labelled
+    many = f"{few}, and {others} of the teacher's without labels"
+    tables: dict[str, list[Row]] = {few: []}
+    if setting.unlabelled:
+        tables[many] = []
+    for name, distillation in setting.rows().items():
+        trainer = make_trainer(name, distillation, teacher, images, setting)
+        row = None
+        for title, rows in tables.items():
+            # Images without labels give nothing to the student alone.
+            if row is None or distillation is not None:
+                echo(f"{name}: {title}")
+                unlabelled = title == many
+                row = train_row(trainer, images, setting, unlabelled, echo)
+            rows.append(row)
+    return tables

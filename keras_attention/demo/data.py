@@ -113,6 +113,12 @@ def load_images(
     (x, y), test, names = load_dataset(dataset, path)
     order = np.random.default_rng(0).permutation(len(x))
     held_out, rest = np.split(order, [setting.validation])
+    fewest = np.bincount(y[rest]).min()
+    if setting.labels_per_class > fewest:
+        raise ValueError(
+            f"`labels` must be at most {fewest}, the training images of the "
+            f"smallest class. Received: labels={setting.labels_per_class}"
+        )
     evaluation = (x[held_out], y[held_out]) if validation else test
     return Images(
         (_resize(x[rest], setting.image_size), y[rest]),

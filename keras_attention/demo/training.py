@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,49 +47,81 @@ def train_teacher(images: Images, setting: Setting) -> keras.Model:
     return teacher
 
 
-def train_row(
+@dataclass(frozen=True)
+class Trainer:
+    """A student and what trains it, started again for every seed.
+
+    It is traced once, for all seeds and both tables.
+
+    Attributes:
+        name: name of the row.
+        student: the student.
+        model: what is fitted: the student, or an `AttentionTransferModel`.
+        fresh: values of the optimizer's variables before any update.
+    """
+
+    name: str
+    student: keras.Model
+    model: keras.Model
+    fresh: list[np.ndarray]
+
+
+def make_trainer(
     name: str,
     distillation: dict[str, Any] | None,
     teacher: keras.Model,
     images: Images,
     setting: Setting,
-    seeds: Sequence[int],
-    unlabelled: bool,
-    echo: Callable[[str], Any],
-) -> Row:
-    """Train one student for each seed, from the same start in every row.
+) -> Trainer:
+    """Make the student of a row, and what trains it.
 
     Args:
         name: name of the row.
         distillation: arguments of `AttentionTransferModel`, or `None` for
             the student alone.
         teacher: the trained teacher.
-        images: the images; a seed draws which of them have labels.
+        images: the images.
         setting: how to train.
-        seeds: seeds of the labelled images, their order and augmentation,
-            and of the student's initial weights.
+    """
+    model = student = _network(images, setting.student, "student")
+    if distillation is not None:
+        model = AttentionTransferModel(student, teacher, **distillation)
+    _compile(model, setting, setting.steps)
+    model.optimizer.build(model.trainable_variables)
+    fresh = list(map(keras.ops.convert_to_numpy, model.optimizer.variables))
+    return Trainer(name, student, model, fresh)
+
+
+def train_row(
+    trainer: Trainer,
+    images: Images,
+    setting: Setting,
+    unlabelled: bool,
+    echo: Callable[[str], Any],
+) -> Row:
+    """Train one student for each seed, from the same start in every row.
+
+    A seed draws the images with labels, their order and augmentation, and the
+    initial weights.
+
+    Args:
+        trainer: what `make_trainer` returns.
+        images: the images.
+        setting: how to train.
         unlabelled: whether the images without labels are used too.
         echo: called with a line after each seed.
     """
-    student = _network(images, setting.student, "student")
-    trained = student
-    if distillation is not None:
-        trained = AttentionTransferModel(student, teacher, **distillation)
-    _compile(trained, setting, setting.steps)
-    # One model is trained again for every seed: it is traced only once.
-    trained.optimizer.build(trained.trainable_variables)
-    fresh = [variable.numpy() for variable in trained.optimizer.variables]
-    accuracies, first = [], None
-    for seed in seeds:
+    student, accuracies, first = trainer.student, [], None
+    for seed in range(setting.seeds):
         start = time.monotonic()
         keras.utils.set_random_seed(seed)
         initial = _network(images, setting.student, "student")
         student.set_weights(initial.get_weights())
         for variable, value in zip(
-            trained.optimizer.variables, fresh, strict=True
+            trainer.model.optimizer.variables, trainer.fresh, strict=True
         ):
             variable.assign(value)
-        trained.fit(
+        trainer.model.fit(
             _batches(images, setting, seed, unlabelled),
             verbose=0,
             shuffle=False,
@@ -100,10 +131,10 @@ def train_row(
             first = initial
             first.set_weights(student.get_weights())
         echo(
-            f"  {name}, seed {seed}: {accuracies[-1]:.1f} %"
+            f"  {trainer.name}, seed {seed}: {accuracies[-1]:.1f} %"
             f"  ({time.monotonic() - start:.0f} s)"
         )
-    return Row(name, accuracies, first)
+    return Row(trainer.name, accuracies, first)
 
 
 def accuracy(model: keras.Model, images: Arrays) -> float:
