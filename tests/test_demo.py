@@ -25,6 +25,7 @@ from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.training import Row
+from keras_attention.demo.training import make_student
 from keras_attention.demo.training import make_trainer
 from keras_attention.demo.training import train_row
 from keras_attention.models import WideResNet
@@ -98,10 +99,10 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 def test_bad_arguments_are_one_line(tmp_path):
     for arguments, words in (
-        (["--seeds", 0], "seeds=0"),
-        (["--steps", 0], "steps=0"),
-        (["--labels", 0], "labels=0"),
-        (["--labels", 1000], "labels=1000"),
+        (["--seeds", 0], "--seeds 0"),
+        (["--steps", 0], "--steps 0"),
+        (["--labels", 0], "--labels 0"),
+        (["--labels", 1000], "--labels 1000"),
         (["--dataset", "mnist"], "fashion-mnist"),
         (["--dataset", "cifar10", "--data", tmp_path / "no"], "no"),
         (["--data", "x"], "takes no path"),
@@ -190,16 +191,27 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     monkeypatch.setattr(keras.optimizers.Adam, "apply", no_update)
     data = images()
     teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
+    starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]
     for name in (ALONE, BOTH):
         trainer = make_trainer(name, FAST.rows()[name], teacher, data, FAST)
-        row = train_row(trainer, data, FAST, unlabelled=False, echo=str)
+        row = train_row(trainer, starts, data, FAST, False, str)
         found[name] = row
-    kernels = [
-        [v.numpy() for v in found[name].student.trainable_variables]
-        for name in (ALONE, BOTH)
-    ]
-    for one, other in zip(*kernels, strict=True):
+    for one, other in zip(*(found[n].weights for n in found), strict=True):
         np.testing.assert_array_equal(one, other)
+    kernel = found[ALONE].weights[0]
+    np.testing.assert_array_equal(kernel, starts[0][0])
+    assert np.any(kernel != starts[1][0])
+
+
+def test_a_seed_does_not_depend_on_the_seeds_before():
+    data = images()
+    starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]
+    trainer = make_trainer(ALONE, None, None, data, FAST)
+    first = train_row(trainer, starts, data, FAST, False, str)
+    again = train_row(trainer, starts[:1], data, FAST, False, str)
+    for one, other in zip(first.weights, again.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.any(first.weights[0] != starts[0][0])
 
 
 def no_update(self, gradients, variables=None):

@@ -28,6 +28,7 @@ from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.settings import Setting
 from keras_attention.demo.training import Row
 from keras_attention.demo.training import accuracy
+from keras_attention.demo.training import make_student
 from keras_attention.demo.training import make_trainer
 from keras_attention.demo.training import train_row
 from keras_attention.demo.training import train_teacher
@@ -104,7 +105,11 @@ def run_demo(
     echo(f"\nIntervals: 95 %, over seeds; differences by seed.\n{ADVICE}")
 
     first, *_ = tables.values()
-    students = {row.name: row.student for row in first}
+    students = {
+        row.name: make_student(images, setting, weights=row.weights)
+        for row in first
+        if row.name in (ALONE, BOTH)
+    }
     student = students[BOTH]
     written = artifacts.save_models(
         {artifacts.TEACHER: teacher, artifacts.STUDENT: student},
@@ -114,8 +119,7 @@ def run_demo(
     )
     written += artifacts.export(student, images, out, echo)
     written.append(artifacts.write_images(images, out))
-    shown = {"teacher": teacher, ALONE: students[ALONE], BOTH: student}
-    written += artifacts.draw(shown, images, out)
+    written += artifacts.draw({"teacher": teacher, **students}, images, out)
     echo(f"\nDone in {time.monotonic() - start:.0f} s. Written:")
     for path in written:
         echo(f"  {path}")
@@ -159,6 +163,10 @@ def train_students(
     tables: dict[str, list[Row]] = {few: []}
     if setting.unlabelled:
         tables[many] = []
+    starts = [
+        make_student(images, setting, seed).get_weights()
+        for seed in range(setting.seeds)
+    ]
     for name, distillation in setting.rows().items():
         trainer = make_trainer(name, distillation, teacher, images, setting)
         row = None
@@ -167,6 +175,8 @@ def train_students(
             if row is None or distillation is not None:
                 echo(f"{name}: {title}")
                 unlabelled = title == many
-                row = train_row(trainer, images, setting, unlabelled, echo)
+                row = train_row(
+                    trainer, starts, images, setting, unlabelled, echo
+                )
             rows.append(row)
     return tables

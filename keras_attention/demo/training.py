@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +29,12 @@ class Row:
     Attributes:
         name: how the students were trained.
         accuracies: of each seed, in percent.
-        student: the student of the first seed.
+        weights: of the student of the first seed.
     """
 
     name: str
     accuracies: list[float]
-    student: keras.Model
+    weights: list[np.ndarray]
 
 
 def train_teacher(images: Images, setting: Setting) -> keras.Model:
@@ -45,6 +46,20 @@ def train_teacher(images: Images, setting: Setting) -> keras.Model:
     batches = Batches(images.training, TEACHER_BATCH, steps, setting, seed=0)
     teacher.fit(batches, verbose=0, shuffle=False)
     return teacher
+
+
+def make_student(
+    images: Images,
+    setting: Setting,
+    seed: int = 0,
+    weights: list[np.ndarray] | None = None,
+) -> keras.Model:
+    """Make a student with the weights of a seed, or with given ones."""
+    keras.utils.set_random_seed(seed)
+    student = _network(images, setting.student, "student")
+    if weights is not None:
+        student.set_weights(weights)
+    return student
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ def make_trainer(
         images: the images.
         setting: how to train.
     """
-    model = student = _network(images, setting.student, "student")
+    model = student = make_student(images, setting)
     if distillation is not None:
         model = AttentionTransferModel(student, teacher, **distillation)
     _compile(model, setting, setting.steps)
@@ -94,6 +109,7 @@ def make_trainer(
 
 def train_row(
     trainer: Trainer,
+    starts: Sequence[list[np.ndarray]],
     images: Images,
     setting: Setting,
     unlabelled: bool,
@@ -101,22 +117,21 @@ def train_row(
 ) -> Row:
     """Train one student for each seed, from the same start in every row.
 
-    A seed draws the images with labels, their order and augmentation, and the
-    initial weights.
+    A seed draws the images with labels, their order and augmentation.
 
     Args:
         trainer: what `make_trainer` returns.
+        starts: the initial weights of each seed's student.
         images: the images.
         setting: how to train.
         unlabelled: whether the images without labels are used too.
         echo: called with a line after each seed.
     """
-    student, accuracies, first = trainer.student, [], None
-    for seed in range(setting.seeds):
+    student, accuracies, weights = trainer.student, [], []
+    for seed, initial in enumerate(starts):
         start = time.monotonic()
         keras.utils.set_random_seed(seed)
-        initial = _network(images, setting.student, "student")
-        student.set_weights(initial.get_weights())
+        student.set_weights(initial)
         for variable, value in zip(
             trainer.model.optimizer.variables, trainer.fresh, strict=True
         ):
@@ -127,14 +142,12 @@ def train_row(
             shuffle=False,
         )
         accuracies.append(accuracy(student, images.evaluation))
-        if first is None:
-            first = initial
-            first.set_weights(student.get_weights())
+        weights = weights or student.get_weights()
         echo(
             f"  {trainer.name}, seed {seed}: {accuracies[-1]:.1f} %"
             f"  ({time.monotonic() - start:.0f} s)"
         )
-    return Row(trainer.name, accuracies, first)
+    return Row(trainer.name, accuracies, weights)
 
 
 def accuracy(model: keras.Model, images: Arrays) -> float:
