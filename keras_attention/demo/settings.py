@@ -1,4 +1,26 @@
-"""What the demo trains on each data set, and what came out of it."""
+"""What the demo trains on each data set, and how the settings were chosen.
+
+They were chosen on validation images, which `load_images` holds out of the
+training images, and never on the test images. On digits, 447 of the 1,347
+training images, with a teacher of 99.6 % on them (accuracy in %, mean with
+95 % interval over the seeds; difference to the student alone, by seed):
+
+    8x8 images, 50 labels       attention maps gave nothing
+    32x32 images, 50 labels     the seeds differed by 4 points
+    16x16 images, 200 steps, 4 seeds:
+    labels  shift   alone        KD           attention     KD + attention
+    50      none    79.3 ± 2.9   +2.0 ± 2.1   +0.7 ± 3.3    +3.3 ± 1.5
+    50      1, edge 88.6 ± 3.9   +3.2 ± 2.2   +0.4 ± 1.7    +3.5 ± 2.0
+    20      1, edge 72.0 ± 7.6   +5.6 ± 4.1   +0.4 ± 3.9    +6.2 ± 3.6
+    50      1, reflected, attention in the teacher, 5 seeds (chosen):
+                    91.4 ± 1.3   +3.9 ± 1.1   +1.1 ± 1.2    +4.7 ± 1.3
+
+A `beta` four times as large lost 0.3 points to the student alone without
+shifts and 4.4 with them. Digits on crops of photographs needed longer
+trainings than three minutes allow. The settings of fashion-mnist and cifar10
+were not searched: those of digits were taken for images of 28x28, and those
+of the paper's networks for cifar10.
+"""
 
 from dataclasses import dataclass
 
