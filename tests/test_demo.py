@@ -203,6 +203,28 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     assert np.any(kernel != starts[1][0])
 
 
+def test_a_student_trained_with_sgd_and_weight_decay():
+    setting = dataclasses.replace(
+        FAST, seeds=1, optimizer="sgd", learning_rate=0.1, weight_decay=5e-5
+    )
+    data = images()
+    trainer = make_trainer(ALONE, None, None, data, setting)
+    starts = [make_student(data, setting).get_weights()]
+    train_row(trainer, starts, data, setting, False, str)
+    optimizer = trainer.model.optimizer
+    assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.nesterov
+    kernel = trainer.student.get_layer("stem_conv").kernel
+    assert np.any(kernel != starts[0][0])
+    added = sum(float(keras.ops.sum(v**2)) for v in kernels(trainer.student))
+    np.testing.assert_allclose(
+        sum(map(float, trainer.student.losses)), 2.5e-5 * added, rtol=1e-5
+    )
+
+
+def kernels(model):
+    return [v for v in model.trainable_variables if v.name == "kernel"]
+
+
 def test_a_seed_does_not_depend_on_the_seeds_before():
     data = images()
     starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]

@@ -40,7 +40,9 @@ class Row:
 def train_teacher(images: Images, setting: Setting) -> keras.Model:
     """Train the teacher, with attention in every block, on all labels."""
     keras.utils.set_random_seed(0)
-    teacher = _network(images, setting.teacher, "teacher", SqueezeExcite)
+    teacher = _network(
+        images, setting, setting.teacher, "teacher", SqueezeExcite
+    )
     steps = setting.teacher_steps
     _compile(teacher, setting, steps)
     batches = Batches(images.training, TEACHER_BATCH, steps, setting, seed=0)
@@ -56,7 +58,7 @@ def make_student(
 ) -> keras.Model:
     """Make a student with the weights of a seed, or with given ones."""
     keras.utils.set_random_seed(seed)
-    student = _network(images, setting.student, "student")
+    student = _network(images, setting, setting.student, "student")
     if weights is not None:
         student.set_weights(weights)
     return student
@@ -175,23 +177,40 @@ def _batches(images, setting, seed, unlabelled):
     )
 
 
-def _network(images, depth_and_width, name, attention=None):
+def _network(images, setting, depth_and_width, name, attention=None):
+    decay = setting.weight_decay / 2
     return WideResNet(
         *depth_and_width,
         attention=attention and (lambda: attention(ratio=4)),
         input_shape=images.training[0].shape[1:],
         classes=len(images.class_names),
+        kernel_regularizer=keras.regularizers.L2(decay) if decay else None,
         name=name,
     )
 
 
 def _compile(model, setting, steps):
-    rate = keras.optimizers.schedules.CosineDecay(setting.learning_rate, steps)
     model.compile(
-        keras.optimizers.Adam(rate),
+        OPTIMIZERS[setting.optimizer](setting.learning_rate, steps),
         loss=keras.losses.SparseCategoricalCrossentropy(
             ignore_class=UNLABELLED
         ),
         # Compiling by XLA takes longer than it saves in so few steps.
         jit_compile=False,
     )
+
+
+def _adam(peak, steps):
+    decay = keras.optimizers.schedules.CosineDecay(peak, steps)
+    return keras.optimizers.Adam(decay)
+
+
+def _sgd(peak, steps):
+    rise = max(1, steps // 5)
+    cycle = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - rise, warmup_target=peak, warmup_steps=rise
+    )
+    return keras.optimizers.SGD(cycle, momentum=0.9, nesterov=True)
+
+
+OPTIMIZERS = {"adam": _adam, "sgd": _sgd}
