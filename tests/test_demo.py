@@ -287,4 +287,5 @@ def test_the_conclusion_follows_from_the_intervals():
     assert "down is below the student alone" in found
     assert "same is level with the student alone" in found
     assert "Highest mean: more" in found
+    assert "down less up: -15.0 ± 0.0" in found
     assert "--seeds" in conclusion(rows(alone=[1.0], other=[2.0]))

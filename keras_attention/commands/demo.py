@@ -58,8 +58,14 @@ def demo(**options: Any) -> None:
     and a request, for the commands that it prints.
 
     \b
-    Expected accuracy, %:
-      EXPECTED
+    Expected accuracy, %, by data set and labels of each class:
+                     alone    KD  attention  KD + attention
+      digits, 5       90.7  94.7       91.7            95.1
+      cifar10, 50       48    62         66              75
+    digits: 5 seeds, 3 minutes on 2 cores; the differences to the student
+    alone are +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4. With 850 images without
+    labels as well: KD 99.0, attention 92.1, KD + attention 98.8.
+    cifar10: 2 seeds, hours; from trials of this recipe on 5,000 test images.
 
     \b
     Example: keras-attention demo --dataset cifar10 --data cifar10.npz

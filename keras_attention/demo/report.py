@@ -63,8 +63,13 @@ def conclusion(rows: Sequence[Row]) -> str:
         if names
     ]
     best = max(rows, key=lambda row: np.mean(row.accuracies))
-    return f"By their intervals, {'; '.join(said)}. Highest mean: {best.name}."
+    last = "{:+.1f} ± {:.1f}".format(*difference(others[-1], others[0]))
+    return (
+        f"By their intervals, {'; '.join(said)}. Highest mean: {best.name}. "
+        f"{others[-1].name} less {others[0].name}: {last}."
+    )
 
 
 def _listed(names):
-    return " and ".join([", ".join(names[:-1]), names[-1]][len(names) < 2 :])
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
