@@ -168,12 +168,13 @@ def caption(models: Mapping[str, keras.Model], images: Images) -> str:
         read_maps(model, x, STAGES) for model in models.values()
     )
     found = [
-        f"{map_similarity(teacher, maps):.2f} for {name}"
+        f"{name} {map_similarity(teacher, maps):.2f}"
         for name, maps in zip(list(models)[1:], students, strict=True)
     ]
     return (
         "What to see: how closely each student's maps follow the teacher's. "
-        f"Mean cosine similarity on test images: {', '.join(found)}."
+        f"Mean cosine similarity over {len(x)} images: {', '.join(found)}.\n"
+        "Rows: images on which the models disagree, where there are any."
     )
 
 
@@ -195,19 +196,21 @@ def map_similarity(
 
 
 def choose_examples(
-    models: Mapping[str, keras.Model], images: Images, count: int = 5
+    models: Mapping[str, keras.Model], images: Images, count: int = 4
 ) -> np.ndarray:
     """Choose test images on which the models do not agree.
 
-    The first ones on which the first and the last model are right and
-    another one is wrong, then the first others.
+    One of each class, before all of those on which the first and the last
+    model are right and another one is wrong.
     """
     x, y = (array[:256] for array in images.evaluation)
     first, *others, last = (
         predict(model, x).argmax(-1) == y for model in models.values()
     )
     differs = first & last & ~np.all(others, axis=0)
-    return np.argsort(~differs, kind="stable")[:count]
+    order = np.argsort(~differs, kind="stable")
+    _, first_of_class = np.unique(y[order], return_index=True)
+    return order[np.sort(first_of_class)][:count]
 
 
 def next_commands(out: pathlib.Path) -> str:

@@ -145,6 +145,8 @@ def _resize(x, size):
     x = x.astype("float32") / 255
     if x.shape[1:3] != (size, size):
         x = keras.ops.convert_to_numpy(
-            keras.ops.image.resize(x, (size, size), data_format="channels_last")
+            keras.ops.image.resize(
+                x, (size, size), antialias=True, data_format="channels_last"
+            )
         )
     return x

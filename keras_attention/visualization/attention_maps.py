@@ -1,5 +1,6 @@
 """Activation attention maps and spatial gates as pictures."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -100,12 +101,12 @@ def plot_attention_maps(
     count = sum(map(len, found.values()))
     height = 1.45 if predictions else 1.25
     figure = new_figure(1.3 * (count + 1) + 0.9, height * len(images) + 1)
-    grid = figure.subplots(len(images), count + 1, squeeze=False)
-    grid[0, 0].set_title("image", fontsize=8)
+    grid = grid_of_blocks(figure, len(images), list(map(len, found.values())))
+    grid[0, 0].set_title("image", fontsize=9)
     for row, image in enumerate(shown):
         show_image(grid[row, 0], image)
         if labels is not None:
-            grid[row, 0].set_ylabel(literal(labels[row]), fontsize=8)
+            grid[row, 0].set_ylabel(literal(labels[row]), fontsize=9)
     column = 1
     for name, maps in found.items():
         columns = grid[:, column : column + len(maps)]
@@ -116,7 +117,7 @@ def plot_attention_maps(
             if split_name(tap)[1] == "gate":
                 limits = (values.min(), values.max())
                 title += f"\n{limits[0]:.3g} to {limits[1]:.3g}"
-            axes[0].set_title(title, fontsize=8)
+            axes[0].set_title(title, fontsize=9)
             for ax, image, each in zip(axes, shown, values, strict=True):
                 show_over(ax, image, each, *limits)
         if name in predictions:
@@ -126,11 +127,12 @@ def plot_attention_maps(
             ):
                 wrong = labels is not None and text != str(labels[row])
                 ax.set_xlabel(
-                    f"{literal(text)}, {confidence:.0%}",
-                    fontsize=8,
+                    f"predicts {literal(text)}, {confidence:.0%}",
+                    fontsize=9,
                     color="tab:red" if wrong else "black",
                 )
-    add_color_bar(figure, grid)
+    kinds = {split_name(tap)[1] for maps in found.values() for tap in maps}
+    add_color_bar(figure, grid, kinds)
     if caption is not None:
         figure.supxlabel(literal(caption), fontsize=9)
     return figure
@@ -161,8 +163,28 @@ def predicted_classes(
     ]
 
 
-def add_color_bar(figure: "Figure", grid: np.ndarray) -> None:
-    """Add the colors of the maps, from 0 to the largest value."""
+def grid_of_blocks(
+    figure: "Figure", rows: int, blocks: Sequence[int]
+) -> np.ndarray:
+    """Add a column for the image, and blocks of columns with gaps between."""
+    widths = [1.0]
+    places = [0]
+    for columns in blocks:
+        widths += [0.1, *[1.0] * columns]
+        places += range(len(widths) - columns, len(widths))
+    spec = figure.add_gridspec(rows, len(widths), width_ratios=widths)
+    return np.array(
+        [
+            [figure.add_subplot(spec[row, place]) for place in places]
+            for row in range(rows)
+        ]
+    )
+
+
+def add_color_bar(
+    figure: "Figure", grid: np.ndarray, kinds: Collection[str]
+) -> None:
+    """Add the colors of the maps, from the lowest to the highest value."""
     from matplotlib.cm import ScalarMappable
 
     bar = figure.colorbar(
@@ -173,8 +195,11 @@ def add_color_bar(figure: "Figure", grid: np.ndarray) -> None:
         fraction=0.02,
         pad=0.01,
     )
-    bar.ax.set_yticklabels(["low", "high"], fontsize=8)
-    bar.set_label("squared activations, or gate", fontsize=8)
+    bar.ax.set_yticklabels(["low", "high"], fontsize=9)
+    words = {"output": "squared activations", "gate": "gate"}
+    bar.set_label(
+        " or ".join(words[kind] for kind in words if kind in kinds), fontsize=9
+    )
 
 
 def read_maps(

@@ -32,6 +32,7 @@ def test_drawn_maps_are_the_layers_sum_of_squares(model):
             np.testing.assert_allclose(
                 found, expected[row] / expected[row].max(), rtol=1e-5
             )
+    assert figure.axes[-1].get_ylabel() == "squared activations"
     assert figure.axes[0].get_ylabel() == "a"
     assert figure.axes[3].get_ylabel() == r"b \$1\$"
     assert titles(figure, 3) == ["image", "conv", "last"]
@@ -138,7 +139,9 @@ def test_predictions_and_their_confidence(softmax):
             best = values[row].argmax()
             ax = figure.axes[3 * row + column]
             name = names[best].replace("$", r"\$")
-            assert ax.get_xlabel() == f"{name}, {values[row][best]:.0%}"
+            assert (
+                ax.get_xlabel() == f"predicts {name}, {values[row][best]:.0%}"
+            )
             is_red = ax.xaxis.label.get_color() == "tab:red"
             assert is_red == (names[best] != labels[row])
     assert figure.get_supxlabel() == r"See \$1\$"
