@@ -23,6 +23,7 @@ from keras_attention.demo.report import table
 from keras_attention.demo.settings import ALONE
 from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
+from keras_attention.demo.settings import ROWS
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.training import Row
 from keras_attention.demo.training import make_student
@@ -46,7 +47,7 @@ def finished(tmp_path_factory):
 def test_the_demo_from_end_to_end(finished):
     out, result = finished
     assert result.exit_code == 0, result.output
-    for name in FAST.rows():
+    for name in ROWS:
         rows = re.findall(rf"^{re.escape(name)} +\d.*±", result.output, re.M)
         assert len(rows) == 2, name
     differences = re.findall(
@@ -193,7 +194,7 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
     starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]
     for name in (ALONE, BOTH):
-        trainer = make_trainer(name, FAST.rows()[name], teacher, data, FAST)
+        trainer = make_trainer(name, ROWS[name], teacher, data, FAST)
         row = train_row(trainer, starts, data, FAST, False, str)
         found[name] = row
     for one, other in zip(*(found[n].weights for n in found), strict=True):

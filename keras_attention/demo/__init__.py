@@ -24,6 +24,7 @@ from keras_attention.demo.settings import ADVICE
 from keras_attention.demo.settings import ALONE
 from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
+from keras_attention.demo.settings import ROWS
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.settings import Setting
 from keras_attention.demo.training import Row
@@ -167,7 +168,7 @@ def train_students(
         make_student(images, setting, seed).get_weights()
         for seed in range(setting.seeds)
     ]
-    for name, distillation in setting.rows().items():
+    for name, distillation in ROWS.items():
         trainer = make_trainer(name, distillation, teacher, images, setting)
         row = None
         for title, rows in tables.items():
