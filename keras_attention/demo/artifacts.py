@@ -1,5 +1,6 @@
 """What the demo writes: models, an export, images, a figure and a page."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -37,8 +38,10 @@ import keras_attention
 import keras
 import numpy as np
 
-model = keras.saving.load_model(sys.argv[1])
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+_, inputs, *paths = sys.argv
+for model, outputs in zip(paths[::2], paths[1::2]):
+    model = keras.saving.load_model(model)
+    np.save(outputs, model.predict(np.load(inputs), verbose=0))
 """
 
 
@@ -69,24 +72,27 @@ def save_models(
     out: pathlib.Path,
     echo: Callable[[str], Any],
 ) -> list[pathlib.Path]:
-    """Save models; load each in a new process and compare predictions."""
+    """Save models; load them in a new process and compare predictions."""
     x = images.evaluation[0][:256]
-    written, differences = [], []
-    for name, model in models.items():
-        written.append(out / name)
-        # For the commands, which ask what pixels a model takes.
-        set_pixel_range(model, "0,1")
-        save_model(model, written[-1])
-        with tempfile.TemporaryDirectory() as folder:
-            given, found = f"{folder}/x.npy", f"{folder}/y.npy"
-            np.save(given, x)
-            _run_python(LOAD, written[-1], given, found)
-            expected = predict(model, x)
-            differences.append(np.abs(np.load(found) - expected).max())
+    written = [out / name for name in models]
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = f"{folder}/inputs.npy"
+        np.save(inputs, x)
+        outputs = [f"{folder}/{name}.npy" for name in models]
+        for path, model in zip(written, models.values(), strict=True):
+            # For the commands, which ask what pixels a model takes.
+            set_pixel_range(model, "0,1")
+            save_model(model, path)
+        pairs = zip(written, outputs, strict=True)
+        _run_python(LOAD, inputs, *itertools.chain(*pairs))
+        difference = max(
+            np.abs(np.load(path) - predict(model, x)).max()
+            for path, model in zip(outputs, models.values(), strict=True)
+        )
     echo(
         f"\nSaved as {' and '.join(map(str, written))}. Loaded in a new "
         "process without custom_objects: largest difference of "
-        f"{len(x)} predictions {max(differences):.1e}"
+        f"{len(x)} predictions {difference:.1e}"
     )
     return written
 
