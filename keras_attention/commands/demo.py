@@ -63,8 +63,8 @@ def demo(**options: Any) -> None:
       digits, 5       90.7  94.7       91.7            95.1
       fashion-mnist, 10  67.5  (3 seeds; the other rows are not measured yet)
       cifar10, 50       48    62         66              75
-    digits: 5 seeds, 3 minutes on 2 cores; the differences to the student
-    alone are +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4. With 850 images without
+    digits: 5 seeds, about 3 minutes on 2 cores; differences to the student
+    alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4. With 850 images without
     labels as well: KD 99.0, attention 92.1, KD + attention 98.8.
     cifar10: 2 seeds, hours; from trials of this recipe on 5,000 test images.
 
