@@ -90,18 +90,20 @@ class AttentionTransferLoss(
         self.teacher_layer_name = teacher_layer_name
         self.student_layer_name = student_layer_name
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any):
         self.validate_outputs(y_true, y_pred)
         student, teacher = smaller_maps(self._maps(y_pred), self._maps(y_true))
         return attention_distance(
             flat_maps(student), flat_maps(teacher), self.distance
         )
 
-    def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+    def compute_loss(
+        self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any
+    ):
         """The loss as the Distiller asks for it."""
         return self(teacher_outputs, student_outputs)
 
-    def validate_outputs(self, teacher_outputs, student_outputs):
+    def validate_outputs(self, teacher_outputs: Any, student_outputs: Any):
         """Check that two activations have maps of one rank.
 
         Raises:
@@ -115,7 +117,7 @@ class AttentionTransferLoss(
                 f"shape {shapes[0]}, a student's of shape {shapes[1]}"
             )
 
-    def validate_model_compatibility(self, teacher, student):
+    def validate_model_compatibility(self, teacher: Any, student: Any):
         """Check that the layers named exist; the nearest are offered.
 
         Raises:

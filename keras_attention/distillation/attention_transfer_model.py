@@ -188,6 +188,9 @@ class AttentionTransferModel(keras.Model):
     ... )
     """
 
+    # The losses that the objectives have read: those of the last `compile`.
+    _losses_read: Any = ()
+
     def __new__(cls, *args, **kwargs):
         check_order(args)
         return super().__new__(cls, *args, **kwargs)
@@ -311,7 +314,7 @@ class AttentionTransferModel(keras.Model):
                 scores.update(bound.objective.scores(targets[bound.teacher]))
         return copied_scores(self.student, scores)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None):
         if is_precomputed(inputs):
             inputs = inputs[INPUTS]
         if not self.copies or self._step() is not None:
@@ -325,13 +328,13 @@ class AttentionTransferModel(keras.Model):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        **kwargs,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
     ):
         check_replicas(self)
         self.read_losses()
@@ -350,12 +353,19 @@ class AttentionTransferModel(keras.Model):
             kept.restore()
             raise
 
-    def train_step(self, *arguments):
+    def train_step(self, *arguments: Any):
         """Takes one step: `train_step(data)`, on JAX `(state, data)`."""
         *state, data = arguments
         return train_step(self, state, data, super().train_step)
 
-    def stateless_call(self, trainable, non_trainable, x, *args, **kwargs):
+    def stateless_call(
+        self,
+        trainable: Any,
+        non_trainable: Any,
+        x: Any,
+        *args: Any,
+        **kwargs: Any,
+    ):
         """Calls the model on JAX."""
         step, call = self._step(), super().stateless_call
         if step is None or not self.compares_gradients:
@@ -365,7 +375,12 @@ class AttentionTransferModel(keras.Model):
         )
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool | None = True,
     ):
         """Computes the loss; in a training step, with what it transfers."""
         step, replicas = self._step(), replica_count()
@@ -388,7 +403,9 @@ class AttentionTransferModel(keras.Model):
             self._track(step.parts, x)
         return sum(total) if total else ops.zeros(())
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ):
         """Updates and returns the metrics and the parts of the loss."""
         step = self._step()
         if y is None:
@@ -503,7 +520,7 @@ class AttentionTransferModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None):
         # Keras empties the configuration of a functional model.
         def rebuilt(value):
             return keras.saving.deserialize_keras_object(
@@ -523,7 +540,7 @@ class AttentionTransferModel(keras.Model):
             **config,
         )
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any):
         """Saves the student's random state, which Keras leaves out.
 
         With it, a run that is resumed draws the dropout masks of one that was
@@ -533,7 +550,7 @@ class AttentionTransferModel(keras.Model):
         for number, state in enumerate(self._random_states()):
             store[f"random_state_{number}"] = state
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any):
         """Loads the student's random state."""
         for number, state in enumerate(self._random_states()):
             state.assign(store[f"random_state_{number}"])
@@ -581,7 +598,6 @@ class AttentionTransferModel(keras.Model):
         self._student_outputs = list(output_shapes(self.student))
         self._teacher_outputs = [list(output_shapes(t)) for t in teachers]
         self._categorical = []
-        self._losses_read: Any = ()
         self.chance = 1.0
 
     def _watched_pairs(self, number):

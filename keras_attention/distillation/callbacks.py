@@ -1,6 +1,7 @@
 """What `AttentionTransferModel.fit` watches while it trains."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +21,9 @@ class FiniteLoss(keras.callbacks.Callback):
     # Keras does not wait for it then before the next batch.
     async_safe = True
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ):
         if not logs or np.isfinite(float(logs["loss"])):
             return
         parts = {name: float(value) for name, value in logs.items()}
@@ -57,7 +60,7 @@ class KeptVariables(keras.callbacks.Callback):
         super().__init__()
         self._values = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None):
         if keras.backend.backend() != "jax":
             return
         model = self.model
@@ -69,7 +72,9 @@ class KeptVariables(keras.callbacks.Callback):
         ]
         self._values = [(v, v.value) for v in variables]
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ):
         # From here on, Keras has the values of the last step.
         self._values = []
 
@@ -101,7 +106,7 @@ class FirstSteps(keras.callbacks.Callback):
     TIMES = 10
     FALL = 0.8
 
-    def __init__(self, trained):
+    def __init__(self, trained: Any):
         super().__init__()
         # `self.model` would synchronize the state on JAX.
         self._trained = trained
@@ -111,10 +116,12 @@ class FirstSteps(keras.callbacks.Callback):
         self._steps = 0
         self._has_compared = self._has_judged = False
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None):
         self._sums, self._count = {}, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ):
         if not logs or self._trained.first_steps_are_over:
             return
         new = batch + 1 - self._count
@@ -134,12 +141,12 @@ class FirstSteps(keras.callbacks.Callback):
         if before < self.STEPS <= self._steps:
             self._check_parts()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None):
         self._check_accuracies()
         if self._steps >= self.STEPS:
             self._trained.first_steps_are_over = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None):
         if self._steps >= self.ACCURACY_STEPS:
             self._check_parts()
             self._trained.first_steps_are_over = True

@@ -151,7 +151,7 @@ class ModelReader:
         layers = [path for path, _ in walk_layers(model)]
 
         class Trace(keras.layers.Layer):
-            def call(self, inputs):
+            def call(self, inputs: Any):
                 with record_outputs(model, [*layers, *names]) as values:
                     outputs = model(inputs, training=False)
                 order = [
@@ -195,11 +195,11 @@ def mask_of(x: Any) -> Any:
 class MaskOf(keras.layers.Layer):
     """Keeps the mask that Keras passes to it."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Any, mask: Any = None):
         self.found = mask
         return inputs
 

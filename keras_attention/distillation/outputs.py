@@ -93,7 +93,7 @@ def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
     """Returns the shape of each output by name, `None` where it is open."""
 
     class Trace(keras.layers.Layer):
-        def call(self, inputs):
+        def call(self, inputs: Any):
             return model(inputs, training=False)
 
     outputs = Trace(dtype="float32", autocast=False)(input_tensors(model))

@@ -195,7 +195,7 @@ class TeacherPass(keras.Model):
         self.extract = extract
         self.prefix = prefix
 
-    def call(self, inputs):
+    def call(self, inputs: Any):
         found = self.reader.read(inputs, self.extract)
         return {self.prefix + name: value for name, value in found.items()}
 

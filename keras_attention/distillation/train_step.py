@@ -282,7 +282,7 @@ class DeferredUpdates(keras.StatelessScope):
         super().__init__(collect_losses=True)
         self.updates: dict[int, tuple[Any, Any]] = {}
 
-    def add_update(self, update):
+    def add_update(self, update: Any):
         variable, value = update
         if variable.trainable:
             variable._direct_assign(value)

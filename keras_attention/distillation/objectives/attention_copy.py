@@ -1,9 +1,12 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_attention.distillation.copied_scores import can_copy
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.objectives.attention_scores import (
     check_layer_pairs,
 )
@@ -13,6 +16,7 @@ from keras_attention.distillation.objectives.attention_scores import (
 from keras_attention.distillation.objectives.attention_scores import (
     serialized_pairs,
 )
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import target
 from keras_attention.inspection import find_layer
@@ -49,7 +53,7 @@ class AttentionCopy(Objective):
         super().__init__(1.0, name)
         self._pairs_asked_for = check_layer_pairs(pairs)
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         if teacher is None:
             raise ValueError(
                 "Attention copy needs the teacher in every step. Received: "
@@ -70,10 +74,10 @@ class AttentionCopy(Objective):
     def student_names(self):
         return []
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return {}
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return {
             pair.teacher: reading.values[pair.teacher] for pair in self.pairs
         }
@@ -85,7 +89,12 @@ class AttentionCopy(Objective):
             for pair in self.pairs
         }
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         return {}
 
     def part_names(self):

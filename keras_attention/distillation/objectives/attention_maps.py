@@ -1,4 +1,5 @@
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from keras_attention.distillation.losses import REDUCTIONS
 from keras_attention.distillation.losses import SCALE_FREE_WEIGHT
 from keras_attention.distillation.losses import attention_distance
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import pair_mask
 from keras_attention.distillation.objectives.objective import target
@@ -108,7 +112,7 @@ class AttentionMaps(Objective):
         self._pairs_asked_for = pairs
         self.pair_weights = pair_weights
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         self.pairs = choose_pairs(
             student.model,
             None if teacher is None else teacher.model,
@@ -118,13 +122,18 @@ class AttentionMaps(Objective):
         self._student = student
         self._teacher = teacher
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return self._read(reading, self._student, self.student_names())
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return self._read(reading, self._teacher, self.teacher_names())
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         distances, positions = [], []
         for pair in self.pairs:
             distance, count = self._distance(pair, student, teacher, batch)

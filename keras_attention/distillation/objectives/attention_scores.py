@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ from keras import ops
 from keras_attention.distillation.losses import SCORE_DISTANCES
 from keras_attention.distillation.losses import scores_distance
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import pair_mask
 from keras_attention.distillation.objectives.objective import read_with_masks
@@ -58,18 +62,23 @@ class AttentionScores(Objective):
         self.distance = check_choice("distance", distance, SCORE_DISTANCES)
         self._pairs_asked_for = check_layer_pairs(pairs)
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         self.pairs = choose_attention_pairs(
             self._pairs_asked_for, student, teacher
         )
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return read_with_masks(reading, self.student_names())
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return read_with_masks(reading, self.teacher_names())
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         found = {}
         for pair, part in zip(self.pairs, self.part_names(), strict=True):
             mine = student[pair.student]

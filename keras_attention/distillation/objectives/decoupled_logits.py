@@ -60,7 +60,7 @@ class DecoupledLogits(Logits):
             "non_target_weight", non_target_weight, 0
         )
 
-    def distance(self, kind, student, teacher, labels):
+    def distance(self, kind: str, student: Any, teacher: Any, labels: Any):
         if labels is None:
             raise ValueError(
                 "Decoupled distillation needs the labels of its output. "

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -5,6 +6,9 @@ import keras
 from keras import ops
 
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import combined_mask
 from keras_attention.distillation.objectives.objective import target
@@ -59,7 +63,7 @@ class Features(Objective):
         self.channels = channels
         self.projections: dict[str, keras.layers.Layer] = {}
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         self.pairs = choose_pairs(
             student.model,
             None if teacher is None else teacher.model,
@@ -86,13 +90,18 @@ class Features(Objective):
             projection.build((None, pair.student_channels))
             self.projections[_key(pair)] = projection
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return _read(reading, self._student, self.student_names())
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return _read(reading, self._teacher, self.teacher_names())
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         found = {}
         for pair, part in zip(self.pairs, self.part_names(), strict=True):
             mine = student[f"{pair.student} features"]

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -5,6 +6,9 @@ import keras
 from keras_attention.distillation.losses import gradient_distance
 from keras_attention.distillation.losses import weighted_mean
 from keras_attention.distillation.model_reader import INPUT_GRADIENT
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import target
 
@@ -16,10 +20,10 @@ class GradientObjective(Objective):
     They need labels, one output, and a second-order gradient.
     """
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return {}
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return {}
 
     def part_names(self):
@@ -57,14 +61,19 @@ class InputGradients(GradientObjective):
     def __init__(self, weight: Any = 1.0, name: str = "gradient"):
         super().__init__(weight, name)
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         if teacher is None:
             raise ValueError(
                 "Gradient-based transfer needs the teacher in every step. "
                 "Received: teacher=None"
             )
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         found = self.distance(
             student[INPUT_GRADIENT], target(teacher, INPUT_GRADIENT), batch
         )
@@ -97,7 +106,12 @@ class FlipSymmetry(GradientObjective):
     def __init__(self, weight: Any = 1.0, name: str = "symmetry"):
         super().__init__(weight, name)
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         found = self.distance(
             student[INPUT_GRADIENT], student["flipped gradient"], batch
         )

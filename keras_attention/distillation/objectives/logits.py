@@ -9,6 +9,9 @@ from keras_attention.distillation.losses import bernoulli_distance
 from keras_attention.distillation.losses import distillation_distance
 from keras_attention.distillation.losses import squared_distance
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import combined_mask
 from keras_attention.distillation.objectives.objective import target
@@ -108,7 +111,7 @@ class Logits(Objective):
         self.resize_outputs = check_boolean("resize_outputs", resize_outputs)
         self._losses: Mapping[str, Any] = {}
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         self._student = OutputReader(student)
         self._teacher = None if teacher is None else OutputReader(teacher)
         self.output_pairs = None
@@ -136,7 +139,9 @@ class Logits(Objective):
                     self._teacher.shapes.get(theirs),
                 )
 
-    def set_losses(self, student, losses):
+    def set_losses(
+        self, student: keras.Model, losses: Mapping[str, OutputLoss]
+    ):
         self._losses = losses
         for mine, _ in self.output_pairs:
             self._kind(mine)
@@ -149,10 +154,10 @@ class Logits(Objective):
             theirs for _, theirs in self.output_pairs
         )
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return self._student.read(reading, [a for a, _ in self.output_pairs])
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         """Returns the teacher's outputs under the names of the student's."""
         found = self._teacher.read(reading, [b for _, b in self.output_pairs])
         return {
@@ -162,7 +167,12 @@ class Logits(Objective):
             if f"{prefix} {theirs}" in found
         }
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         total = 0.0
         for mine, theirs in self.output_pairs:
             total = total + self._part(mine, theirs, student, teacher, batch)

@@ -1,10 +1,13 @@
 """Reads outputs of a model, and turns them into logits."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
 from keras import ops
 
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.model_reader import mask_of
 from keras_attention.distillation.outputs import BERNOULLI
 from keras_attention.distillation.outputs import REGRESSION
@@ -27,22 +30,22 @@ class OutputReader:
         reader: `ModelReader` of the model.
     """
 
-    def __init__(self, reader):
+    def __init__(self, reader: ModelReader):
         self.model = reader.model
         self.shapes = output_shapes(reader.model)
         self.names = list(self.shapes)
         self._activations: dict[str, str | None] = {}
 
-    def check(self, names):
+    def check(self, names: Iterable[str]):
         """Checks that each name is of an output or a layer."""
         for name in names:
             if name not in self.names:
                 find_layer(self.model, split_name(name)[0])
 
-    def layers_of(self, names):
+    def layers_of(self, names: Iterable[str]):
         return [name for name in names if name not in self.names]
 
-    def find_activations(self, names):
+    def find_activations(self, names: Iterable[str]):
         """Finds the activation of each name, to be had by `activation`."""
         by_number = output_activations(self.model)
         for name in names:
@@ -53,11 +56,11 @@ class OutputReader:
                 found = layer_activation(find_layer(self.model, path))
             self._activations[name] = found
 
-    def activation(self, name):
+    def activation(self, name: str):
         """`"softmax"`, `"sigmoid"`, `"linear"`, or `None` if not known."""
         return self._activations[name]
 
-    def read(self, reading, names):
+    def read(self, reading: Reading, names: Iterable[str]):
         outputs = named_outputs(self.model, reading.outputs)
         found = {}
         for name in dict.fromkeys(names):
@@ -161,12 +164,12 @@ def as_logits(kind: str, value: Any, activation: str | None) -> Any:
     return ops.where(probabilities, logarithm, value)
 
 
-def logit(p):
+def logit(p: Any):
     p = ops.clip(p, 1e-7, 1 - 1e-7)
     return ops.log(p) - ops.log(1 - p)
 
 
-def labels_like(labels, outputs):
+def labels_like(labels: Any, outputs: Any):
     """Integer labels without a last axis of 1, one for each position."""
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == len(outputs.shape):

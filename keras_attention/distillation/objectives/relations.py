@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ from keras import ops
 from keras_attention.distillation.losses import relation_distance
 from keras_attention.distillation.losses import relation_scores
 from keras_attention.distillation.losses import weighted_mean
+from keras_attention.distillation.model_reader import ModelReader
+from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.objectives.attention_scores import (
     check_layer_pairs,
 )
@@ -16,6 +19,7 @@ from keras_attention.distillation.objectives.attention_scores import (
 from keras_attention.distillation.objectives.attention_scores import (
     serialized_pairs,
 )
+from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import pair_mask
 from keras_attention.distillation.objectives.objective import target
@@ -86,15 +90,17 @@ class Relations(Objective):
         self.num_heads = num_heads
         self._pairs_asked_for = check_layer_pairs(pairs)
 
-    def find_layers(self, student, teacher):
+    def find_layers(self, student: ModelReader, teacher: ModelReader | None):
         layers = choose_attention_pairs(self._pairs_asked_for, student, teacher)
         self.pairs = Pairs(
-            Pair(
-                split_name(pair.student)[0],
-                split_name(pair.teacher)[0],
-                pair.weight,
-            )
-            for pair in layers
+            [
+                Pair(
+                    split_name(pair.student)[0],
+                    split_name(pair.teacher)[0],
+                    pair.weight,
+                )
+                for pair in layers
+            ]
         )
         self._of_student = _Projections(
             student.model, [pair.student for pair in self.pairs], self.relations
@@ -112,13 +118,18 @@ class Relations(Objective):
     def teacher_names(self):
         return self._of_teacher.recorded
 
-    def read_student(self, reading):
+    def read_student(self, reading: Reading):
         return self._of_student.read(reading)
 
-    def read_teacher(self, reading):
+    def read_teacher(self, reading: Reading):
         return self._of_teacher.read(reading)
 
-    def parts(self, student, teacher, batch):
+    def parts(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch: Batch,
+    ):
         found = {}
         for pair, part in zip(self.pairs, self.part_names(), strict=True):
             total = 0.0

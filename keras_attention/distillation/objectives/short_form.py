@@ -31,18 +31,18 @@ SHORT_DEFAULTS = {
 
 
 def short_objectives(
-    pairs,
-    beta,
-    power,
-    map_function,
-    reduction,
-    pair_weights,
-    alpha,
-    temperature,
-    logits,
-    gradient_transfer,
-    symmetry,
-    resize_outputs,
+    pairs: Any,
+    beta: Any,
+    power: Any,
+    map_function: Any,
+    reduction: Any,
+    pair_weights: Any,
+    alpha: Any,
+    temperature: Any,
+    logits: Any,
+    gradient_transfer: Any,
+    symmetry: Any,
+    resize_outputs: Any,
 ):
     """Returns the objectives that the constructor's short arguments stand for.
 
@@ -57,7 +57,7 @@ def short_objectives(
     outputs = Logits(alpha, temperature, logits, resize_outputs=resize_outputs)
     gradient_transfer = check_number("gradient_transfer", gradient_transfer, 0)
     symmetry = check_number("symmetry", symmetry, 0)
-    found = []
+    found: list[Objective] = []
     if alpha != 0.0:
         found.append(outputs)
     if beta != 0.0:
