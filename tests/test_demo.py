@@ -117,7 +117,7 @@ def test_bad_arguments_are_one_line(tmp_path):
 def test_help_has_the_expected_table_of_each_data_set():
     text = run("--help").output
     for name in SETTINGS:
-        assert re.search(rf"^ +{name}, \d+ .*\d", text, re.M), name
+        assert re.search(rf"^ +{name}, \d+\s+\d", text, re.M), name
 
 
 def images(count=40, size=8):
