@@ -1,10 +1,13 @@
 import json
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
 from support.examples import load_example
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -38,33 +41,54 @@ def lines_of(arguments):
 
 
 def test_runs_are_logged_and_not_repeated(example, arguments, monkeypatch):
-    arguments += ["--methods", "alone", "KD+AT"]
+    arguments += ["--methods", "alone", "DKD"]
     rows = example.main(arguments)
     assert [row[0] for row in rows] == ["images per class", "1"]
-    assert all("(1 seed)" in text for text in rows[1][1:])
+    assert all("(1 seed)" in text for text in rows[1][2:])
     lines = lines_of(arguments)
     assert [(line["method"], line["teacher"]) for line in lines] == [
         ("teacher", "2 epochs"),
         ("alone", None),
-        ("KD+AT", "2 epochs"),
+        ("DKD", "2 epochs"),
     ]
     monkeypatch.setattr(keras.Model, "fit", None)  # Nothing is trained again.
     assert example.main(arguments) == rows
     assert lines_of(arguments) == lines
 
 
-def test_the_table_and_the_figure_have_what_was_found(example, tmp_path):
-    found = {
-        (50, "AT"): [66.0, 67.0, 68.0],
-        (50, "KD"): [62.0],
-        (10, "AT"): [40.0, 42.0],
+def line(method, count, accuracy, **settings):
+    return {
+        "method": method,
+        "images_per_class": count,
+        "steps": 600,
+        "teacher": None if method == "alone" else "good",
+        "dtype": "float32",
+        "accuracy": accuracy,
+        **settings,
     }
-    assert example.table(found, ["AT", "KD"]) == [
-        ["images per class", "AT", "KD"],
-        ["10", "41.0 (2 seeds: 40.0, 42.0)", "–"],
-        ["50", "67.0 ± 2.5 (3)", "62.0 (1 seed)"],
+
+
+def test_the_report_has_what_was_found(example, tmp_path, capsys):
+    teacher = line("teacher", None, 90.0)
+    lines = [
+        teacher,
+        *(line("AT", 50, x) for x in (66.0, 67.0, 68.0)),
+        line("KD", 50, 62.0),
+        *(line("AT", 10, x) for x in (40.0, 42.0)),
+        line("alone", 10, 28.0),
+        # Of another teacher, of another precision, of another length.
+        line("AT", 10, 1.0, teacher="bad"),
+        line("AT", 10, 2.0, dtype="mixed_bfloat16"),
+        line("alone", 10, 20.0, steps=1200),
     ]
-    example.draw(found, ["AT", "KD"], 84.3, tmp_path / "figure.png")
+    rows = example.report(lines, teacher, tmp_path / "figure.png")
+    assert rows == [
+        ["images per class", "steps", "alone", "AT", "KD"],
+        ["10", "600", "28.0 (1 seed)", "41.0 (2 seeds: 40.0, 42.0)", "–"],
+        ["10", "1,200", "20.0 (1 seed)", "–", "–"],
+        ["50", "600", "–", "67.0 ± 2.5 (3)", "62.0 (1 seed)"],
+    ]
+    assert "| 10 | 1,200 | 20.0 (1 seed) | – | – |" in capsys.readouterr().out
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
@@ -169,3 +193,17 @@ def test_the_rate_is_one_cycle_with_its_peak_at_a_fifth(example, arguments):
     np.testing.assert_allclose(rates[20], 0.1, rtol=1e-6)
     np.testing.assert_allclose(rates[100], 0.0, atol=1e-9)
     assert np.all(np.diff(rates[:21]) > 0) and np.all(np.diff(rates[20:]) < 0)
+
+
+def test_the_results_page_has_the_table_of_the_log(example, tmp_path):
+    log = example.Log(ROOT / "benchmarks" / "logs" / "few_labels_cifar10.jsonl")
+    page = (ROOT / "docs" / "results.md").read_text()
+    header = example.__doc__
+    teachers = [run for run in log.runs if run["method"] == "teacher"]
+    assert teachers
+    for teacher in teachers:
+        rows = example.report(log.runs, teacher, tmp_path / "figure.png")
+        for row in rows:
+            assert f"| {' | '.join(row)} |" in page
+        for text in [text for row in rows[1:] for text in row]:
+            assert text in header or text == "–"
