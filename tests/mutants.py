@@ -4,14 +4,16 @@
 
 Each mutant changes one line of the package, or breaks a layer from outside:
 its configuration forgets an argument or resets it, or its constructor drops
-one. The table's rows of the layers concerned are then run in a process of
-their own. A mutant that no test notices survives; the command fails unless
-it is one of `KNOWN`. With WORDS only the mutants whose name has one of them
-are run.
+one. The table's rows of the layers concerned are then run, until the first
+that fails, in a process that is forked after everything has been imported and
+collected. A mutant that no test notices survives; the command fails unless it
+is one of `KNOWN`. With WORDS only the mutants whose name has one of them are
+run. A test that fails without a mutant as well notices nothing: those that
+noticed something are run once more at the end, on the package as it is.
 """
 
 import contextlib
-import importlib.machinery
+import gc
 import inspect
 import json
 import os
@@ -21,15 +23,22 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_attention"
+CONFORMANCE = ROOT / "tests" / "conformance"
 PROCESSES = 2
 # Seconds after which a mutant counts as noticed: it does not end.
-PATIENCE = 400
+PATIENCE = 900
+# What is done to an argument from outside, the fastest first.
+KINDS = ("forgets", "resets", "drops")
 
 # Survivors, each with the reason.
 KNOWN: dict[str, str] = {}
@@ -43,14 +52,14 @@ class Mutant:
         file: path inside the package.
         old: text that is in the file once.
         new: what stands there instead.
-        rows: expression of pytest that chooses the table's rows.
+        layers: names of the classes whose rows are run.
         tests: files of `tests/conformance` that are run.
     """
 
     file: str
     old: str
     new: str
-    rows: str
+    layers: str
     tests: tuple[str, ...] = ("layers", "arguments")
 
     @property
@@ -61,8 +70,8 @@ class Mutant:
 
 VISION = "layers/vision/"
 IMAGE = "ops/image/"
-ATTENTION = "MultiHeadAttention or ScaledDotProductAttention"
-CONVOLUTION = "LightweightConv1D or DynamicConv1D"
+ATTENTION = "MultiHeadAttention ScaledDotProductAttention"
+CONVOLUTION = "LightweightConv1D DynamicConv1D"
 DENSE = "SqueezeExcite"
 SAVING = ("saving",)
 ARGUMENTS = ("arguments",)
@@ -148,7 +157,7 @@ MUTANTS = [
         VISION + "base_gate.py",
         "if gate_is_recorded(self):",
         "if False:",
-        "CBAM or GSoP",
+        "CBAM GSoP",
     ),
     Mutant(
         VISION + "base_channel_gate.py",
@@ -199,7 +208,7 @@ MUTANTS = [
         IMAGE + "sums.py",
         "x, size = widen(x), x.shape[axis]",
         "size = x.shape[axis]",
-        "BAM or GatherExcite",
+        "BAM GatherExcite",
     ),
     Mutant(
         IMAGE + "sums.py",
@@ -211,7 +220,7 @@ MUTANTS = [
         IMAGE + "pooling.py",
         "return ops.stack(_max_and_mean(x, (axis,)), axis=-1)",
         "return ops.stack(_max_and_mean(x, (axis,))[::-1], axis=-1)",
-        "SpatialAttention or TripletAttention",
+        "SpatialAttention TripletAttention",
     ),
     Mutant(
         IMAGE + "pooling.py",
@@ -509,67 +518,121 @@ MUTANTS = [
 ]
 
 
-class Finder:
-    """Imports one module of the package with a changed source."""
+def change_source(mutant: Mutant) -> None:
+    """Give the functions of a file the code of its changed source.
 
-    def __init__(self, mutant: Mutant):
-        self.path = PACKAGE / mutant.file
-        source = self.path.read_text()
-        if source.count(mutant.old) != 1:
-            raise SystemExit(
-                f"a stale mutant, {source.count(mutant.old)} times in the "
-                f"file: {mutant.name}"
-            )
-        self.source = source.replace(mutant.old, mutant.new)
-
-    def find_spec(self, name, path=None, target=None):
-        relative = self.path.relative_to(ROOT).with_suffix("")
-        if name != ".".join(relative.parts):
-            return None
-        finder, source = self, self.source
-
-        class Loader(importlib.machinery.SourceFileLoader):
-            def get_code(self, fullname):
-                return compile(source, str(finder.path), "exec")
-
-        return importlib.machinery.ModuleSpec(
-            name, Loader(name, str(self.path)), origin=str(self.path)
+    Whoever imported a function has the changed one.
+    """
+    path = PACKAGE / mutant.file
+    source = path.read_text()
+    if source.count(mutant.old) != 1:
+        raise ValueError(
+            f"a stale mutant, {source.count(mutant.old)} times in the file"
         )
+    changed = source.replace(mutant.old, mutant.new)
+    before = codes_by_name(compile(source, str(path), "exec"))
+    after = codes_by_name(compile(changed, str(path), "exec"))
+    names = {
+        name
+        for name, code in after.items()
+        if code.replace(co_consts=()) != before[name].replace(co_consts=())
+        or plain_constants(code) != plain_constants(before[name])
+    }
+    functions = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, types.FunctionType)
+        and each.__code__.co_filename == str(path)
+    ]
+    found = set()
+    for function in functions:
+        name = function.__code__.co_qualname
+        if name in after:
+            found.add(name)
+            function.__code__ = after[name]
+    # A nested function is part of the one that makes it.
+    missed = {
+        name
+        for name in names
+        if name not in found and name.split(".<locals>")[0] not in found
+    }
+    if missed or not names:
+        raise ValueError(f"no function has the changed line: {missed}")
 
 
-def run_mutant(mutant: Mutant) -> bool:
-    """Return whether the table notices."""
-    import pytest
-
-    sys.meta_path.insert(0, Finder(mutant))
-    folder = ROOT / "tests" / "conformance"
-    code = pytest.main(
-        ["-x", "-q", "-m", "not slow", "-k", mutant.rows]
-        + ["-p", "no:cacheprovider", "--tb=line", "--rootdir", str(ROOT)]
-        + [str(folder / f"test_{name}.py") for name in mutant.tests]
-    )
-    if code not in (0, 1):
-        raise SystemExit(f"pytest ended with {code}")
-    return code == 1
+def codes_by_name(code: types.CodeType) -> dict[str, types.CodeType]:
+    found = {code.co_qualname: code}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= codes_by_name(constant)
+    return found
 
 
-def run_outside(words: list[str]) -> dict[str, bool]:
-    """Break each argument of each layer; return whether it is noticed."""
+def plain_constants(code: types.CodeType) -> list[str]:
+    return [
+        repr(constant)
+        for constant in code.co_consts
+        if not isinstance(constant, types.CodeType)
+    ]
+
+
+def layer_of(item) -> str | None:
+    parameters = getattr(item, "callspec", None)
+    if parameters is None:
+        return None
+    row = parameters.params.get("row")
+    layer = row.layer if row else parameters.params.get("layer")
+    return layer.__name__ if layer else None
+
+
+def run_items(items: list[pytest.Item]) -> str | None:
+    """Run tests up to the first that fails; return its name."""
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        failures = item.session.testsfailed
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        if item.session.testsfailed > failures:
+            return item.nodeid
+    return None
+
+
+def run_mutant(mutant: Mutant, items: list[pytest.Item]) -> str | None:
+    """Return the name of a test that notices."""
+    change_source(mutant)
+    chosen = [
+        item
+        for name in mutant.tests
+        for item in items
+        if item.path.stem == f"test_{name}"
+        and layer_of(item) in (None, *mutant.layers.split())
+    ]
+    # What needs a fixture of all rows takes longest.
+    chosen.sort(key=lambda item: "saved" in item.fixturenames)
+    return run_items(chosen)
+
+
+def outside_mutants() -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Yield a name and a function that says what notices."""
     from conformance import test_arguments as checks
 
-    found = {}
-    for layer in checks.LAYERS:
-        for argument, default in checks.constructor_arguments(layer).items():
-            if argument in ("name", "layer"):
-                continue
-            for kind in (forget, reset, drop):
-                if kind is not forget and default is checks.REQUIRED:
+    for kind in KINDS:
+        for layer in checks.LAYERS:
+            arguments = checks.constructor_arguments(layer)
+            for argument, default in arguments.items():
+                if argument in ("name", "layer"):
                     continue
-                name = f"{layer.__name__} {kind.__name__}s {argument}"
-                if is_wanted(name, words):
-                    with kind(checks, layer, argument):
-                        found[name] = is_noticed(checks, layer, argument)
-    return found
+                if kind == "forgets" or default is not checks.REQUIRED:
+                    yield (
+                        f"{layer.__name__} {kind} {argument}",
+                        lambda chosen=(kind, layer, argument): break_layer(
+                            checks, *chosen
+                        ),
+                    )
+
+
+def break_layer(checks, kind, layer, argument) -> str | None:
+    functions = {"forgets": forget, "resets": reset, "drops": drop}
+    with functions[kind](checks, layer, argument):
+        return notice(checks, layer, argument)
 
 
 def forget(checks, layer, argument):
@@ -628,33 +691,31 @@ def rows_with(checks, layer, argument):
     ]
 
 
-def is_noticed(checks, layer, argument) -> bool:
-    """Run the table's checks of one argument of a layer."""
+def notice(checks, layer, argument) -> str | None:
+    """Run the table's tests of one argument; return which one fails."""
     table = rows_with(checks, layer, argument)
-    try:
+    for test in (
+        checks.test_configuration_names_every_argument,
+        checks.test_rebuilt_from_its_configuration_alone,
+    ):
         for row in table:
-            checks.test_configuration_names_every_argument(row)
-        for row in table:
-            checks.test_rebuilt_from_its_configuration_alone(row)
-        default = checks.constructor_arguments(layer)[argument]
-        if default is not checks.REQUIRED:
-            assert checks.shows_effect(layer, argument)
-    except (AssertionError, AttributeError, TypeError, ValueError):
-        return True
-    return False
-
-
-def is_wanted(name: str, words: list[str]) -> bool:
-    return not words or any(word in name for word in words)
+            try:
+                test(row)
+            except (AssertionError, AttributeError, TypeError, ValueError):
+                return f"test_arguments.py::{test.__name__}[{row.name}]"
+    default = checks.constructor_arguments(layer)[argument]
+    if default is not checks.REQUIRED:
+        test = checks.test_every_argument_has_an_effect
+        if not checks.shows_effect(layer, argument):
+            return f"test_arguments.py::{test.__name__}[{layer.__name__}]"
+    return None
 
 
 class Task:
-    """A function in a process of its own, forked after the imports.
+    """A function in a process of its own, which returns what JSON can hold."""
 
-    Its last line of output is what it returns, in JSON.
-    """
-
-    def __init__(self, function: Callable, *arguments):
+    def __init__(self, name: str, function: Callable[[], Any]):
+        self.name = name
         self.started = time.monotonic()
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         sys.stdout.flush()
@@ -665,7 +726,7 @@ class Task:
         try:
             for stream in (1, 2):
                 os.dup2(self.log.fileno(), stream)
-            result = function(*arguments)
+            result = function()
             sys.stdout.flush()
             os.write(1, ("\n" + json.dumps(result)).encode())
             code = 0
@@ -675,60 +736,102 @@ class Task:
         finally:
             os._exit(code)
 
-    def result(self) -> Any:
-        """Return the result; `None` while it runs, `True` if it is stuck."""
+    def is_done(self) -> bool:
         ended, status = os.waitpid(self.process, os.WNOHANG)
+        self.seconds = time.monotonic() - self.started
+        if not ended and self.seconds < PATIENCE:
+            return False
         if not ended:
-            if time.monotonic() - self.started < PATIENCE:
-                return None
             os.kill(self.process, signal.SIGKILL)
             os.waitpid(self.process, 0)
+            self.result = f"does not end within {PATIENCE} s"
             return True
         self.log.seek(0)
         text = self.log.read()
         if os.waitstatus_to_exitcode(status):
-            # Such as a module that cannot be imported any more.
-            raise SystemExit(text[-3000:])
-        return json.loads(text.splitlines()[-1])
+            raise RuntimeError(f"{self.name}\n{text[-3000:]}")
+        self.result = json.loads(text.splitlines()[-1])
+        return True
+
+
+def run_tasks(
+    tasks: list[tuple[str, Callable[[], Any]]],
+) -> Iterator[Task]:
+    """Yield the tasks as they end."""
+    waiting, running = list(tasks), []
+    while running or waiting:
+        while waiting and len(running) < PROCESSES:
+            running.append(Task(*waiting.pop(0)))
+        time.sleep(0.1)
+        done = [task for task in running if task.is_done()]
+        running = [task for task in running if task not in done]
+        yield from done
+
+
+class Mutants:
+    """A plugin of pytest: runs the mutants in place of the tests."""
+
+    def __init__(self, words: list[str]):
+        self.words = words
+        self.survivors: set[str] = set()
+
+    def is_wanted(self, name: str) -> bool:
+        return not self.words or any(word in name for word in self.words)
+
+    def pytest_runtestloop(self, session) -> bool:
+        items = session.items
+        tasks: list[tuple[str, Callable[[], Any]]] = [
+            (mutant.name, lambda mutant=mutant: run_mutant(mutant, items))
+            for mutant in MUTANTS
+        ]
+        tasks += outside_mutants()
+        assert len(dict(tasks)) == len(tasks), "names that are not unique"
+        tasks = [task for task in tasks if self.is_wanted(task[0])]
+        started, noticed_by = time.monotonic(), {}
+        for number, task in enumerate(run_tasks(tasks), 1):
+            noticed_by[task.name] = task.result
+            print(
+                f"{number}/{len(tasks)} {task.seconds:.0f} s "
+                f"{'killed' if task.result else 'SURVIVED'} {task.name}"
+                + f" [{task.result}]"
+                * bool(task.result),
+                flush=True,
+            )
+        self.check_tests(items, set(noticed_by.values()))
+        minutes = (time.monotonic() - started) / 60
+        self.survivors = {n for n, test in noticed_by.items() if not test}
+        print(
+            f"{len(noticed_by)} mutants, {len(self.survivors)} survived, "
+            f"{minutes:.1f} minutes"
+        )
+        for name in sorted(self.survivors):
+            print(f"  {name}: {KNOWN.get(name, 'NOT KNOWN')}")
+        return True
+
+    def check_tests(self, items, names) -> None:
+        """Run what noticed a mutant, on the package as it is."""
+        chosen = [
+            item
+            for item in items
+            if any(name and item.nodeid.endswith(name) for name in names)
+        ]
+        for task in run_tasks([("no mutant", lambda: run_items(chosen))]):
+            if task.result:
+                raise RuntimeError(f"fails without a mutant: {task.result}")
 
 
 def main(words: list[str]) -> int:
-    # Imported once, and inherited by every process.
-    import keras  # noqa: F401
-    import pytest  # noqa: F401
-
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    names = {mutant.name: mutant for mutant in MUTANTS}
-    assert len(names) == len(MUTANTS)
-    waiting = [m for m in MUTANTS if is_wanted(m.name, words)]
-    for mutant in waiting:
-        Finder(mutant)
-    started, noticed = time.monotonic(), {}
-    running = {Task(run_outside, words): None}
-    while running or waiting:
-        while waiting and len(running) < PROCESSES:
-            mutant = waiting.pop(0)
-            running[Task(run_mutant, mutant)] = mutant.name
-        time.sleep(0.2)
-        for task, name in list(running.items()):
-            result = task.result()
-            if result is None:
-                continue
-            del running[task]
-            found = result if name is None else {name: result}
-            noticed |= found
-            for each, was in found.items():
-                if name is not None or not was:
-                    print("killed  " if was else "SURVIVED", each, flush=True)
-    survivors = {name for name, was in noticed.items() if not was}
-    minutes = (time.monotonic() - started) / 60
-    print(
-        f"{len(noticed)} mutants, {len(survivors)} survived, "
-        f"{minutes:.1f} minutes"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    files = {name for mutant in MUTANTS for name in mutant.tests}
+    mutants = Mutants(words)
+    code = pytest.main(
+        ["-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=line"]
+        + ["--rootdir", str(ROOT), "--capture=no"]
+        + [str(CONFORMANCE / f"test_{name}.py") for name in sorted(files)],
+        plugins=[mutants],
     )
-    for name in sorted(survivors):
-        print(f"  {name}: {KNOWN.get(name, 'NOT KNOWN')}")
-    return int(bool(survivors - set(KNOWN)))
+    unknown = mutants.survivors - set(KNOWN)
+    return int(code) or int(bool(unknown))
 
 
 if __name__ == "__main__":

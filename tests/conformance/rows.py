@@ -459,6 +459,15 @@ def constructor_arguments(layer: type) -> dict[str, Any]:
     return found
 
 
+def regularizer(kind: str, **config: float) -> dict[str, Any]:
+    """Return the configuration of a regularizer.
+
+    To make one computes, and a process whose backend has computed cannot be
+    forked, as `mutants.py` does.
+    """
+    return {"class_name": kind, "config": config}
+
+
 def every_argument(
     layer: type, shape: tuple[int, ...] = IMAGE, **arguments: Any
 ) -> Row:
@@ -468,14 +477,14 @@ def every_argument(
     opposite of their default.
     """
     shared = {
-        "activity_regularizer": keras.regularizers.L2(0.03),
+        "activity_regularizer": regularizer("L2", l2=0.03),
         "bias_initializer": keras.initializers.RandomNormal(0.2, 0.1, seed=5),
-        "bias_regularizer": keras.regularizers.L1(0.02),
+        "bias_regularizer": regularizer("L1", l1=0.02),
         "data_format": "channels_first",
         "dtype": "mixed_float16",
         "gamma_initializer": keras.initializers.RandomNormal(0.5, 0.1, seed=6),
         "kernel_initializer": keras.initializers.RandomNormal(0.1, 0.3, seed=7),
-        "kernel_regularizer": keras.regularizers.L1L2(0.01, 0.02),
+        "kernel_regularizer": regularizer("L1L2", l1=0.01, l2=0.02),
         "name": "other",
         "seed": 11,
         "trainable": False,
