@@ -518,16 +518,14 @@ MUTANTS = [
 ]
 
 
-def change_source(mutant: Mutant) -> None:
-    """Give the functions of a file the code of its changed source.
-
-    Whoever imported a function has the changed one.
-    """
+def changed_codes(mutant: Mutant) -> dict[str, types.CodeType]:
+    """Return the code of each function that a mutant changes, by its name."""
     path = PACKAGE / mutant.file
     source = path.read_text()
     if source.count(mutant.old) != 1:
         raise ValueError(
-            f"a stale mutant, {source.count(mutant.old)} times in the file"
+            f"a stale mutant, {source.count(mutant.old)} times in the file: "
+            f"{mutant.name}"
         )
     changed = source.replace(mutant.old, mutant.new)
     before = codes_by_name(compile(source, str(path), "exec"))
@@ -535,29 +533,29 @@ def change_source(mutant: Mutant) -> None:
     names = {
         name
         for name, code in after.items()
-        if code.replace(co_consts=()) != before[name].replace(co_consts=())
-        or plain_constants(code) != plain_constants(before[name])
+        if content_of(code) != content_of(before[name])
     }
+    if not names or "<module>" in names:
+        raise ValueError(f"the change is in no function: {mutant.name}")
+    # A nested function is part of the one that makes it.
+    names |= {name.split(".<locals>")[0] for name in names}
+    return {name: after[name] for name in names}
+
+
+def change_source(mutant: Mutant) -> None:
+    """Change the functions themselves: whoever imported them has them."""
+    codes = changed_codes(mutant)
     functions = [
         each
         for each in gc.get_objects()
         if isinstance(each, types.FunctionType)
-        and each.__code__.co_filename == str(path)
+        and each.__code__.co_filename == str(PACKAGE / mutant.file)
+        and each.__code__.co_qualname in codes
     ]
-    found = set()
+    if not functions:
+        raise ValueError(f"the function does not exist: {mutant.name}")
     for function in functions:
-        name = function.__code__.co_qualname
-        if name in after:
-            found.add(name)
-            function.__code__ = after[name]
-    # A nested function is part of the one that makes it.
-    missed = {
-        name
-        for name in names
-        if name not in found and name.split(".<locals>")[0] not in found
-    }
-    if missed or not names:
-        raise ValueError(f"no function has the changed line: {missed}")
+        function.__code__ = codes[function.__code__.co_qualname]
 
 
 def codes_by_name(code: types.CodeType) -> dict[str, types.CodeType]:
@@ -568,12 +566,14 @@ def codes_by_name(code: types.CodeType) -> dict[str, types.CodeType]:
     return found
 
 
-def plain_constants(code: types.CodeType) -> list[str]:
-    return [
+def content_of(code: types.CodeType) -> tuple:
+    """Return what a function does itself, wherever its lines are."""
+    constants = [
         repr(constant)
         for constant in code.co_consts
         if not isinstance(constant, types.CodeType)
     ]
+    return code.co_code, code.co_names, code.co_varnames, constants
 
 
 def layer_of(item) -> str | None:
@@ -748,6 +748,7 @@ class Task:
             return True
         self.log.seek(0)
         text = self.log.read()
+        self.log.close()
         if os.waitstatus_to_exitcode(status):
             raise RuntimeError(f"{self.name}\n{text[-3000:]}")
         self.result = json.loads(text.splitlines()[-1])
@@ -780,6 +781,8 @@ class Mutants:
 
     def pytest_runtestloop(self, session) -> bool:
         items = session.items
+        for mutant in MUTANTS:
+            changed_codes(mutant)
         tasks: list[tuple[str, Callable[[], Any]]] = [
             (mutant.name, lambda mutant=mutant: run_mutant(mutant, items))
             for mutant in MUTANTS
