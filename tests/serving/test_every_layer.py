@@ -2,27 +2,28 @@
 
 An export is verified before it appears, in the format's own runtime and at
 several sizes; a layer that a format cannot hold is refused with the reason.
-The table of `docs/how_to/serve.md` is what these tests find.
+The table of `docs/how_to/serve.md` is generated from `layer_formats.py`, which
+declares what is refused; these tests find it to be so.
 """
 
 import os
-import pathlib
-import re
 
 import keras
 import numpy as np
 import pytest
 
 import keras_attention as ka
+from conformance.harness import make_model
+from conformance.rows import ROWS
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import formats
 from keras_attention.serving import read_signatures
 from keras_attention.serving import run_export
 from keras_attention.serving import verify_export
+from serving import layer_formats
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 LAYERS = keras.layers
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "how_to" / "serve.md"
 
 
 def needed(name):
@@ -35,76 +36,41 @@ def needed(name):
 
 FORMATS = list(map(needed, formats.FILES))
 
-# Each layer with the sizes of its input; `None` for open ones.
-OPEN, ODD = (None, None), (15, 13)
-IMAGE_LAYERS = {
-    "BAM": lambda: ka.BAM(2),
-    "CBAM": lambda: ka.CBAM(2),
-    "ChannelGSoP": lambda: ka.ChannelGSoP(4),
-    "ConcurrentSqueezeExcite": lambda: ka.ConcurrentSqueezeExcite(2),
-    "CoordinateAttention": lambda: ka.CoordinateAttention(2),
-    "CovariancePooling": lambda: ka.CovariancePooling(),
-    "EffectiveSqueezeExcite": lambda: ka.EffectiveSqueezeExcite(),
-    "EfficientChannelAttention": lambda: ka.EfficientChannelAttention(),
-    "GatedChannelTransformation": lambda: ka.GatedChannelTransformation(),
-    "GatherExcite": lambda: ka.GatherExcite(4),
-    "GlobalContext": lambda: ka.GlobalContext(2),
-    "NonLocal": lambda: ka.NonLocal(),
-    "SelectiveKernel": lambda: ka.SelectiveKernel(groups=2),
-    "SimAM": lambda: ka.SimAM(),
-    "SpatialSqueezeExcite": lambda: ka.SpatialSqueezeExcite(),
-    "SqueezeExcite": lambda: ka.SqueezeExcite(2),
-    "TripletAttention": lambda: ka.TripletAttention(),
-}
-SEQUENCE_LAYERS = {
-    "DynamicConv1D": lambda: ka.DynamicConv1D(4, 5),
-    "DynamicConv1D, renormalized": lambda: ka.DynamicConv1D(
-        4, 5, renormalize_padding=True
-    ),
-    "LightweightConv1D": lambda: ka.LightweightConv1D(4, 5),
-    "LightweightConv1D, renormalized": lambda: ka.LightweightConv1D(
-        4, 5, renormalize_padding=True
-    ),
-    "MultiHeadAttention": lambda: ka.MultiHeadAttention(4),
-    "MultiHeadAttention, causal": lambda: ka.MultiHeadAttention(
-        4, causal=True, positions="rotary"
-    ),
-}
-CASES = {
-    **{
-        (name, size): lambda make=make, size=size: (make(), (*size, 8))
-        for name, make in IMAGE_LAYERS.items()
-        for size in (OPEN, ODD)
-    },
-    **{
-        (name, size): lambda make=make, size=size: (make(), (size, 16))
-        for name, make in SEQUENCE_LAYERS.items()
-        for size in (None, 9)
-    },
-}
+# Each layer at open and at fixed sizes; its variants at open ones.
+CASES = [
+    pytest.param(
+        row, is_open, id=f"{row.name}-{'open' if is_open else 'fixed'}"
+    )
+    for row in ROWS
+    for is_open in (True, False)
+    if (is_open and not row.static_size)
+    or (not is_open and (row.static_size or not row.variant))
+]
 
 
-def shape_of(sizes, number):
-    batch, *open_sizes = ((2, 32, 32), (3, 37, 41), (1, 9, 7))[number]
-    shape = [n or open_sizes[axis] for axis, n in enumerate(sizes)]
-    return (batch, *shape)
+def shapes(row, is_open):
+    """Several shapes of an input, odd sizes among them."""
+    *sizes, channels = row.shape[1:]
+    if not is_open:
+        return [(batch, *sizes, channels) for batch in (2, 3, 1)]
+    images = (2, 32, 32), (3, 37, 41), (1, 9, 7)
+    return [(*shape[: len(sizes) + 1], channels) for shape in images]
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_answers_at_several_sizes(tmp_path, format, case):
-    layer, sizes = CASES[case]()
-    x = keras.Input(sizes, name="x")
-    model = keras.Model(x, {"K": layer(x)})
+@pytest.mark.parametrize("row, is_open", CASES)
+def test_answers_at_several_sizes(tmp_path, format, row, is_open):
+    model = make_model(row, dynamic=is_open)
+    if (row.name, format) in layer_formats.REFUSED:
+        with pytest.raises(ValueError, match="cannot be written"):
+            export_for_serving(model, tmp_path, format=format)
+        return
     path = export_for_serving(model, tmp_path, format=format, verify=False)
-    for number in range(3):
-        shape = shape_of(sizes, number)
+    for number, shape in enumerate(shapes(row, is_open)):
         values = np.random.default_rng(number).normal(size=shape)
         values = values.astype("float32")
-        expected = keras.ops.convert_to_numpy(
-            model(values, training=False)["K"]
-        )
-        verify_export(path, {"x": values}, {"K": expected})
+        expected = keras.ops.convert_to_numpy(model(values, training=False))
+        verify_export(path, {"x": values}, {"layer": expected})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -198,8 +164,3 @@ def test_a_difference_at_an_odd_size_is_found(tmp_path, format):
     with pytest.raises(ValueError, match=r"\(3, 37, 3\).*differs by up to 1"):
         export_for_serving(model, tmp_path, format=format)
     assert not os.listdir(tmp_path)
-
-
-def test_the_documentation_lists_every_layer():
-    rows = re.findall(r"^\| `(\w+)`", PAGE.read_text(), re.M)
-    assert set(rows) >= {name.split(",")[0] for name, _ in CASES}
