@@ -41,6 +41,7 @@ CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 .PHONY: demo \
 	test \
 	test-slow \
+	test-formats \
 	test-browser \
 	test-oldest \
 	test-keras-hub \
@@ -66,7 +67,12 @@ test: $(VENV)/ready
 
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow \
+	  --ignore tests/serving/test_every_layer.py $(PYTEST_ARGS)
+
+# Every layer in every format of an export, at two sizes.
+test-formats: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 tests/serving/test_every_layer.py $(PYTEST_ARGS)
 
 # The interactive page, in a headless Chromium.
 test-browser: $(VENV)/ready
