@@ -91,6 +91,12 @@ def output_names(model: keras.Model, count: int) -> list[str]:
 
 def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
     """Returns the shape of each output by name, `None` where it is open."""
+    if getattr(model, "outputs", None):
+        outputs = model.outputs
+        if not isinstance(model, keras.Sequential):
+            outputs = model.output
+        found = named_outputs(model, outputs)
+        return {name: tuple(tensor.shape) for name, tensor in found.items()}
 
     class Trace(keras.layers.Layer):
         def call(self, inputs: Any):
