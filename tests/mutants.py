@@ -604,9 +604,9 @@ def run_mutant(mutant: Mutant, items: list[pytest.Item]) -> str | None:
         for item in items
         if item.path.stem == f"test_{name}"
         and layer_of(item) in (None, *mutant.layers.split())
+        # It loads in a new process, where the package is as it is.
+        and "saved" not in item.fixturenames
     ]
-    # What needs a fixture of all rows takes longest.
-    chosen.sort(key=lambda item: "saved" in item.fixturenames)
     return run_items(chosen)
 
 

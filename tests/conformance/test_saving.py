@@ -126,6 +126,19 @@ def test_loaded_in_a_new_process_equals_saved(row, saved):
         )
 
 
+@names
+def test_words_that_became_functions(row):
+    """The reader of `.h5` makes `keras.layers.add` of the argument "add"."""
+    config = make_layer(row).get_config()
+    read = {
+        name: getattr(keras.layers, value, value)
+        if isinstance(value, str) and name != "name"
+        else value
+        for name, value in config.items()
+    }
+    assert row.layer.from_config(read).get_config() == config
+
+
 @pytest.mark.parametrize(
     "row", [row for row in ROWS if not row.variant], ids=lambda row: row.name
 )
