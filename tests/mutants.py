@@ -36,9 +36,10 @@ PACKAGE = ROOT / "keras_attention"
 CONFORMANCE = ROOT / "tests" / "conformance"
 PROCESSES = 2
 # Seconds after which a mutant counts as noticed: it does not end.
-PATIENCE = 900
+PATIENCE = 1800
 # What is done to an argument from outside, the fastest first.
 KINDS = ("forgets", "resets", "drops")
+ARGUMENTS_FILE = "tests/conformance/test_arguments.py"
 
 # Survivors, each with the reason.
 KNOWN: dict[str, str] = {}
@@ -610,29 +611,33 @@ def run_mutant(mutant: Mutant, items: list[pytest.Item]) -> str | None:
     return run_items(chosen)
 
 
-def outside_mutants() -> Iterator[tuple[str, Callable[[], str | None]]]:
-    """Yield a name and a function that says what notices."""
+def outside_mutants(kind: str, layer: type) -> dict[str, str]:
+    """Return the arguments of a layer by the name of what is done to them."""
     from conformance import test_arguments as checks
 
-    for kind in KINDS:
-        for layer in checks.LAYERS:
-            arguments = checks.constructor_arguments(layer)
-            for argument, default in arguments.items():
-                if argument in ("name", "layer"):
-                    continue
-                if kind == "forgets" or default is not checks.REQUIRED:
-                    yield (
-                        f"{layer.__name__} {kind} {argument}",
-                        lambda chosen=(kind, layer, argument): break_layer(
-                            checks, *chosen
-                        ),
-                    )
+    return {
+        f"{layer.__name__} {kind} {argument}": argument
+        for argument, default in checks.constructor_arguments(layer).items()
+        if argument not in ("name", "layer")
+        and (kind == "forgets" or default is not checks.REQUIRED)
+    }
 
 
-def break_layer(checks, kind, layer, argument) -> str | None:
-    functions = {"forgets": forget, "resets": reset, "drops": drop}
-    with functions[kind](checks, layer, argument):
-        return notice(checks, layer, argument)
+def run_outside(
+    kind: str, layer: type, arguments: dict[str, str]
+) -> dict[str, str | None]:
+    """Return the name of a test that notices, or `None`, for each mutant."""
+    from conformance import test_arguments as checks
+
+    change = {"forgets": forget, "resets": reset, "drops": drop}[kind]
+    found = {}
+    for name, argument in arguments.items():
+        with change(checks, layer, argument):
+            if kind == "drops":
+                found[name] = notice_effect(checks, layer, argument)
+            else:
+                found[name] = notice_config(checks, layer, argument)
+    return found
 
 
 def forget(checks, layer, argument):
@@ -691,8 +696,8 @@ def rows_with(checks, layer, argument):
     ]
 
 
-def notice(checks, layer, argument) -> str | None:
-    """Run the table's tests of one argument; return which one fails."""
+def notice_config(checks, layer, argument) -> str | None:
+    """Run the table's tests of a configuration; return which one fails."""
     table = rows_with(checks, layer, argument)
     for test in (
         checks.test_configuration_names_every_argument,
@@ -702,13 +707,22 @@ def notice(checks, layer, argument) -> str | None:
             try:
                 test(row)
             except (AssertionError, AttributeError, TypeError, ValueError):
-                return f"test_arguments.py::{test.__name__}[{row.name}]"
-    default = checks.constructor_arguments(layer)[argument]
-    if default is not checks.REQUIRED:
-        test = checks.test_every_argument_has_an_effect
-        if not checks.shows_effect(layer, argument):
-            return f"test_arguments.py::{test.__name__}[{layer.__name__}]"
+                return f"{ARGUMENTS_FILE}::{test.__name__}[{row.name}]"
     return None
+
+
+def notice_effect(checks, layer, argument) -> str | None:
+    """The same of what an argument does."""
+    for row in rows_with(checks, layer, argument):
+        try:
+            checks.make_layer(row)
+        except (TypeError, ValueError):
+            test = checks.test_rebuilt_from_its_configuration_alone
+            return f"{ARGUMENTS_FILE}::{test.__name__}[{row.name}]"
+    if checks.shows_effect(layer, argument):
+        return None
+    test = checks.test_every_argument_has_an_effect
+    return f"{ARGUMENTS_FILE}::{test.__name__}[{layer.__name__}]"
 
 
 class Task:
@@ -786,20 +800,20 @@ class Mutants:
         tasks: list[tuple[str, Callable[[], Any]]] = [
             (mutant.name, lambda mutant=mutant: run_mutant(mutant, items))
             for mutant in MUTANTS
+            if self.is_wanted(mutant.name)
         ]
-        tasks += outside_mutants()
         assert len(dict(tasks)) == len(tasks), "names that are not unique"
-        tasks = [task for task in tasks if self.is_wanted(task[0])]
+        tasks += self.outside_tasks()
         started, noticed_by = time.monotonic(), {}
         for number, task in enumerate(run_tasks(tasks), 1):
-            noticed_by[task.name] = task.result
-            print(
-                f"{number}/{len(tasks)} {task.seconds:.0f} s "
-                f"{'killed' if task.result else 'SURVIVED'} {task.name}"
-                + f" [{task.result}]"
-                * bool(task.result),
-                flush=True,
-            )
+            print(f"{number}/{len(tasks)} {task.name}, {task.seconds:.0f} s")
+            found = task.result
+            if not isinstance(found, dict):
+                found = {task.name: found}
+            for name, test in found.items():
+                print(f"  killed by {test}" if test else f"  SURVIVED: {name}")
+            noticed_by |= found
+            sys.stdout.flush()
         self.check_tests(items, set(noticed_by.values()))
         minutes = (time.monotonic() - started) / 60
         self.survivors = {n for n, test in noticed_by.items() if not test}
@@ -810,6 +824,22 @@ class Mutants:
         for name in sorted(self.survivors):
             print(f"  {name}: {KNOWN.get(name, 'NOT KNOWN')}")
         return True
+
+    def outside_tasks(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        from conformance.test_arguments import LAYERS
+
+        for kind in KINDS:
+            for layer in LAYERS:
+                chosen = {
+                    name: argument
+                    for name, argument in outside_mutants(kind, layer).items()
+                    if self.is_wanted(name)
+                }
+                if chosen:
+                    yield (
+                        f"{layer.__name__} {kind} {', '.join(chosen.values())}",
+                        lambda task=(kind, layer, chosen): run_outside(*task),
+                    )
 
     def check_tests(self, items, names) -> None:
         """Run what noticed a mutant, on the package as it is."""
