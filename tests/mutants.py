@@ -39,6 +39,12 @@ PROCESSES = 2
 PATIENCE = 1800
 # What is done to an argument from outside, the fastest first.
 KINDS = ("forgets", "resets", "drops")
+# The tests that notice most are run first.
+FIRST = (
+    "test_output_is_the_recorded_one",
+    "test_data_formats_are_equal",
+    "test_padding_is_as_if_it_were_not_there",
+)
 ARGUMENTS_FILE = "tests/conformance/test_arguments.py"
 
 # Survivors, each with the reason.
@@ -608,6 +614,9 @@ def run_mutant(mutant: Mutant, items: list[pytest.Item]) -> str | None:
         # It loads in a new process, where the package is as it is.
         and "saved" not in item.fixturenames
     ]
+    chosen.sort(
+        key=lambda item: getattr(item, "originalname", None) not in FIRST
+    )
     return run_items(chosen)
 
 
