@@ -44,6 +44,7 @@ FIRST = (
     "test_output_is_the_recorded_one",
     "test_data_formats_are_equal",
     "test_padding_is_as_if_it_were_not_there",
+    "test_queries_are_the_last_of_the_keys",
 )
 ARGUMENTS_FILE = "tests/conformance/test_arguments.py"
 

@@ -83,6 +83,20 @@ def test_padding_is_as_if_it_were_not_there(row, kept):
 
 @pytest.mark.parametrize(
     "row",
+    [row for row in SEQUENCES if "Attention" in row.layer.__name__],
+    ids=lambda row: row.name,
+)
+@pytest.mark.parametrize("length", [1, 4])
+def test_queries_are_the_last_of_the_keys(row, length):
+    """Where there are fewer of them: masks and positions end together."""
+    layer, x = built(row), random_input(row)
+    expected = numpy(layer(x))[:, -length:]
+    y = numpy(layer(x[:, -length:], x))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "row",
     [row for row in SEQUENCES if row.arguments.get("causal")],
     ids=lambda row: row.name,
 )
