@@ -22,6 +22,10 @@ from keras_attention.types import Tensor
 # Numbers that may be added one after the other: float32 rounds each sum by
 # 6e-8 at most.
 IN_A_ROW = 32
+# The longest row or column that one pooling, or one product that XLA compiled,
+# may add in a row: of 256 numbers the mean is right to 4e-6, of 3,000 not to
+# 1e-5.
+LONGEST_ROW = 256
 
 
 def mean_over(x: Tensor, axis: int) -> Any:
@@ -32,14 +36,24 @@ def mean_over(x: Tensor, axis: int) -> Any:
         axis: the axis that is averaged and left out.
     """
     x, size = widen(x), x.shape[axis]
+    axis %= len(x.shape)
+    if (
+        size is not None
+        and size <= LONGEST_ROW
+        and axis < len(x.shape) - 1
+        and inside_xla()
+        and multiplies_in_full()
+    ):
+        # XLA's own sums of what it fuses with them are up to 13 times slower.
+        return _mean_by_product(x, axis)
     if size is not None and size <= 2 * IN_A_ROW:
         return ops.mean(x, axis)
     if keras.backend.backend() == "torch":
         # It adds in pairs.
         return ops.mean(x, axis)
     if multiplies_in_full() and not inside_xla():
-        return _mean_by_product(x, axis % len(x.shape))
-    return _mean_by_parts(x, axis % len(x.shape))
+        return _mean_by_product(x, axis)
+    return _mean_by_parts(x, axis)
 
 
 def mean_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
@@ -53,6 +67,8 @@ def mean_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
         Tensor of shape `(B, C)`.
     """
     if tuple(axes) == (1, 2):
+        if _pools(x):
+            return _mean_by_pooling(x)
         return mean_over(mean_over(x, 1), 1)
     return mean_over(mean_over(x, axes[1]), axes[0])
 
@@ -94,6 +110,23 @@ def multiplies_in_full() -> bool:
 
         return jax.default_backend() == "cpu"
     return False
+
+
+def _pools(x):
+    """Whether TensorFlow's poolings of a row and a column are the fastest."""
+    if keras.backend.backend() != "tensorflow" or inside_xla():
+        return False
+    known = all(size and size <= LONGEST_ROW for size in x.shape[1:3])
+    return known and multiplies_in_full()
+
+
+def _mean_by_pooling(x):
+    """The mean of each row, then of these: `(B, H, W, C)` to `(B, C)`."""
+    import tensorflow as tf
+
+    height, width = x.shape[1:3]
+    rows = tf.nn.avg_pool2d(widen(x), (1, width), 1, "VALID")
+    return tf.nn.avg_pool2d(rows, (height, 1), 1, "VALID")[:, 0, 0]
 
 
 def _mean_by_product(x, axis):
