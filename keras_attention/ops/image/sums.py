@@ -41,6 +41,7 @@ def mean_over(x: Tensor, axis: int) -> Any:
         size is not None
         and size <= LONGEST_ROW
         and axis < len(x.shape) - 1
+        and keras.backend.backend() == "tensorflow"
         and inside_xla()
         and multiplies_in_full()
     ):
