@@ -23,8 +23,7 @@ from keras_attention.types import Tensor
 # 6e-8 at most.
 IN_A_ROW = 32
 # The longest row or column that one pooling, or one product that XLA compiled,
-# may add in a row: of 256 numbers the mean is right to 4e-6, of 3,000 not to
-# 1e-5.
+# may add one after the other: the mean of 256 x 256 is right to 4e-6.
 LONGEST_ROW = 256
 
 
