@@ -35,7 +35,7 @@ DTYPES = {
     "DT_BFLOAT16": "float32",
 }
 
-# What TensorFlow calls the dtypes that JSON cannot carry.
+# Names of the dtypes that JSON cannot carry.
 HALF = ("half", "bfloat16")
 
 

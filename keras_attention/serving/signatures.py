@@ -459,11 +459,14 @@ def check_names(model: keras.Model) -> None:
     inputs = [tensor.name for tensor in model.inputs]
     for kind, names in (("input", inputs), ("output", output_names(model))):
         for name in names:
-            if not NAMES[kind].fullmatch(name) or name in RESERVED:
+            # An input becomes the argument of a function.
+            reserved = RESERVED if kind == "input" else ()
+            if not NAMES[kind].fullmatch(name) or name in reserved:
                 raise ValueError(
                     f"The name of an {kind} of an export must be of ASCII "
-                    "letters, digits and '_', begin with a letter, and be no "
-                    f"word of Python's. Received: {kind} {name!r} of the "
+                    "letters, digits and '_', begin with a letter, and an "
+                    "input's must not be a keyword of Python. "
+                    f"Received: {kind} {name!r} of the "
                     f"model '{model.name}'. Export a model with other names: "
                     "`x = keras.Input(shape, name=...)` and "
                     "`keras.Model(x, {name: model(x)})`."

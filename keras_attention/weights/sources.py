@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,7 +145,14 @@ def _read_torch(path):
         ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a file of torch: {error}. Is it "
+            "complete?"
+        ) from error
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
         # Torch's own message goes on to advise what would run code.
         raise ValueError(
             f"'{path}' holds more than tensors, or is no file of torch. To "
@@ -155,11 +161,6 @@ def _read_torch(path):
             "`safetensors.torch.save_file(model.state_dict(), path)` or "
             "`torch.save(model.state_dict(), path)` write it."
         ) from None
-    except (EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"'{path}' cannot be read as a file of torch: {error}. Is it "
-            "complete?"
-        ) from error
 
 
 def _read_npz(path):
