@@ -482,7 +482,7 @@ def test_weights_of_outputs():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_ignored_labels_count_in_no_output():
+def test_labels_that_are_ignored_are_distilled():
     student, teacher = segmenter(8, 0, "student"), segmenter(8, 1, "teacher")
     x = inputs((8, 8, 2))
     y = labels(3, (BATCH, 8, 8))
@@ -497,7 +497,27 @@ def test_ignored_labels_count_in_no_output():
         y,
         x=x,
     )
-    np.testing.assert_allclose(found, each[:, :3].mean(), rtol=1e-4)
+    np.testing.assert_allclose(found, each.mean(), rtol=1e-4)
+
+
+def test_labels_that_are_ignored_have_no_target():
+    x, y = inputs(), labels(4)
+    losses = []
+    for count in (BATCH, BATCH - 2):
+        model = AttentionTransferModel(
+            student=model_of({"out": dense(4, "out")}, 0, "student"),
+            teacher=model_of({"out": dense(4, "out")}, 1, "teacher"),
+            losses=[DecoupledLogits()],
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=-1)
+        model.compile("sgd", loss)
+        given = y.copy()
+        given[BATCH - 2 :] = -1
+        history = model.fit(
+            x[:count], given[:count], batch_size=BATCH, verbose=0
+        ).history
+        losses.append(history["decoupled_loss"][0])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_masked_positions_of_an_output():

@@ -17,8 +17,9 @@ class DecoupledLogits(Logits):
 
     T² (α KL(b_T || b_S) + β KL(p_T || p_S)), where b is the probability of
     the labelled class against all others, and p the probabilities of the
-    other classes alone. It needs labels. The loss of the labels is added
-    whole, as in the authors' code.
+    other classes alone. It needs labels; those of the
+    loss's `ignore_class` are left out. The loss of the labels is added without
+    a factor, as in the authors' code.
 
     Args:
         weight: Factor of the loss: a number or a
@@ -41,6 +42,7 @@ class DecoupledLogits(Logits):
     """
 
     replaces_labels = False
+    needs_labels = True
 
     def __init__(
         self,

@@ -52,8 +52,9 @@ class Logits(Objective):
 
     Outputs are paired by name; by position only if no name of the student's
     outputs is among the teacher's. Loss weights given to `compile` count, and
-    so do masks, sample weights and the loss's `ignore_class`. The loss of the
-    labels is multiplied by `1 - weight`.
+    so do masks and sample weights. Examples whose label is the loss's
+    `ignore_class` have no label, and the teacher's outputs all the same. The
+    loss of the labels is multiplied by `1 - weight`.
 
     Args:
         weight: Factor of the loss, between 0 and 1: a number or a
@@ -87,6 +88,8 @@ class Logits(Objective):
     """
 
     replaces_labels = True
+    # Whether positions whose label the loss ignores are left out.
+    needs_labels = False
 
     def __init__(
         self,
@@ -224,7 +227,7 @@ class Logits(Objective):
         )
         labels = batch.labels.get(mine)
         ignored = self._loss_of(mine).ignore_class
-        if ignored is not None and labels is not None:
+        if self.needs_labels and ignored is not None and labels is not None:
             counted = ops.not_equal(labels_like(labels, pair[0]), ignored)
             mask = combined_mask(mask, counted)
         if mask is not None:
