@@ -41,9 +41,9 @@ class ModelWithAttributes(keras.Model):
         inputs: See `keras.Model`.
         outputs: See `keras.Model`.
         name: Name of the model. Defaults to `None`.
-        attributes: Dict of attributes: `None`, booleans, numbers and strings,
-            in lists and dicts or not.
-        **kwargs: The other arguments of `keras.Model`.
+        **kwargs: `attributes`, a dict of attributes: `None`, booleans, numbers
+            and strings, in lists and dicts or not; and the other arguments of
+            `keras.Model`.
 
     Example:
 
@@ -62,10 +62,11 @@ class ModelWithAttributes(keras.Model):
         inputs: Tensor,
         outputs: Tensor,
         name: str | None = None,
-        *,
-        attributes: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
+        # Keras 3.12 rebuilds a class from a saved graph only if it names the
+        # arguments of a functional model and no others.
+        attributes = kwargs.pop("attributes", None)
         super().__init__(inputs, outputs, name=name, **kwargs)
         self._attribute_names = sorted(attributes or {})
         for key, value in (attributes or {}).items():

@@ -85,8 +85,15 @@ def test_arguments_in_the_configuration_are_kept():
         def get_config(self):
             return {**super().get_config(), "power": self.power}
 
-    gated = ka.insert_attention(KeywordOnly(*graph(), power=5), gate)
-    assert type(gated) is KeywordOnly and gated.power == 5
+    model = KeywordOnly(*graph(), power=5)
+    # Keras 3.12 rebuilds no class with arguments of its own.
+    if keras.version() < "3.13":
+        with pytest.warns(UserWarning, match="Lost: its class KeywordOnly"):
+            gated = ka.insert_attention(model, gate)
+    else:
+        gated = ka.insert_attention(model, gate)
+        assert type(gated) is KeywordOnly
+    assert gated.power == 5
 
 
 def test_nested_model_keeps_its_class():
@@ -154,6 +161,8 @@ def test_backbone_is_warned_of_and_keeps_its_pyramid(tmp_path):
         "P2": "b_out_attention",
     }
     assert model.pyramid_level_inputs == {"P1": "a_out", "P2": "b_out"}
+    if keras.version() < "3.13":
+        pytest.skip("keras>=3.13 saves a functional model of such a class")
     gated.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.pyramid_level_inputs == gated.pyramid_level_inputs
