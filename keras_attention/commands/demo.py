@@ -62,9 +62,9 @@ def demo(**options: Any) -> None:
                      alone    KD  attention  KD + attention
       digits, 5       90.7  94.7       91.7            95.1
       fashion-mnist, 10
-                      68.9  73.6   (the rows with attention: not measured yet)
+                      68.9  73.6       68.3    (not measured)
       cifar10, 50       48    62         66              75
-    digits: 5 seeds, about 3 minutes on 2 cores; differences to the student
+    digits: 5 seeds, 3 to 4 minutes on 2 cores; differences to the student
     alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4. With 850 images without
     labels as well: KD 99.0, attention 92.1, KD + attention 98.8.
     cifar10: 2 seeds, hours; from trials of this recipe on 5,000 test images.
