@@ -2,11 +2,17 @@
 
 import inspect
 import os
+import pathlib
 import re
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# What tests prove of every layer is a table of these pages.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
+
 import keras_attention  # noqa: E402
+from serving import layer_formats  # noqa: E402
 
 project = "keras_attention"
 version = release = keras_attention.__version__
@@ -79,7 +85,18 @@ def own_signature(app, what, name, obj, options, signature, returned):
     return str(found.replace(parameters=parameters)), None
 
 
+TABLES = {"<!-- table: layer × format -->\n": layer_formats.table}
+
+
+def write_tables(app, name, source):
+    """Put what is generated where a page's comment asks for it."""
+    for place, table in TABLES.items():
+        if place in source[0]:
+            source[0] = source[0].replace(place, table())
+
+
 def setup(app):
+    app.connect("source-read", write_tables)
     app.connect("autodoc-process-signature", own_signature)
     # Before napoleon, which has 500.
     app.connect("autodoc-process-docstring", to_restructured_text, priority=400)

@@ -2,20 +2,38 @@
 
     python docs/figures.py
 
-A diagram is a line from x to y, lanes of boxes beside it, and where they
-meet. Boxes are blue where a statistic is taken, amber where there are
-weights, grey for functions. The SVG is written here, so that the same text
-gives the same file everywhere.
+A diagram is described in its page, in a comment below the picture: a line from
+x to y, lanes of boxes beside it, and where they meet.
+
+    <!-- figure
+    operator: +
+    lane:
+      pool: mean over H, W [B, C]
+      weights: dense, ReLU [B, C / 16]
+    lane:
+      weights: 1×1 conv [B, H, W, 1]
+    join:
+      function: sigmoid [B, H, W, C]
+    -->
+
+`operator` is what meets the line of x at the end: × if it is not given, and
+none for no such line. A lane may be given the name of its input, and `output`
+names what comes out. Boxes are blue where a statistic is taken, amber where
+there are weights, grey for functions; what comes out of one has its shape in
+brackets. The SVG is written here, so that the same text gives the same file
+everywhere.
 """
 
 import pathlib
+import re
 from dataclasses import dataclass
 from html import escape
 
+PAGES = pathlib.Path(__file__).parent / "mechanisms"
 FOLDER = pathlib.Path(__file__).parent / "figures"
 WIDTH, HEIGHT, GAP, LANE = 136, 46, 30, 74
 MARGIN, NODE = 24, 15
-FILLS = {"p": "#d6e6f5", "w": "#fbe3bd", "f": "#e7e8ea"}
+FILLS = {"pool": "#d6e6f5", "weights": "#fbe3bd", "function": "#e7e8ea"}
 INK, PALE = "#1f2933", "#5b6770"
 
 
@@ -38,276 +56,37 @@ class Diagram:
     inputs: tuple = ()
 
 
-def pool(text, shape=""):
-    return ("p", text, shape)
+DESCRIPTION = re.compile(r"^<!-- figure\n(.*?)^-->$", re.M | re.S)
+BOX = re.compile(rf"  ({'|'.join(FILLS)}): (.+?)(?: \[(.+)\])?")
 
 
-def weights(text, shape=""):
-    return ("w", text, shape)
-
-
-def function(text, shape=""):
-    return ("f", text, shape)
-
-
-MEAN = pool("mean over H, W", "B, C")
-SIGMOID = function("sigmoid")
-DIAGRAMS = {
-    "squeeze_excite": Diagram(
-        (
-            (
-                MEAN,
-                weights("dense, ReLU", "B, C / 16"),
-                weights("dense", "B, C"),
-                function("sigmoid", "B, 1, 1, C"),
-            ),
-        )
-    ),
-    "spatial_squeeze_excite": Diagram(
-        (
-            (MEAN, weights("SE, ratio 2"), function("sigmoid", "B, 1, 1, C")),
-            (weights("1×1 conv", "B, H, W, 1"), SIGMOID),
-        ),
-        (function("scale x by each; max", "B, H, W, C"),),
-        None,
-    ),
-    "cbam": Diagram(
-        (
-            (
-                pool("mean and max", "2 × B, C"),
-                weights("one shared MLP", "2 × B, C"),
-                function("sum, sigmoid", "B, 1, 1, C"),
-                function("× x", "B, H, W, C"),
-                pool("max, mean over C", "B, H, W, 2"),
-                weights("7×7 conv, BN", "B, H, W, 1"),
-                SIGMOID,
-            ),
-        ),
-    ),
-    "bam": Diagram(
-        (
-            (MEAN, weights("dense, BN, ReLU", "B, C / 16"), weights("dense")),
-            (
-                weights("1×1 conv", "B, H, W, C / 16"),
-                weights("2 × 3×3 dilated"),
-                weights("1×1 conv", "B, H, W, 1"),
-            ),
-        ),
-        (function("product"), function("1 + sigmoid", "B, H, W, C")),
-    ),
-    "gsop": Diagram(
-        (
-            (
-                weights("1×1 conv, BN", "B, H, W, d"),
-                pool("covariance", "B, d, d"),
-                weights("conv of each row", "B, 4d"),
-                weights("dense, sigmoid", "B, 1, 1, C"),
-            ),
-            (
-                weights("1×1 conv, grid", "B, 64, d"),
-                pool("covariance", "B, 64, 64"),
-                weights("conv of each row", "B, 256"),
-                weights("dense, sigmoid", "B, H, W, 1"),
-            ),
-        ),
-        (function("scale x by each; mean"),),
-        None,
-    ),
-    "covariance_pooling": Diagram(
-        (
-            (
-                weights("1×1 conv, BN", "B, H, W, d"),
-                pool("covariance", "B, d, d"),
-                function("matrix root", "B, d, d"),
-                function("upper triangle", "B, d (d+1) / 2"),
-            ),
-        ),
-        operator=None,
-    ),
-    "gather_excite": Diagram(
-        (
-            (
-                pool("gather: pool, or", "B, H/e, W/e, C"),
-                weights("depthwise convs"),
-                weights("excite: none, or MLP"),
-                function("sigmoid"),
-                function("resize, nearest", "B, H, W, C"),
-            ),
-        )
-    ),
-    "efficient_channel_attention": Diagram(
-        (
-            (
-                MEAN,
-                weights("conv over channels", "B, C"),
-                function("sigmoid", "B, 1, 1, C"),
-            ),
-        )
-    ),
-    "coordinate_attention": Diagram(
-        (
-            (
-                pool("mean over W", "B, H, C"),
-                weights("shared dense, BN"),
-                weights("dense, sigmoid", "B, H, 1, C"),
-            ),
-            (
-                pool("mean over H", "B, W, C"),
-                weights("shared dense, BN"),
-                weights("dense, sigmoid", "B, 1, W, C"),
-            ),
-        ),
-        (function("product", "B, H, W, C"),),
-    ),
-    "global_context": Diagram(
-        (
-            (
-                weights("1×1 conv", "B, H, W"),
-                function("softmax over H·W"),
-                pool("weighted mean", "B, C"),
-                weights("dense, LN, ReLU", "B, C / 16"),
-                weights("dense", "B, 1, 1, C"),
-            ),
-        ),
-        operator="+",
-    ),
-    "non_local": Diagram(
-        (
-            (weights("θ: 1×1 conv", "B, N, d"),),
-            (weights("φ: 1×1 conv, pool", "B, M, d"),),
-            (weights("g: 1×1 conv, pool", "B, M, d"),),
-        ),
-        (
-            function("softmax(θφᵀ/√d) g", "B, N, d"),
-            weights("1×1 conv, BN", "B, H, W, C"),
-        ),
-        "+",
-    ),
-    "selective_kernel": Diagram(
-        (
-            (weights("3×3 conv", "B, H, W, F"),),
-            (weights("3×3 conv, dilated", "B, H, W, F"),),
-        ),
-        (
-            pool("sum, mean over H, W", "B, F"),
-            weights("dense, BN, ReLU"),
-            weights("dense", "B, 2, F"),
-            function("softmax over both"),
-            function("weighted sum", "B, H, W, F"),
-        ),
-        None,
-    ),
-    "shuffle_attention": Diagram(
-        (
-            (
-                pool("mean of one half", "B, C / 2"),
-                weights("scale, bias"),
-                function("sigmoid", "B, 1, 1, C / 2"),
-            ),
-            (
-                pool("norm of the other", "B, H, W, C / 2"),
-                weights("scale, bias"),
-                function("sigmoid", "B, H, W, C / 2"),
-            ),
-        ),
-        (function("× x, shuffle", "B, H, W, C"),),
-        None,
-    ),
-    "simam": Diagram(
-        (
-            (
-                pool("d = x − mean", "B, H, W, C"),
-                pool("variance", "B, 1, 1, C"),
-                function("d²/(4(var+λ)) + ½"),
-                function("sigmoid", "B, H, W, C"),
-            ),
-        )
-    ),
-    "triplet_attention": Diagram(
-        (
-            (
-                pool("max, mean over H", "B, C, W, 2"),
-                weights("7×7 conv, BN"),
-                SIGMOID,
-            ),
-            (
-                pool("max, mean over W", "B, H, C, 2"),
-                weights("7×7 conv, BN"),
-                SIGMOID,
-            ),
-            (
-                pool("max, mean over C", "B, H, W, 2"),
-                weights("7×7 conv, BN"),
-                SIGMOID,
-            ),
-        ),
-        (function("mean", "B, H, W, C"),),
-    ),
-    "gated_channel_transformation": Diagram(
-        (
-            (
-                pool("α · L2 norm", "B, C"),
-                function("÷ root mean square", "B, C"),
-                weights("γ, β"),
-                function("1 + tanh", "B, 1, 1, C"),
-            ),
-        )
-    ),
-    "blend_in": Diagram(
-        (
-            (
-                weights("layer", "B, H, W, C"),
-                function("− x"),
-                weights("α, at first 0"),
-            ),
-        ),
-        operator="+",
-    ),
-    "multi_head_attention": Diagram(
-        (
-            (weights("dense", "B, T, N, D"),),
-            (weights("dense", "B, S, N, D"),),
-            (weights("dense", "B, S, N, D"),),
-        ),
-        (
-            function("QKᵀ / √D", "B, N, T, S"),
-            function("softmax over S"),
-            function("· V", "B, T, N, D"),
-            weights("dense", "B, T, C"),
-        ),
-        None,
-        inputs=("query", "key", "value"),
-    ),
-    "lightweight_convolution": Diagram(
-        (
-            (
-                weights("dense: 2 C, GLU", "B, T, C"),
-                weights("filters W, or x·W", "H, K"),
-                function("softmax over K"),
-                function("depthwise conv", "B, T, C"),
-                weights("dense", "B, T, C"),
-            ),
-        ),
-        operator=None,
-    ),
-    "attention_transfer": Diagram(
-        (
-            (
-                weights("student's block", "B, H, W, C"),
-                pool("Σ |A|² over C", "B, H·W"),
-                function("÷ its length"),
-            ),
-            (
-                weights("teacher's block", "B, H, W, C′"),
-                pool("Σ |A|² over C", "B, H·W"),
-                function("÷ its length"),
-            ),
-        ),
-        (function("squared difference"), function("β · mean")),
-        None,
-        output="loss",
-    ),
-}
+def read_diagram(page: str) -> Diagram:
+    """Read the diagram that a page describes."""
+    (text,) = DESCRIPTION.findall(page)
+    lanes, joins, inputs, options = [], [], [], {}
+    boxes = None
+    for line in text.splitlines():
+        if found := BOX.fullmatch(line):
+            kind, words, shape = found.groups("")
+            boxes.append((kind, words, shape))
+            continue
+        key, value = (part.strip() for part in line.split(":", 1))
+        if key == "lane":
+            boxes = []
+            lanes.append(boxes)
+            inputs += [value] if value else []
+        elif key == "join":
+            boxes = joins
+        elif key in ("operator", "output"):
+            options[key] = None if value == "none" else value
+        else:
+            raise ValueError(
+                "A line of a figure must be an option, a lane, the join, or a "
+                f"box, indented by two spaces. Received: {line!r}"
+            )
+    return Diagram(
+        tuple(map(tuple, lanes)), tuple(joins), inputs=tuple(inputs), **options
+    )
 
 
 def draw(diagram: Diagram) -> str:
@@ -435,8 +214,10 @@ def _path(parts, points):
 
 def main():
     FOLDER.mkdir(exist_ok=True)
-    for name, diagram in DIAGRAMS.items():
-        (FOLDER / f"{name}.svg").write_text(draw(diagram), encoding="utf-8")
+    for page in sorted(PAGES.glob("*.md")):
+        if page.stem != "index":
+            text = draw(read_diagram(page.read_text(encoding="utf-8")))
+            (FOLDER / f"{page.stem}.svg").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_attention"
 CONFORMANCE = ROOT / "tests" / "conformance"
-PROCESSES = 2
+PROCESSES = 1
 # Seconds after which a mutant counts as noticed: it does not end.
 PATIENCE = 1800
 # What is done to an argument from outside, the fastest first.

@@ -129,13 +129,15 @@ def test_figures_are_what_their_script_draws():
     )
     figures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figures)
-    drawn = {n: figures.draw(d) for n, d in figures.DIAGRAMS.items()}
+    drawn = {
+        page.stem: figures.draw(figures.read_diagram(page.read_text()))
+        for page in mechanism_pages()
+    }
     kept = {
         path.stem: path.read_text(encoding="utf-8")
         for path in (DOCS / "figures").glob("*.svg")
     }
     assert drawn == kept
-    assert set(drawn) == {page.stem for page in mechanism_pages()}
 
 
 def test_every_paper_is_listed():

@@ -2,7 +2,7 @@
 
 An export is verified before it appears, in the format's own runtime and at
 several sizes; a layer that a format cannot hold is refused with the reason.
-The table of `docs/how_to/serve.md` is generated from `layer_formats.py`, which
+The table of `docs/how_to/serve.md` is written from `layer_formats.py`, which
 declares what is refused; these tests find it to be so.
 """
 
