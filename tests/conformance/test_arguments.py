@@ -1,6 +1,8 @@
 """A layer is what its arguments and its configuration say, all of them."""
 
+import contextlib
 import inspect
+import itertools
 import json
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from conformance.rows import EVERY_ARGUMENT
 from conformance.rows import ROWS
 from conformance.rows import Row
 from conformance.rows import constructor_arguments
+from conformance.rows import regularizer
 from support.arrays import numpy
 
 LAYERS = sorted({row.layer for row in ROWS}, key=lambda layer: layer.__name__)
@@ -121,6 +124,19 @@ def test_configuration_names_every_argument(row):
 
 
 @rows
+def test_configuration_says_what_was_given(row):
+    """An argument that is not the default changes its entry."""
+    config, arguments = make_layer(row).get_config(), row.arguments
+    for name, default in constructor_arguments(row.layer).items():
+        if default is REQUIRED or arguments.get(name, default) == default:
+            continue
+        # The other arguments may not go with the default.
+        with contextlib.suppress(ValueError):
+            plain = make_layer(row.without(name)).get_config()
+            assert config.get(name) != plain.get(name), name
+
+
+@rows
 def test_rebuilt_from_its_configuration_alone(row):
     """Through JSON, as a file holds it."""
     config = make_layer(row).get_config()
@@ -165,3 +181,89 @@ def has_effect(row, name, observed):
 def test_name(row):
     assert make_layer(row, name="chosen").name == "chosen"
     assert make_layer(row, name="chosen").get_config()["name"] == "chosen"
+
+
+@rows
+def test_dtype_policy(row):
+    policy = make_layer(row, dtype="mixed_bfloat16").dtype_policy
+    assert policy.name == "mixed_bfloat16"
+
+
+def word_of(weight) -> str:
+    """The last word of a weight's name: kernel, bias, gamma, ...
+
+    A table of positions is no bias of a layer.
+    """
+    return "" if weight.name == "relative_bias" else weight.name.split("_")[-1]
+
+
+@rows
+def test_regularizers_reach_every_weight_of_their_kind(row):
+    """Sublayers' too: one that is left out is seen by its missing loss."""
+    for word in ("kernel", "bias"):
+        if f"{word}_regularizer" not in constructor_arguments(row.layer):
+            continue
+        none = dict.fromkeys(
+            {n for n in row.arguments if n.endswith("_regularizer")}
+        )
+        own = {f"{word}_regularizer": regularizer("L2", l2=1.0)}
+        layer = make_layer(row, **{**none, **own, "trainable": True})
+        layer.build(random_input(row, layer=layer).shape)
+        randomize_all(layer)
+        expected = [
+            np.sum(numpy(weight) ** 2)
+            for weight in layer.trainable_weights
+            if word_of(weight) == word
+        ]
+        found = list(map(float, layer.losses))
+        np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-5)
+
+
+@rows
+def test_initializers_reach_every_weight_of_their_kind(row):
+    """None is left at the default of a sublayer."""
+    words = [
+        name.removesuffix("_initializer")
+        for name in constructor_arguments(row.layer)
+        if name.endswith("_initializer")
+    ]
+    value = keras.initializers.Constant(0.625)
+    layer = make_layer(row, **{f"{word}_initializer": value for word in words})
+    layer.build(random_input(row, layer=layer).shape)
+    for weight in layer.weights:
+        if word_of(weight) in words:
+            assert (numpy(weight) == 0.625).all(), weight.path
+
+
+@layers
+def test_draws_differ(layer):
+    """Two weights of one shape do not begin with the same random values."""
+    for row in ROWS:
+        if row.layer is not layer:
+            continue
+        made = make_layer(row)
+        made.build(row.shape)
+        drawn = [numpy(weight) for weight in made.weights]
+        drawn = [value for value in drawn if np.ptp(value) > 0]
+        for one, other in itertools.combinations(drawn, 2):
+            assert not np.array_equal(one, other), row.name
+
+
+@layers
+def test_statistics_move_in_training_alone(layer):
+    """Every moving mean and variance, of sublayers as well."""
+    for row in ROWS:
+        if row.layer is not layer:
+            continue
+        made, x = make_layer(row), random_input(row)
+        made.build(row.shape)
+        moving = [w for w in made.weights if w.name.startswith("moving_")]
+        if not moving:
+            continue
+        before = [numpy(weight) for weight in moving]
+        made(x, training=False)
+        for weight, value in zip(moving, before, strict=True):
+            np.testing.assert_array_equal(numpy(weight), value, weight.path)
+        made(x, training=True)
+        for weight, value in zip(moving, before, strict=True):
+            assert not np.array_equal(numpy(weight), value), weight.path

@@ -107,3 +107,25 @@ def test_a_causal_layer_does_not_look_ahead(row):
     y, other = numpy(layer(x)), numpy(layer(changed))
     np.testing.assert_allclose(other[:, :6], y[:, :6], rtol=1e-5, atol=1e-6)
     assert np.abs(other[:, 6:] - y[:, 6:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [r for r in SEQUENCES if r.arguments.get("renormalize_padding")],
+    ids=lambda row: row.name,
+)
+@masks
+def test_filters_have_no_weight_on_what_is_masked(row, kind):
+    """And sum to one over the rest, if there is any."""
+    layer, mask = built(row), mask_of(kind)
+    heads, size = layer.num_heads, layer.kernel_size
+    logits = np.random.default_rng(2).normal(size=(heads, size))
+    filters = numpy(
+        layer.compute_filters(logits.astype("float32"), mask, "causal")
+    )  # [B, T, H, K]
+    padded = np.pad(mask, ((0, 0), (size - 1, 0)))
+    inside = np.stack([padded[:, k : k + 11] for k in range(size)], axis=-1)
+    expected = np.where(inside[:, :, None], np.exp(logits), 0)
+    total = expected.sum(axis=-1, keepdims=True)
+    expected = np.divide(expected, total, where=total > 0, out=0 * expected)
+    np.testing.assert_allclose(filters, expected, rtol=1e-5)
