@@ -19,9 +19,9 @@ from keras_attention.serving.formats import SAVED_MODEL
 from keras_attention.serving.formats import check_format
 from keras_attention.serving.formats import run_format_calls
 from keras_attention.serving.formats import write_format
+from keras_attention.serving.image_bytes_signature import ImageBytesSignature
 from keras_attention.serving.signatures import EXAMPLE_SIZES
 from keras_attention.serving.signatures import NAMES
-from keras_attention.serving.signatures import ImageBytesSignature
 from keras_attention.serving.signatures import PredictionSignature
 from keras_attention.serving.signatures import Signature
 from keras_attention.serving.signatures import check_names
