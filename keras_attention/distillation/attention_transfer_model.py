@@ -1,6 +1,7 @@
 import copy
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -312,6 +313,8 @@ class AttentionTransferModel(keras.Model):
         for bound in self.bound:
             if isinstance(bound.objective, AttentionCopy):
                 scores.update(bound.objective.scores(targets[bound.teacher]))
+        if not scores:
+            return nullcontext()
         return copied_scores(self.student, scores)
 
     def call(self, inputs: Any, training: bool | None = None):

@@ -30,7 +30,6 @@ from keras_attention.distillation.model_reader import INPUT_GRADIENT
 from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.outputs import named_outputs
 from keras_attention.distillation.sample_weights import SampleWeights
-from keras_attention.distillation.schedules import weight_at
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import TARGETS
 from keras_attention.distillation.teacher_cache import is_precomputed
@@ -173,8 +172,7 @@ def _begin(model, state, x, y):
     with keras.StatelessScope(state_mapping=mapping):
         iterations = model.optimizer.iterations
         weights = [
-            weight_at(objective.weight, iterations)
-            for objective in model.objectives
+            objective.weight_at(iterations) for objective in model.objectives
         ]
         return Step(weights, _targets(model, x, y))
 

@@ -13,6 +13,7 @@ from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.objectives.objective import check_weight
 from keras_attention.distillation.objectives.objective import combined_mask
 from keras_attention.distillation.objectives.objective import target
 from keras_attention.distillation.objectives.output_values import SMALLEST
@@ -27,7 +28,6 @@ from keras_attention.distillation.outputs import CATEGORICAL
 from keras_attention.distillation.outputs import REGRESSION
 from keras_attention.distillation.outputs import OutputLoss
 from keras_attention.distillation.outputs import pair_outputs
-from keras_attention.distillation.schedules import check_weight
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number

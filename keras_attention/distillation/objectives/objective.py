@@ -11,9 +11,8 @@ from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.pairs import Pair
 from keras_attention.distillation.pairs import Pairs
 from keras_attention.distillation.sample_weights import SampleWeights
-from keras_attention.distillation.schedules import check_weight
-from keras_attention.distillation.schedules import serialize_weight
 from keras_attention.inspection import split_name
+from keras_attention.validation import check_number
 
 
 @dataclass(frozen=True)
@@ -127,18 +126,40 @@ class Objective:
         """The name under which the objective's loss is reported."""
         return f"{self.name}_loss"
 
+    def weight_at(self, iterations: Any) -> Any:
+        """Returns the weight after a number of updates."""
+        if isinstance(self.weight, float):
+            return self.weight
+        return keras.ops.cast(self.weight(iterations), "float32")
+
     def advice(self) -> str:
         """Says what to set if the objective's part dwarfs the labels'."""
         return f"Lower `weight` of {type(self).__name__}."
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {"weight": serialize_weight(self.weight), "name": self.name}
+        weight = self.weight
+        if not isinstance(weight, float):
+            weight = keras.saving.serialize_keras_object(weight)
+        return {"weight": weight, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Objective":
         """Makes an objective of a configuration."""
         return cls(**config)
+
+
+def check_weight(name: str, value: Any, maximum: float | None = None) -> Any:
+    """Returns a weight: a number of at least 0, or a schedule as it is.
+
+    A schedule is a `keras.optimizers.schedules.LearningRateSchedule`, or its
+    serialized form.
+    """
+    if isinstance(value, dict):
+        value = keras.saving.deserialize_keras_object(value)
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return value
+    return check_number(name, value, 0, maximum)
 
 
 def read_with_masks(reading: Reading, names: Iterable[str]) -> dict[str, Any]:

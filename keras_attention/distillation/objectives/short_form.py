@@ -11,7 +11,7 @@ from keras_attention.distillation.objectives.input_gradients import (
 )
 from keras_attention.distillation.objectives.logits import Logits
 from keras_attention.distillation.objectives.objective import Objective
-from keras_attention.distillation.schedules import check_weight
+from keras_attention.distillation.objectives.objective import check_weight
 from keras_attention.validation import check_number
 
 SHORT_DEFAULTS = {
