@@ -568,6 +568,7 @@ MUTANTS = [
         "super().from_config(dict(config), custom_objects)",
         "super().from_config(config, custom_objects)",
         "BlendIn",
+        ARGUMENTS,
     ),
     Mutant(
         "layers/blend_in.py",

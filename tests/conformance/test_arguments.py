@@ -141,7 +141,9 @@ def test_rebuilt_from_its_configuration_alone(row):
     """Through JSON, as a file holds it."""
     config = make_layer(row).get_config()
     text = json.dumps(config, sort_keys=True)
-    rebuilt = row.layer.from_config(json.loads(text))
+    given = json.loads(text)
+    rebuilt = row.layer.from_config(given)
+    assert given == json.loads(text), "from_config changes what it is given"
     assert json.dumps(rebuilt.get_config(), sort_keys=True) == text
     found = behaviour(row, lambda: row.layer.from_config(json.loads(text)))
     assert not difference(Observed(row), found)
