@@ -25,10 +25,11 @@ from keras_attention.demo.settings import BOTH
 from keras_attention.demo.settings import FAST
 from keras_attention.demo.settings import ROWS
 from keras_attention.demo.settings import SETTINGS
+from keras_attention.demo.teacher_outputs import add_teacher_outputs
 from keras_attention.demo.training import Row
+from keras_attention.demo.training import make_batches
 from keras_attention.demo.training import make_student
 from keras_attention.demo.training import make_trainer
-from keras_attention.demo.training import train_row
 from keras_attention.models import WideResNet
 
 pytestmark = pytest.mark.tensorflow
@@ -167,9 +168,12 @@ def test_half_of_a_batch_has_no_labels():
     chosen, others = draw_labelled(y, 3, seed=5)
     assert sorted(y[chosen]) == [0, 0, 0, 1, 1, 1]
     assert sorted([*chosen, *others]) == list(range(40))
-    batches = Batches((x[chosen], y[chosen]), 8, 4, FAST, 0, x[others])
+    batches = Batches((x, y), 8, 4, FAST, 0, chosen, others)
     _, labels = batches[2]
     assert (labels == UNLABELLED).tolist() == [False] * 4 + [True] * 4
+    numbers = batches.draws[..., 0]
+    assert set(numbers[:, :4].flat) <= set(chosen)
+    assert set(numbers[:, 4:].flat) <= set(others)
 
 
 def test_the_validation_images_are_no_training_images():
@@ -187,21 +191,55 @@ def test_the_validation_images_are_no_training_images():
 
 
 def test_every_row_starts_from_the_same_weights(monkeypatch):
-    """Without an update, all rows have the same students for each seed."""
-    found = {}
+    """Without an update, the students of a seed remain equal."""
     monkeypatch.setattr(keras.optimizers.Adam, "apply", no_update)
     data = images()
     teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
-    starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]
+    initial, other = (
+        make_student(data, FAST, seed).get_weights() for seed in (0, 1)
+    )
+    batches = make_batches(data, FAST, 0, False)
+    found = []
     for name in (ALONE, BOTH):
-        trainer = make_trainer(name, ROWS[name], teacher, data, FAST)
-        row = train_row(trainer, starts, data, FAST, False, str)
-        found[name] = row
-    for one, other in zip(*(found[n].weights for n in found), strict=True):
-        np.testing.assert_array_equal(one, other)
-    kernel = found[ALONE].weights[0]
-    np.testing.assert_array_equal(kernel, starts[0][0])
-    assert np.any(kernel != starts[1][0])
+        trainer = make_trainer(ROWS[name], teacher, data, FAST)
+        assert trainer.distills == (name == BOTH)
+        _, weights = trainer.train(initial, batches, data)
+        found.append(weights)
+    for one, same in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(found[0][0], initial[0])
+    assert np.any(initial[0] != other[0])
+
+
+@pytest.mark.filterwarnings("ignore:The teacher is no better")
+def test_the_teacher_sees_each_augmented_image_once(monkeypatch):
+    """Its outputs train as the teacher in every step does."""
+    setting = dataclasses.replace(FAST, shift=1, flip=True, steps=5)
+    data = images(10)
+    teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
+    initial = make_student(data, setting).get_weights()
+    trainer = make_trainer(ROWS[BOTH], teacher, data, setting)
+    trainings = [
+        make_batches(data, setting, 0, unlabelled)
+        for unlabelled in (False, True)
+    ]
+    seen = []
+    augment = Batches.augment
+    monkeypatch.setattr(
+        Batches,
+        "augment",
+        lambda self, draws: (seen.append(len(draws)), augment(self, draws))[1],
+    )
+    joined = add_teacher_outputs(trainer.model, trainings)
+    draws = np.concatenate([each.draws for each in trainings]).reshape(-1, 4)
+    assert sum(seen) == len(np.unique(draws, axis=0)) < len(draws)
+    for batches, with_outputs in zip(trainings, joined, strict=True):
+        found = [
+            trainer.train(initial, each, data)[1]
+            for each in (batches, with_outputs)
+        ]
+        for one, same in zip(*found, strict=True):
+            np.testing.assert_allclose(one, same, atol=1e-4)
 
 
 def test_a_student_trained_with_sgd_and_weight_decay():
@@ -209,13 +247,13 @@ def test_a_student_trained_with_sgd_and_weight_decay():
         FAST, seeds=1, optimizer="sgd", learning_rate=0.1, weight_decay=5e-5
     )
     data = images()
-    trainer = make_trainer(ALONE, None, None, data, setting)
-    starts = [make_student(data, setting).get_weights()]
-    train_row(trainer, starts, data, setting, False, str)
+    trainer = make_trainer(None, None, data, setting)
+    initial = make_student(data, setting).get_weights()
+    trainer.train(initial, make_batches(data, setting, 0, False), data)
     optimizer = trainer.model.optimizer
     assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.nesterov
     kernel = trainer.student.get_layer("stem_conv").kernel
-    assert np.any(kernel != starts[0][0])
+    assert np.any(kernel != initial[0])
     added = sum(float(keras.ops.sum(v**2)) for v in kernels(trainer.student))
     np.testing.assert_allclose(
         sum(map(float, trainer.student.losses)), 2.5e-5 * added, rtol=1e-5
@@ -228,13 +266,17 @@ def kernels(model):
 
 def test_a_seed_does_not_depend_on_the_seeds_before():
     data = images()
-    starts = [make_student(data, FAST, seed).get_weights() for seed in (0, 1)]
-    trainer = make_trainer(ALONE, None, None, data, FAST)
-    first = train_row(trainer, starts, data, FAST, False, str)
-    again = train_row(trainer, starts[:1], data, FAST, False, str)
-    for one, other in zip(first.weights, again.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-    assert np.any(first.weights[0] != starts[0][0])
+    initial, other = (
+        make_student(data, FAST, seed).get_weights() for seed in (0, 1)
+    )
+    batches = make_batches(data, FAST, 0, False)
+    trainer = make_trainer(None, None, data, FAST)
+    _, first = trainer.train(initial, batches, data)
+    trainer.train(other, batches, data)
+    _, again = trainer.train(initial, batches, data)
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_allclose(one, same, atol=1e-6)
+    assert np.any(first[0] != initial[0])
 
 
 def no_update(self, gradients, variables=None):
@@ -256,7 +298,7 @@ def test_intervals_are_those_of_student():
 
 
 def rows(**accuracies):
-    return [Row(name, each, None) for name, each in accuracies.items()]
+    return [Row(name, each) for name, each in accuracies.items()]
 
 
 def test_the_table_compares_with_the_first_row_by_seed():

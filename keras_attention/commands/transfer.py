@@ -432,6 +432,8 @@ def _learning_rate(options):
     if options["learning_rate"] is not None:
         rate = options["learning_rate"]
     elif options["optimizer"] == "sgd":
+        # The recipe's rate is that of batches of 128. Smaller ones have
+        # noisier gradients; Adam and its like divide by their size.
         rate *= min(1, (options["batch_size"] or 128) / 128)
     if not rate > 0 or not math.isfinite(rate):
         raise ValueError(

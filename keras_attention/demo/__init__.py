@@ -27,11 +27,12 @@ from keras_attention.demo.settings import FAST
 from keras_attention.demo.settings import ROWS
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.settings import Setting
+from keras_attention.demo.teacher_outputs import add_teacher_outputs
 from keras_attention.demo.training import Row
 from keras_attention.demo.training import accuracy
+from keras_attention.demo.training import make_batches
 from keras_attention.demo.training import make_student
 from keras_attention.demo.training import make_trainer
-from keras_attention.demo.training import train_row
 from keras_attention.demo.training import train_teacher
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
@@ -156,28 +157,42 @@ def train_students(
     setting: Setting,
     echo: Callable[[str], Any],
 ) -> dict[str, list[Row]]:
-    """Train the students of all rows; return the rows of each table."""
+    """Train the students of all rows; return the rows of each table.
+
+    For each seed, the students of all rows start from the same weights, and
+    are trained on the same batches.
+    """
     labelled = setting.labels_per_class * len(images.class_names)
     few = f"{labelled} labelled images"
     others = len(images.training[0]) - labelled
     many = f"{few}, and {others} of the teacher's without labels"
-    tables: dict[str, list[Row]] = {few: []}
-    if setting.unlabelled:
-        tables[many] = []
-    starts = [
-        make_student(images, setting, seed).get_weights()
-        for seed in range(setting.seeds)
+    titles = [few, many] if setting.unlabelled else [few]
+    tables = {title: [Row(name) for name in ROWS] for title in titles}
+    trainers = [
+        make_trainer(distillation, teacher, images, setting)
+        for distillation in ROWS.values()
     ]
-    for name, distillation in ROWS.items():
-        trainer = make_trainer(name, distillation, teacher, images, setting)
-        row = None
-        for title, rows in tables.items():
-            # Images without labels give nothing to the student alone.
-            if row is None or distillation is not None:
-                echo(f"{name}: {title}")
-                unlabelled = title == many
-                row = train_row(
-                    trainer, starts, images, setting, unlabelled, echo
-                )
-            rows.append(row)
+    cases = [(seed, title) for seed in range(setting.seeds) for title in titles]
+    batches = [
+        make_batches(images, setting, seed, title == many)
+        for seed, title in cases
+    ]
+    distilled = add_teacher_outputs(trainers[-1].model, batches)
+    for number, (seed, title) in enumerate(cases):
+        start = time.monotonic()
+        initial = make_student(images, setting, seed).get_weights()
+        for row, trainer in zip(tables[title], trainers, strict=True):
+            if trainer.distills:
+                found = trainer.train(initial, distilled[number], images)
+            elif title == few:
+                found = trainer.train(initial, batches[number], images)
+            else:
+                # Images without labels give nothing to the student alone.
+                found = tables[few][0].last
+            row.add(*found)
+        line = ", ".join(
+            f"{row.name} {row.accuracies[-1]:.1f}" for row in tables[title]
+        )
+        seconds = time.monotonic() - start
+        echo(f"Seed {seed}, {title}: ({seconds:.0f} s)\n  {line}")
     return tables

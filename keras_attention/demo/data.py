@@ -40,7 +40,10 @@ class Batches(keras.utils.PyDataset):
         steps: number of batches.
         setting: what augmentation to apply.
         seed: seed of order and augmentation.
-        unlabelled: images without labels. They are half of each batch.
+        labelled: numbers of the images that are used with their labels.
+            Defaults to all.
+        unlabelled: numbers of images that are used without labels. They are
+            half of each batch. Defaults to none.
     """
 
     def __init__(
@@ -50,45 +53,54 @@ class Batches(keras.utils.PyDataset):
         steps: int,
         setting: Setting,
         seed: int,
+        labelled: np.ndarray | None = None,
         unlabelled: np.ndarray | None = None,
     ):
         super().__init__()
-        self.steps, self.setting, self.seed = steps, setting, seed
-        self.parts = [images]
-        if unlabelled is not None:
-            labels = np.full(len(unlabelled), UNLABELLED, images[1].dtype)
-            self.parts.append((unlabelled, labels))
+        self.images, self.labels = images
+        self.steps, self.shift = steps, setting.shift
+        if labelled is None:
+            labelled = np.arange(len(self.images))
+        parts = [labelled] if unlabelled is None else [labelled, unlabelled]
         generator = np.random.default_rng([seed, 0])
-        count = batch_size // len(self.parts)
-        self.orders = [
-            _passes(len(x), steps * count, generator).reshape(steps, count)
-            for x, _ in self.parts
+        count = batch_size // len(parts)
+        orders = [
+            part[_passes(len(part), steps * count, generator)] for part in parts
         ]
+        orders = [order.reshape(steps, count) for order in orders]
+        # For each step, the number of each image, how far it is moved, and
+        # whether it is mirrored.
+        self.draws = np.zeros((steps, count * len(parts), 4), "int64")
+        self.draws[..., 0] = np.concatenate(orders, axis=1)
+        generator = np.random.default_rng([seed, 1])
+        shape = self.draws.shape[:2]
+        self.draws[..., 1:3] = generator.integers(
+            0, 2 * self.shift + 1, (*shape, 2)
+        )
+        if setting.flip:
+            self.draws[..., 3] = generator.random(shape) < 0.5
+        self.has_label = np.arange(shape[1]) < count
 
     def __len__(self):
         return self.steps
 
     def __getitem__(self, index):
-        chosen = [
-            (x[order[index]], y[order[index]])
-            for (x, y), order in zip(self.parts, self.orders, strict=True)
-        ]
-        x, y = map(np.concatenate, zip(*chosen, strict=True))
-        return self._augment(x, index), y
+        draws = self.draws[index]
+        labels = np.where(self.has_label, self.labels[draws[:, 0]], UNLABELLED)
+        return self.augment(draws), labels
 
-    def _augment(self, x, index):
-        generator = np.random.default_rng([self.seed, 1, index])
-        shift = self.setting.shift
-        count, height, width, _ = x.shape
-        moves = generator.integers(0, 2 * shift + 1, (count, 2))
-        flipped = generator.random(count) < (0.5 if self.setting.flip else 0)
-        pad = (shift, shift)
+    def augment(self, draws: np.ndarray) -> np.ndarray:
+        """Return the images of some draws, moved and mirrored."""
+        numbers, down, right, mirrored = draws.T
+        x = self.images[numbers]
+        _, height, width, _ = x.shape
+        pad = (self.shift, self.shift)
         padded = np.pad(x, ((0, 0), pad, pad, (0, 0)), mode="reflect")
-        out = np.empty_like(x)
-        for n, (down, right) in enumerate(moves):
-            image = padded[n, down : down + height, right : right + width]
-            out[n] = image[:, ::-1] if flipped[n] else image
-        return out
+        rows = down[:, None] + np.arange(height)
+        columns = right[:, None] + np.arange(width)
+        columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+        examples = np.arange(len(x))[:, None, None]
+        return padded[examples, rows[:, :, None], columns[:, None]]
 
 
 def _passes(count, total, generator):

@@ -1,9 +1,7 @@
-"""Trains the teacher, and one student for each row and seed."""
+"""Trains the teacher, and a student of each row for each seed."""
 
-import time
-from collections.abc import Callable
-from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
 import keras
@@ -22,7 +20,7 @@ from keras_attention.models import WideResNet
 TEACHER_BATCH = 64
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """What came out of one row.
 
@@ -30,11 +28,20 @@ class Row:
         name: how the students were trained.
         accuracies: of each seed, in percent.
         weights: of the student of the first seed.
+        last: accuracy and weights of the last seed.
     """
 
     name: str
-    accuracies: list[float]
-    weights: list[np.ndarray]
+    accuracies: list[float] = field(default_factory=list)
+    weights: list[np.ndarray] | None = None
+    last: tuple[float, list[np.ndarray]] | None = None
+
+    def add(self, accuracy: float, weights: list[np.ndarray]) -> None:
+        """Add what came out of one seed."""
+        self.accuracies.append(accuracy)
+        self.last = accuracy, weights
+        if self.weights is None:
+            self.weights = weights
 
 
 def train_teacher(images: Images, setting: Setting) -> keras.Model:
@@ -71,20 +78,44 @@ class Trainer:
     It is traced once, for all seeds and both tables.
 
     Attributes:
-        name: name of the row.
         student: the student.
         model: what is fitted: the student, or an `AttentionTransferModel`.
         fresh: values of the optimizer's variables before any update.
     """
 
-    name: str
     student: keras.Model
     model: keras.Model
     fresh: list[np.ndarray]
 
+    @property
+    def distills(self) -> bool:
+        """Whether the student has a teacher."""
+        return self.model is not self.student
+
+    def train(
+        self,
+        initial: list[np.ndarray],
+        batches: keras.utils.PyDataset,
+        images: Images,
+    ) -> tuple[float, list[np.ndarray]]:
+        """Train the student; return its accuracy in percent and its weights.
+
+        Args:
+            initial: the weights it starts from.
+            batches: what it is trained on, once.
+            images: the images, for the accuracy.
+        """
+        self.student.set_weights(initial)
+        for variable, value in zip(
+            self.model.optimizer.variables, self.fresh, strict=True
+        ):
+            variable.assign(value)
+        self.model.fit(batches, verbose=0, shuffle=False)
+        weights = self.student.get_weights()
+        return accuracy(self.student, images.evaluation), weights
+
 
 def make_trainer(
-    name: str,
     distillation: dict[str, Any] | None,
     teacher: keras.Model,
     images: Images,
@@ -93,7 +124,6 @@ def make_trainer(
     """Make the student of a row, and what trains it.
 
     Args:
-        name: name of the row.
         distillation: arguments of `AttentionTransferModel`, or `None` for
             the student alone.
         teacher: the trained teacher.
@@ -106,50 +136,32 @@ def make_trainer(
     _compile(model, setting, setting.steps)
     model.optimizer.build(model.trainable_variables)
     fresh = list(map(keras.ops.convert_to_numpy, model.optimizer.variables))
-    return Trainer(name, student, model, fresh)
+    return Trainer(student, model, fresh)
 
 
-def train_row(
-    trainer: Trainer,
-    starts: Sequence[list[np.ndarray]],
-    images: Images,
-    setting: Setting,
-    unlabelled: bool,
-    echo: Callable[[str], Any],
-) -> Row:
-    """Train one student for each seed, from the same start in every row.
-
-    A seed draws the images with labels, their order and augmentation.
+def make_batches(
+    images: Images, setting: Setting, seed: int, unlabelled: bool
+) -> Batches:
+    """Draw the labelled images of a seed, their order and augmentation.
 
     Args:
-        trainer: what `make_trainer` returns.
-        starts: the initial weights of each seed's student.
         images: the images.
         setting: how to train.
-        unlabelled: whether the images without labels are used too.
-        echo: called with a line after each seed.
+        seed: the seed.
+        unlabelled: whether the other images are used too, without labels.
     """
-    student, accuracies, weights = trainer.student, [], []
-    for seed, initial in enumerate(starts):
-        start = time.monotonic()
-        keras.utils.set_random_seed(seed)
-        student.set_weights(initial)
-        for variable, value in zip(
-            trainer.model.optimizer.variables, trainer.fresh, strict=True
-        ):
-            variable.assign(value)
-        trainer.model.fit(
-            _batches(images, setting, seed, unlabelled),
-            verbose=0,
-            shuffle=False,
-        )
-        accuracies.append(accuracy(student, images.evaluation))
-        weights = weights or student.get_weights()
-        echo(
-            f"  {trainer.name}, seed {seed}: {accuracies[-1]:.1f} %"
-            f"  ({time.monotonic() - start:.0f} s)"
-        )
-    return Row(trainer.name, accuracies, weights)
+    chosen, others = draw_labelled(
+        images.training[1], setting.labels_per_class, seed
+    )
+    return Batches(
+        images.training,
+        setting.batch_size,
+        setting.steps,
+        setting,
+        seed,
+        chosen,
+        others if unlabelled else None,
+    )
 
 
 def accuracy(model: keras.Model, images: Arrays) -> float:
@@ -162,19 +174,6 @@ def predict(model: keras.Model, x: np.ndarray) -> np.ndarray:
     """Return the outputs of a model that is called few times: not traced."""
     outputs = [model(x[n : n + 256]) for n in range(0, len(x), 256)]
     return np.concatenate(list(map(keras.ops.convert_to_numpy, outputs)))
-
-
-def _batches(images, setting, seed, unlabelled):
-    x, y = images.training
-    chosen, others = draw_labelled(y, setting.labels_per_class, seed)
-    return Batches(
-        (x[chosen], y[chosen]),
-        setting.batch_size,
-        setting.steps,
-        setting,
-        seed,
-        x[others] if unlabelled else None,
-    )
 
 
 def _network(images, setting, depth_and_width, name, attention=None):

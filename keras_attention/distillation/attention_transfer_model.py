@@ -22,6 +22,7 @@ from keras_attention.distillation.model_checks import teacher_list
 from keras_attention.distillation.model_checks import training_policy
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import check_inputs
+from keras_attention.distillation.model_reader import mask_of
 from keras_attention.distillation.objectives.attention_copy import AttentionCopy
 from keras_attention.distillation.objectives.features import Features
 from keras_attention.distillation.objectives.input_gradients import FlipSymmetry
@@ -442,9 +443,11 @@ class AttentionTransferModel(keras.Model):
         losses = output_losses(self, self._student_outputs)
         for bound in self.bound:
             bound.objective.set_losses(self.student, losses)
-        self._categorical = [
-            name for name, loss in losses.items() if loss.kind == CATEGORICAL
-        ]
+        self._categorical = {
+            name: loss.ignore_class
+            for name, loss in losses.items()
+            if loss.kind == CATEGORICAL and loss.class_axis == -1
+        }
         self._losses_read = self._compile_loss
 
     def read_teacher(
@@ -486,7 +489,7 @@ class AttentionTransferModel(keras.Model):
     def watch_outputs(self, outputs: Any, targets: Any, labels: Any) -> None:
         """Notes how often student and teacher are right in a step."""
         for number, found in enumerate(targets):
-            for name in self._categorical:
+            for name, ignored in self._categorical.items():
                 theirs = found.get(f"watched {name}")
                 if theirs is None:
                     theirs = teacher_output(found, name)
@@ -496,12 +499,12 @@ class AttentionTransferModel(keras.Model):
                 if tuple(mine.shape) != tuple(theirs.shape):
                     continue
                 self.chance = 1 / mine.shape[-1]
-                right = [_right(label, each) for each in (mine, theirs)]
+                counted, *right = _right(label, ignored, mine, theirs)
                 accuracies = self.first_accuracies
-                accuracies["teacher"].update_state(right[1])
+                accuracies["teacher"].update_state(right[1], counted)
                 if number == 0:
-                    accuracies["student"].update_state(right[0])
-                    accuracies["count"].update_state(ops.ones_like(right[0]))
+                    accuracies["student"].update_state(right[0], counted)
+                    accuracies["count"].update_state(counted)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -600,7 +603,7 @@ class AttentionTransferModel(keras.Model):
         ]
         self._student_outputs = list(output_shapes(self.student))
         self._teacher_outputs = [list(output_shapes(t)) for t in teachers]
-        self._categorical = []
+        self._categorical = {}
         self.chance = 1.0
 
     def _watched_pairs(self, number):
@@ -655,13 +658,32 @@ class _Hidden:
         self.models = list(models)
 
 
-def _right(labels, outputs):
-    """Which of the first outputs of a batch are right: 1 or 0."""
-    classes = outputs.shape[-1]
+def _right(labels, ignored, *outputs):
+    """Which of the first labels of a batch count, and which outputs are right.
+
+    Args:
+        labels: Labels of one output.
+        ignored: The label that does not count, or `None`.
+        *outputs: Outputs, `(..., classes)`, of the student first.
+
+    Returns:
+        Ones and zeros: what counts, and for each of `outputs` what is right.
+    """
+    shape = outputs[0].shape
+    mask = mask_of(outputs[0])
     labels = ops.convert_to_tensor(labels)
-    outputs = ops.reshape(outputs, (-1, classes))[:WATCHED_ROWS]
-    if len(labels.shape) > 1 and labels.shape[-1] == classes > 1:
-        labels = ops.argmax(ops.reshape(labels, (-1, classes)), axis=-1)
+    if len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]:
+        labels = ops.argmax(labels, axis=-1)
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")[:WATCHED_ROWS]
-    right = ops.equal(ops.cast(ops.argmax(outputs, axis=-1), "int32"), labels)
-    return ops.stop_gradient(ops.cast(right, "float32"))
+    counted = ops.ones_like(labels, "bool")
+    if ignored is not None:
+        counted = ops.not_equal(labels, ignored)
+    if mask is not None:
+        mask = ops.cast(ops.reshape(mask, (-1,)), "bool")[:WATCHED_ROWS]
+        counted = ops.logical_and(counted, mask)
+    found = [counted]
+    for each in outputs:
+        each = ops.reshape(each, (-1, shape[-1]))[:WATCHED_ROWS]
+        chosen = ops.cast(ops.argmax(each, axis=-1), "int32")
+        found.append(ops.equal(chosen, labels))
+    return [ops.stop_gradient(ops.cast(x, "float32")) for x in found]

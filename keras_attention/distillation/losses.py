@@ -311,7 +311,12 @@ def half_length(squares: Any) -> Any:
     return 0.5 * (ops.sqrt(total + EPSILON) - EPSILON**0.5)
 
 
-def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
+def weighted_mean(
+    values: Any,
+    weights: Any = None,
+    mask: Any = None,
+    reduction: str | None = None,
+) -> Any:
     """Computes a mean, weighted and masked as Keras weights losses.
 
     Args:
@@ -322,6 +327,9 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
         mask: Zeros and ones, or booleans, of the leading axes. What is 0 adds
             neither to the sum nor to the number, even if it is not finite.
             Defaults to `None`.
+        reduction: `"sum"`, or `"mean_with_sample_weight"` to divide by the
+            sum of the weights, as a `keras.losses.Loss` does. Defaults to
+            `None`, the mean.
 
     Returns:
         Scalar tensor.
@@ -336,6 +344,13 @@ def weighted_mean(values: Any, weights: Any = None, mask: Any = None) -> Any:
         values = ops.where(mask, values, ops.zeros_like(values))
     if weights is not None:
         values = values * weights
+    if reduction == "sum":
+        return ops.sum(values)
+    if reduction == "mean_with_sample_weight" and weights is not None:
+        weights = ops.broadcast_to(weights, ops.shape(values))
+        if mask is not None:
+            weights = ops.where(mask, weights, ops.zeros_like(weights))
+        return ops.sum(values) / ops.maximum(ops.sum(weights), EPSILON)
     if count is None:
         return ops.mean(values)
     return ops.sum(values) / ops.maximum(count, 1)

@@ -120,6 +120,7 @@ def _check_own_methods(student):
         name
         for name in OWN_METHODS
         if getattr(type(student), name) is not getattr(keras.Model, name)
+        or name in vars(student)
     ]
     if own:
         raise ValueError(
@@ -139,7 +140,7 @@ def _check_shared_layers(student, teacher):
         for path, layer in walk_layers(student)
         if isinstance(layer, keras.layers.Layer)
         and not list(layer._flatten_layers(include_self=False))
-        and any(id(v) in theirs for v in layer.trainable_variables)
+        and any(id(v) in theirs for v in _changing_variables(layer))
     ]
     if shared:
         raise ValueError(
@@ -149,6 +150,13 @@ def _check_shared_layers(student, teacher):
             "from copies (`keras.models.clone_model` and `set_weights`), or "
             "set `trainable = False` on the shared layers."
         )
+
+
+def _changing_variables(layer):
+    """What training changes: weights, and statistics of batches."""
+    if layer.trainable and not isinstance(layer, keras.layers.Normalization):
+        return layer.weights
+    return layer.trainable_variables
 
 
 def _check_augmentation(student):

@@ -71,6 +71,7 @@ class ModelReader:
         self.model = model
         self.like = like
         self.channel_axis = channel_axis(model)
+        self._order = _input_order(model, like)
         self._names: dict[str, None] = {}
         self._mask_sources: dict[str, str | None] = {}
 
@@ -169,6 +170,8 @@ class ModelReader:
         return found
 
     def _resized(self, inputs):
+        if self._order is not None and isinstance(inputs, list | tuple):
+            inputs = [inputs[number] for number in self._order]
         shapes = _input_shapes(self.model)
         if keras.tree.is_nested(inputs) or len(shapes[0]) != 3:
             return inputs
@@ -211,6 +214,9 @@ def check_inputs(student: keras.Model, teacher: keras.Model) -> None:
         ValueError: If the two take inputs that no resizing makes equal.
     """
     mine, theirs = _input_shapes(student), _input_shapes(teacher)
+    order = _input_order(teacher, student)
+    if order is not None:
+        mine = [mine[number] for number in order]
     if len(mine) == len(theirs) and all(map(_compatible, mine, theirs)):
         return
     axes = {channel_axis(student), channel_axis(teacher)}
@@ -264,6 +270,27 @@ def _makes_masks(layer):
     own = not type(layer).__module__.startswith(("keras.", "keras_attention."))
     overridden = type(layer).compute_mask is not keras.layers.Layer.compute_mask
     return isinstance(layer, keras.layers.Masking) or (own and overridden)
+
+
+def _input_order(model, like):
+    """Where a model's inputs are among those of another; `None` as they are.
+
+    A list of inputs is in the order of the student's. Where both models have
+    inputs of the same names in other orders, the teacher has them by name.
+    """
+    if like is None:
+        return None
+    mine, theirs = (_input_names(each) for each in (model, like))
+    if mine == theirs or set(mine) != set(theirs) or len(set(mine)) < 2:
+        return None
+    return [theirs.index(name) for name in mine]
+
+
+def _input_names(model):
+    inputs = getattr(model, "_inputs_struct", None)
+    if not isinstance(inputs, list | tuple):
+        return []
+    return [tensor.name for tensor in keras.tree.flatten(inputs)]
 
 
 def _input_shapes(model):

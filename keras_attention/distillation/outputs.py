@@ -5,6 +5,7 @@ regression by the loss that the student is compiled with, or else by the
 activation that gives it.
 """
 
+import functools
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,25 @@ class OutputLoss:
     @property
     def ignore_class(self) -> int | None:
         """The label whose positions count in no loss."""
-        return getattr(self.loss, "ignore_class", None)
+        return self._argument("ignore_class")
+
+    @property
+    def class_axis(self) -> int:
+        """The axis of the classes."""
+        axis = self._argument("axis")
+        return -1 if axis is None else int(axis)
+
+    @property
+    def reduction(self) -> str | None:
+        """How the values of a batch are reduced to one."""
+        return getattr(self.loss, "reduction", None)
+
+    def _argument(self, name):
+        """An argument of the loss; `None` if it has no such one."""
+        if isinstance(self.loss, functools.partial):
+            return self.loss.keywords.get(name)
+        found = getattr(self.loss, name, None)
+        return getattr(self.loss, "_fn_kwargs", {}).get(name, found)
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
@@ -219,6 +238,8 @@ def _try_out(function):
 def _function_name(loss):
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
+    if isinstance(loss, functools.partial):
+        loss = loss.func
     if isinstance(loss, keras.losses.Loss):
         function = getattr(loss, "fn", None)
         loss = type(loss) if function is None else function

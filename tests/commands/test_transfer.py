@@ -11,6 +11,7 @@ from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
 from keras_attention.commands.pixels import given_pixels
 from keras_attention.commands.transfer import _batch_size
+from keras_attention.commands.transfer import _learning_rate
 from keras_attention.models import WideResNet
 
 pytestmark = pytest.mark.tensorflow
@@ -270,6 +271,26 @@ def test_models_that_take_no_image(files, tmp_path):
 )
 def test_batches_suit_the_number_of_images(count, expected):
     assert _batch_size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given", "batch_size", "expected"),
+    [
+        ("sgd", None, 128, 0.1),
+        ("sgd", None, 32, 0.025),
+        ("sgd", None, 512, 0.1),
+        ("sgd", 0.3, 32, 0.3),
+        ("adam", None, 32, 1e-3),
+        ("adam", None, 512, 1e-3),
+    ],
+)
+def test_the_learning_rate_of_a_batch(optimizer, given, batch_size, expected):
+    options = {
+        "optimizer": optimizer,
+        "learning_rate": given,
+        "batch_size": batch_size,
+    }
+    assert _learning_rate(options) == pytest.approx(expected)
 
 
 def test_few_images_take_more_than_one_step(files, tmp_path):

@@ -201,3 +201,49 @@ def test_configurations(make):
     )
     assert rebuilt.get_config() == scheduled.get_config()
     assert rebuilt.loss_name == "other_loss"
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_shared_batch_statistics(trainable):
+    """A layer without weights to train, whose statistics training changes."""
+    shared = keras.layers.BatchNormalization(center=False, scale=False)
+    shared.trainable = trainable
+
+    def made(name):
+        x = keras.Input((8, 8, 2))
+        y = keras.layers.Conv2D(3, 3, padding="same")(shared(x))
+        return keras.Model(x, y, name=name)
+
+    student, teacher = made("student"), made("teacher")
+    if trainable:
+        with pytest.raises(ValueError, match="share layers"):
+            AttentionTransferModel(student, teacher, pairs=[("a", "b")])
+        return
+    model = AttentionTransferModel(
+        student, teacher, losses=[Logits(1.0, kind="regression")]
+    )
+    model.compile("sgd")
+    before = shared.get_weights()
+    model.fit(np.ones((4, 8, 8, 2), "float32"), verbose=0)
+    np.testing.assert_array_equal(before, shared.get_weights())
+
+
+def test_a_shared_normalization_of_pixels_is_kept():
+    shared = keras.layers.Normalization(mean=[1.0, 2.0], variance=[4.0, 9.0])
+
+    def made(name):
+        x = keras.Input((8, 8, 2))
+        y = keras.layers.Conv2D(3, 3, padding="same")(shared(x))
+        return keras.Model(x, y, name=name)
+
+    AttentionTransferModel(
+        made("student"), made("teacher"), losses=[Logits(kind="regression")]
+    )
+
+
+@pytest.mark.parametrize("name", ["train_step", "compute_loss"])
+def test_a_step_given_to_one_student_alone(name):
+    student = network()
+    setattr(student, name, lambda *arguments, **keywords: None)
+    with pytest.raises(ValueError, match=name):
+        AttentionTransferModel(student, teacher_network())

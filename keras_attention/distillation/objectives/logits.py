@@ -225,14 +225,19 @@ class Logits(Objective):
         mask = combined_mask(
             student.get(f"mask {mine}"), teacher.get(f"mask {mine}")
         )
-        labels = batch.labels.get(mine)
-        ignored = self._loss_of(mine).ignore_class
+        loss = self._loss_of(mine)
+        pair = [_classes_last(x, loss.class_axis) for x in pair]
+        output = self._output_of(mine)
+        labels = None if output is None else batch.labels.get(output)
+        ignored = loss.ignore_class
         if self.needs_labels and ignored is not None and labels is not None:
             counted = ops.not_equal(labels_like(labels, pair[0]), ignored)
             mask = combined_mask(mask, counted)
         if mask is not None:
             kept = ops.expand_dims(ops.cast(mask, "bool"), -1)
-            pair = [ops.where(kept, x, ops.zeros_like(x)) for x in pair]
+            # Probabilities remain probabilities.
+            even = 1 / pair[0].shape[-1] if kind == CATEGORICAL else 0.5
+            pair = [ops.where(kept, x, ops.full_like(x, even)) for x in pair]
         activations = (
             self._student.activation(mine),
             None if self._teacher is None else self._teacher.activation(theirs),
@@ -244,15 +249,28 @@ class Logits(Objective):
         # Resized as probabilities, or values: not as logarithms.
         self._check_shapes(mine, logits[0].shape, theirs, logits[1].shape)
         logits[1] = self._resized(kind, logits[1], logits[0])
+        if logits[0].shape != logits[1].shape or None in logits[0].shape:
+            # Sizes that differ only when run are an error, not broadcast.
+            logits[1] = ops.reshape(logits[1], ops.shape(logits[0]))
         distance = self.distance(kind, *logits, labels)
-        weights = batch.weights.of_output(mine)
-        factor = self._loss_of(mine).weight
-        return factor * weighted_mean(distance, weights, mask)
+        weights = None if output is None else batch.weights.of_output(output)
+        if output is None or (
+            weights is not None and len(weights.shape) > len(distance.shape)
+        ):
+            weights = batch.weights.of_examples()
+        return loss.weight * weighted_mean(
+            distance, weights, mask, loss.reduction
+        )
+
+    def _output_of(self, name):
+        """The output whose labels and weights hold for a layer, or `None`."""
+        names = self._student.names
+        if name in names:
+            return name
+        return names[0] if len(names) == 1 else None
 
     def _loss_of(self, name):
-        if self.layers is not None and len(self._losses) == 1:
-            return next(iter(self._losses.values()))
-        return self._losses.get(name, OutputLoss(None))
+        return self._losses.get(self._output_of(name), OutputLoss(None))
 
     def _kind(self, name):
         """What an output is, or an error that says how to tell."""
@@ -266,17 +284,25 @@ class Logits(Objective):
             activation = self._student.activation(name)
             kind = KINDS_OF_ACTIVATIONS.get(activation)
         if kind is None and output_loss.loss is None:
-            kind = CATEGORICAL
+            # Without a loss, one output has logits; so have layers by name.
+            is_output = name in self._student.names
+            if len(self.output_pairs) == 1 or not is_output:
+                kind = CATEGORICAL
         if kind is None:
             raise ValueError(
                 "Distillation compares classes, independent labels or a "
                 f"regression, and the loss of output '{name}' does not tell "
                 f"which it is. Received: loss={output_loss.loss!r}. Give "
                 'losses=[Logits(kind="categorical")], "bernoulli" or '
-                '"regression", or set alpha=0.'
+                '"regression", name the outputs to compare by `logits=`, or '
+                "set alpha=0."
             )
         shape = self._student.shapes.get(name)
-        if kind == CATEGORICAL and shape is not None and shape[-1] == 1:
+        if (
+            kind == CATEGORICAL
+            and shape is not None
+            and (len(shape) < 2 or shape[output_loss.class_axis] == 1)
+        ):
             raise ValueError(
                 "Distillation compares probabilities of two or more classes, "
                 f"as a softmax gives them. Received: output '{name}' of shape "
@@ -336,6 +362,13 @@ class Logits(Objective):
         return ops.log(
             ops.maximum(resize(ops.softmax(teacher, axis=-1)), SMALLEST)
         )
+
+
+def _classes_last(x, axis):
+    """An output with its classes, or its one value, on the last axis."""
+    if len(x.shape) == 1:
+        return ops.expand_dims(x, -1)
+    return x if axis in (-1, len(x.shape) - 1) else ops.moveaxis(x, axis, -1)
 
 
 def _copied(kind):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_attention.distillation.model_reader import ModelReader
@@ -19,8 +20,9 @@ from keras_attention.inspection import find_layer
 from keras_attention.inspection import split_name
 from keras_attention.ops.precision import widen
 
-# Probabilities below this are no longer told apart from it in float32.
-SMALLEST = 1e-37
+# Probabilities below this are no longer told apart from it in float32, and
+# those below the second are 0 in float16.
+SMALLEST, SMALLEST_HALF = 1e-37, 6e-8
 
 
 class OutputReader:
@@ -65,8 +67,12 @@ class OutputReader:
         found = {}
         for name in dict.fromkeys(names):
             value = outputs[name] if name in outputs else reading.values[name]
-            found[f"output {name}"] = widen(value)
             mask = mask_of(value)
+            wide = widen(value)
+            if keras.backend.standardize_dtype(value.dtype) == "float16":
+                # A probability that is 0 there is less than this one.
+                wide = ops.where(wide == 0, SMALLEST_HALF, wide)
+            found[f"output {name}"] = wide
             if mask is not None:
                 found[f"mask {name}"] = ops.cast(mask, "float32")
         return found
@@ -152,7 +158,9 @@ def as_logits(kind: str, value: Any, activation: str | None) -> Any:
             return logit(value)
         inside = ops.all(ops.logical_and(value >= 0, value <= 1))
         return ops.where(inside, logit(value), value)
-    if activation == "softmax":
+    if activation in ("softmax", "sigmoid"):
+        # Keras divides the values of a sigmoid by their sum, as does the next
+        # softmax.
         return ops.log(ops.maximum(value, SMALLEST))
     if activation == "linear":
         return value
