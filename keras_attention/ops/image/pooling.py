@@ -239,11 +239,11 @@ def channel_windows(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
         padding: what is beyond the first and the last channel: `"zeros"`, or
             `"circular"` for the channels of the other end.
     """
-    channels = x.shape[-1]
     padded = pad_channels(x, kernel_size, padding)
-    return ops.stack(
-        [padded[:, k : k + channels] for k in range(kernel_size)], axis=-1
-    )
+    # Not slices that are stacked: LiteRT's int8 converter gives the stack's
+    # scale to all that it is made of, back to the image, which is clipped.
+    first = np.arange(x.shape[-1], dtype="int32")[:, None]
+    return ops.take(padded, first + np.arange(kernel_size, dtype="int32"), 1)
 
 
 def pad_channels(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
