@@ -53,6 +53,20 @@ def read_image(
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def is_image_file(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Return whether a file in a folder is an image, by its name.
+
+    Hidden ones are not: `._cat.jpg` is what macOS keeps beside `cat.jpg`.
+
+    Args:
+        path: A path inside `folder`.
+        folder: The folder.
+    """
+    parts = path.relative_to(folder).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def check_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> None:
     """Read an image file's header alone; raise as `read_image` does."""
     with _opened(path, max_pixels):

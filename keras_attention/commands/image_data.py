@@ -7,11 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.pixels import find_pixels
 from keras_attention.commands.pixels import scale_array
 from keras_attention.image_files import MODES
 from keras_attention.image_files import SUFFIXES
 from keras_attention.image_files import check_image
+from keras_attention.image_files import is_image_file
 from keras_attention.image_files import read_image
 from keras_attention.image_files import resize_image
 from keras_attention.pixels import FoundPixelRange
@@ -241,9 +243,7 @@ def _folders(path, image_format, batch_size, split=0.0, seed=0, names=None):
     folder = pathlib.Path(path)
     found = {
         child.name: sorted(
-            file
-            for file in child.rglob("*")
-            if file.suffix.lower() in SUFFIXES and file.is_file()
+            file for file in child.rglob("*") if is_image_file(file, child)
         )
         for child in sorted(folder.iterdir())
         if child.is_dir() and not child.name.startswith(".")
@@ -295,13 +295,12 @@ def _arrays_of(dataset):
 def _npz(path, image_format, split=0.0, seed=0):
     """Arrays of a file, training and validation."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-    except (ValueError, AttributeError, EOFError) as error:
+        held = read_arrays(path)
+    except ValueError as error:
         raise ValueError(
             "Images are read from a folder with one folder for each class, "
             "or from an .npz file with x_train and y_train. "
-            f"Received: {path}, which is neither"
+            f"Received: {path}, which is neither: {error}"
         ) from error
     for x, y in (("x_train", "y_train"), ("x", "y")):
         if x in held and y in held:

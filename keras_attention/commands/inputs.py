@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.pixels import PIXELS
 from keras_attention.commands.pixels import find_pixels
 from keras_attention.commands.pixels import scale_array
@@ -93,14 +94,7 @@ def check_new(out: str, suffix: str, overwrite: bool) -> pathlib.Path:
 def _read_array(path, model, limit, pixels, tokenizer):
     import numpy as np
 
-    try:
-        # Not executed: arrays of objects, which are pickled, are refused.
-        with path.open("rb") as file:
-            read = np.load(file, allow_pickle=False)
-            is_one = isinstance(read, np.ndarray)
-            arrays = {"x": read} if is_one else dict(read)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    arrays = read_arrays(path)
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
     if key is None:
         raise ValueError(
@@ -135,7 +129,13 @@ def _read_sentences(path, limit, tokenizer):
     """Sentences, one a line: words with a tokenizer, numbers without."""
     import keras
 
-    lines = [line for line in path.read_text("utf-8").splitlines() if line]
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} must be a text file in UTF-8: {error}"
+        ) from error
+    lines = [line for line in text.splitlines() if line.strip()]
     lines = lines[:limit]
     if not lines:
         raise ValueError(f"{path} has no line with a sentence.")
@@ -235,7 +235,7 @@ def find_images(
     comes first, then the second of each; a class is not left out because
     others come before it in the alphabet.
     """
-    from keras_attention.image_files import SUFFIXES
+    from keras_attention.image_files import is_image_file
 
     found = []
     for path in paths:
@@ -244,7 +244,7 @@ def find_images(
             continue
         classes: dict[str, list] = {}
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
+            if is_image_file(file, path):
                 inside = file.parent != path
                 label = f"{file.parent.name}: {file.name}"
                 classes.setdefault(str(file.parent), []).append(

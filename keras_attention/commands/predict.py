@@ -3,11 +3,11 @@
 import base64
 import json
 import pathlib
-import zipfile
 from typing import Any
 
 import click
 
+from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.inputs import stack_images
 from keras_attention.commands.json_output import JSON
 from keras_attention.commands.pixels import PIXELS
@@ -40,8 +40,8 @@ def predict(
 
     INPUT is one .npy, .npz or .json file, or images. An .npz file has the
     inputs by name; so does a .json file, which may have them under "inputs"
-    as a request to TensorFlow Serving has. An .npy file or a list in a .json
-    file is the only input.
+    or "instances" as a request to TensorFlow Serving has. An .npy file or a
+    list in a .json file is the only input.
 
     Example: keras-attention predict served/student cat.jpg dog.png
     """
@@ -182,33 +182,59 @@ def _read_images(path, files, expected, signature, pixels):
 
 def _read(path, expected):
     """The inputs by name, of a file of numbers."""
-    import numpy as np
-
     suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz", ".json"):
+        raise ValueError(
+            f"{path} cannot be read: its name must end in .npy, .npz or .json"
+        )
+    if suffix == ".npy":
+        (array,) = read_arrays(path).values()
+        return {_only(expected, path)[0]: array}
+    if suffix == ".npz":
+        return read_arrays(path)
     try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        if suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif suffix == ".json":
-            values = json.loads(path.read_text())
-        else:
-            raise ValueError("its name must end in .npy, .npz or .json")
-    except (
-        EOFError,
-        OSError,
-        RecursionError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+        values = json.loads(path.read_text())
+    except (OSError, RecursionError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if isinstance(values, dict) and "inputs" in set(values) - set(expected):
         values = values["inputs"]
+    if isinstance(values, dict) and "instances" in set(values) - set(expected):
+        values = _columns(values["instances"], path)
     if not isinstance(values, dict):
         name, _ = _only(expected, path)
         values = {name: values}
-    return {name: _decode(value) for name, value in values.items()}
+    return {name: _array(value, name, path) for name, value in values.items()}
+
+
+def _columns(rows, path):
+    """The inputs by name of a request's "instances", one row per example."""
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f'{path}: "instances" must be a list of examples.')
+    by_name = [isinstance(row, dict) and set(row) != {"b64"} for row in rows]
+    if not any(by_name):
+        return rows
+    if not all(by_name) or any(set(row) != set(rows[0]) for row in rows):
+        raise ValueError(
+            f'{path}: each of "instances" must have the same inputs.'
+        )
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _array(value, name, path):
+    """A value of a JSON file as an input; refuse what is no array."""
+    import numpy as np
+
+    try:
+        decoded = _decode(value)
+        if np.asarray(decoded).dtype.kind not in "biufS":
+            raise ValueError("neither numbers nor texts")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: the input '{name}' must be a number or text, or lists "
+            'of one length of them; {"b64": TEXT} for bytes. '
+            f"Received: {error}"
+        ) from error
+    return decoded
 
 
 def _only(expected, what):
@@ -224,7 +250,9 @@ def _decode(value):
     if isinstance(value, list):
         return [_decode(part) for part in value]
     if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
+        if set(value) != {"b64"}:
+            raise ValueError(f"an object of {', '.join(value) or 'nothing'}")
+        return base64.b64decode(value["b64"], validate=True)
     return value.encode() if isinstance(value, str) else value
 
 

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -315,11 +316,35 @@ def _verify(model, signatures, requests, path, format):
             f"The export of '{model.name}' as {format} was written, but its "
             f"own runtime cannot run it: {error}"
         ) from error
+    without: set[str] = set()
     for (name, inputs), answer, value in zip(
         calls, answers, expected, strict=True
     ):
         shapes = ", ".join(str(np.shape(x)) for x in inputs.values())
+        if format == SAVED_MODEL:
+            without |= _without_batch(name, inputs, answer)
         compare(answer, value, f"signature '{name}', for inputs of {shapes},")
+    if without:
+        warnings.warn(
+            "Outputs without the batch as their first axis are served by gRPC "
+            'and by requests of columns ("inputs") alone: a server refuses '
+            'requests of rows ("instances"), and all requests if batching is '
+            f"switched on. Received: {', '.join(sorted(without))}. Repeat "
+            "them for each example in the model if it is to be served so.",
+            stacklevel=3,
+        )
+
+
+def _without_batch(signature, inputs, answer):
+    """The outputs whose first axis is not the batch."""
+    sizes = {np.shape(value)[:1] for value in inputs.values()}
+    if len(sizes) != 1 or sizes == {()}:
+        return set()
+    return {
+        f"'{name}' of '{signature}'"
+        for name, value in answer.items()
+        if value.shape[:1] not in sizes
+    }
 
 
 def _expect(model, name, signature, inputs):

@@ -122,7 +122,9 @@ def test_damaged_models_are_not_exported(folder, tmp_path):
         assert not (tmp_path / "served").exists()
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "json", "request"])
+@pytest.mark.parametrize(
+    "kind", ["npy", "npz", "json", "request", "rows", "named rows"]
+)
 def test_predict_with_numbers(folder, tmp_path, model, pixels, kind):
     path = tmp_path / f"x.{kind}"
     if kind == "npy":
@@ -134,6 +136,10 @@ def test_predict_with_numbers(folder, tmp_path, model, pixels, kind):
         values = pixels.tolist()
         if kind == "request":
             values = {"inputs": {"image": values}}
+        elif kind == "rows":
+            values = {"instances": values}
+        elif kind == "named rows":
+            values = {"instances": [{"image": row} for row in values]}
         path.write_text(json.dumps(values))
     found = outputs(run("predict", folder / "served", path, "--json"))
     np.testing.assert_allclose(found["head"], model(pixels), rtol=1e-5)
@@ -199,7 +205,29 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
     np.savez(tmp_path / "other.npz", picture=np.zeros((1, 12, 8, 3)))
     np.save(tmp_path / "shape.npy", np.zeros((1, 12, 8, 2)))
     np.save(tmp_path / "pickle.npy", np.array([{}], object))
+    np.savez_compressed(tmp_path / "whole.npz", image=np.ones((1, 12, 8, 3)))
+    contents = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(contents[:-40])
+    contents = contents.replace(contents[60:90], bytes(30))
+    (tmp_path / "torn.npz").write_bytes(contents)
+    for name, text in (
+        ("ragged", "[[1, 2], [3]]"),
+        ("null", "[null]"),
+        ("object", '{"image": {"url": "cat.jpg"}}'),
+        ("base64", '{"image": {"b64": "?"}}'),
+        ("rows", '{"instances": [{"image": 1}, {"images": 2}]}'),
+        ("empty", '{"instances": []}'),
+    ):
+        (tmp_path / f"{name}.json").write_text(text)
     cases = [
+        ([tmp_path / "cut.npz"], "cut.npz cannot be read"),
+        ([tmp_path / "torn.npz"], "torn.npz cannot be read"),
+        ([tmp_path / "ragged.json"], "lists of one length"),
+        ([tmp_path / "null.json"], "neither numbers nor texts"),
+        ([tmp_path / "object.json"], "an object of url"),
+        ([tmp_path / "base64.json"], "base64.json: the input 'image'"),
+        ([tmp_path / "rows.json"], "the same inputs"),
+        ([tmp_path / "empty.json"], "a list of examples"),
         ([tmp_path / "none.png"], "no such file"),
         ([tmp_path / "no.png"], "no.png: it is none of the formats"),
         (

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from keras_attention.cli import cli
 from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
+from keras_attention.commands.inputs import find_images
 from keras_attention.commands.pixels import given_pixels
 from keras_attention.commands.transfer import _batch_size
 from keras_attention.commands.transfer import _learning_rate
@@ -225,8 +227,13 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
     x, y = pictures()
     text = tmp_path / "text.npz"
     text.write_text("no arrays")
+    np.save(tmp_path / "one.npy", x)
+    cut = save(tmp_path / "cut.npz", x=x, y=y)
+    cut.write_bytes(cut.read_bytes()[:-50])
     (tmp_path / "empty").mkdir()
     for data, words in (
+        (tmp_path / "one.npy", "must have the arrays x_train and y_train"),
+        (cut, "cut.npz cannot be read"),
         (tmp_path / "none", "no such folder or file"),
         (text, "x_train"),
         (tmp_path / "empty", "There are no images"),
@@ -347,6 +354,19 @@ def test_folder_is_resized_scaled_and_labelled_by_name(files):
         [len(x) for x, _ in parts.validation],
     )
     assert (sum(seen[0]), sum(seen[1])) == (12, 4)
+
+
+def test_hidden_files_are_no_images(files, tmp_path):
+    folder = files / "photos"
+    shutil.copytree(folder, tmp_path / "photos")
+    form = ImageFormat((8, 8), 1, "channels_last", given_pixels("-1,1"))
+    whole = load_images(folder, form).count
+    for child in (tmp_path / "photos").iterdir():
+        (child / "._cat.png").write_bytes(b"what macOS keeps")
+        (child / ".thumbnails").mkdir()
+        (child / ".thumbnails" / "cat.png").write_bytes(b"another program's")
+    assert load_images(tmp_path / "photos", form).count == whole
+    assert len(find_images([tmp_path / "photos"], 1000)) == whole
 
 
 def test_validation_has_the_classes_of_training(files, tmp_path):

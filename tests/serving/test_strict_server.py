@@ -21,6 +21,7 @@ from keras_attention.serving import AttentionSignature
 from keras_attention.serving import ServingClient
 from keras_attention.serving import ServingError
 from keras_attention.serving import export_for_serving
+from keras_attention.serving import run_export
 from keras_attention.serving import warmup
 from serving.server_process import ServerProcess
 
@@ -254,3 +255,10 @@ def test_more_warmup_than_a_server_replays(tmp_path, monkeypatch):
     assert status[1]["state"] == "AVAILABLE"
     assert "exceeds the maximum (1000)" in status[2]["error"]
     assert sorted(os.listdir(tmp_path / "m")) == ["1", "2"]
+
+
+def test_an_export_says_which_output_has_no_batch(tmp_path):
+    with pytest.warns(UserWarning, match="Received: 'mean' of 'serving_defa"):
+        path = export_for_serving(mean(), tmp_path)
+    x = np.array([[1, 2], [3, 6]], "float32")
+    assert run_export(path, {"x": x})["mean"] == 3
