@@ -1,12 +1,16 @@
 """Rebuilds the class and the attributes of a model around a new graph."""
 
+import contextlib
 import copy
+import enum
 import functools
 import inspect
+import types
 import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_attention.types import Tensor
 
@@ -25,6 +29,8 @@ STEPS = (
     "test_step",
     "train_step",
 )
+# What is copied by being set again.
+DATA = (bool, complex, float, int, str, bytes, np.generic, enum.Enum, type)
 # The attribute by which KerasCV's and KerasHub's backbones name their layers.
 PYRAMID = "pyramid_level_inputs"
 
@@ -224,7 +230,16 @@ def _set_attributes(new, old, attributes, lost):
     """Set what the constructor of the new model has not set."""
     for name, value in attributes.items():
         if not hasattr(new, name) or name in vars(old):
-            setattr(new, name, value)
+            is_changed = name == PYRAMID
+            setattr(
+                new, name, value if is_changed else _copy(getattr(old, name))
+            )
+    reference = _reference(isinstance(old, keras.Sequential))
+    for name, value in list(vars(old).items()):
+        if name.startswith("_") and name not in reference:
+            # What else is private may be Keras' own.
+            with contextlib.suppress(TypeError):
+                setattr(new, name, _copy(value))
     missing = []
     for name in lost:
         is_own = name in vars(old)
@@ -235,7 +250,7 @@ def _set_attributes(new, old, attributes, lost):
             # Metrics, losses and others that Keras makes from configurations.
             if isinstance(value, keras.layers.Layer):
                 raise TypeError("its weights belong to the old model")
-            setattr(new, name, type(value).from_config(value.get_config()))
+            setattr(new, name, _made_again(value))
         except Exception:  # noqa: BLE001
             missing.append(name)
     if missing:
@@ -246,6 +261,39 @@ def _set_attributes(new, old, attributes, lost):
             "if its methods use them.",
             stacklevel=2,
         )
+
+
+def _made_again(value):
+    """A copy of data, or an object of the same configuration."""
+    try:
+        return _copy(value)
+    except TypeError:
+        return type(value).from_config(value.get_config())
+
+
+def _copy(value):
+    """A copy of data of the same types.
+
+    Raises:
+        TypeError: If something else is in it, such as a function that may
+            refer to the model.
+    """
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    for kind in (list, set, frozenset):
+        if isinstance(value, kind):
+            return kind(map(_copy, value))
+    if isinstance(value, tuple):
+        parts = map(_copy, value)
+        named = hasattr(value, "_fields")
+        return type(value)(*parts) if named else tuple(parts)
+    if isinstance(value, types.FunctionType) and value.__closure__ is None:
+        return value
+    if value is None or isinstance(value, DATA):
+        return value
+    raise TypeError(f"No data. Received: {value!r}")
 
 
 def _refuse_or_warn(model, attributes, lost):

@@ -68,6 +68,24 @@ def test_class_methods_and_attributes_are_kept(tmp_path):
     assert type(ka.remove_attention(gated)) is Counting
 
 
+def test_data_keep_their_types():
+    model = counting()
+    model.compile("sgd", "mse")
+    model.fit(image((4, 16, 16, 3)), np.ones((4, 3)), verbose=0)
+    model.size, model.priors = (16, 16), np.arange(3.0)
+    model.names, model._margin = {"a", "b"}, 0.5
+    model.closed = lambda: model.factor
+    # A closure may refer to the old model.
+    with pytest.warns(UserWarning, match="configuration: closed. Set"):
+        gated = ka.insert_attention(model, gate)
+    assert gated.size == (16, 16) and gated.names == {"a", "b"}
+    assert gated._margin == 0.5
+    np.testing.assert_array_equal(gated.priors, model.priors)
+    assert gated.priors is not model.priors and not gated.compiled
+    gated.compile("sgd", "mse")
+    gated.fit(image((4, 16, 16, 3)), np.ones((4, 3)), verbose=0)
+
+
 def test_arguments_in_the_configuration_are_kept():
     model = Tempered(*graph(), temperature=7.0)
     # Keras makes this class from a saved graph only with `name` as the last
