@@ -5,7 +5,6 @@ import copy
 import enum
 import functools
 import inspect
-import types
 import warnings
 from typing import Any
 
@@ -289,8 +288,6 @@ def _copy(value):
         parts = map(_copy, value)
         named = hasattr(value, "_fields")
         return type(value)(*parts) if named else tuple(parts)
-    if isinstance(value, types.FunctionType) and value.__closure__ is None:
-        return value
     if value is None or isinstance(value, DATA):
         return value
     raise TypeError(f"No data. Received: {value!r}")

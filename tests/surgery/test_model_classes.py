@@ -75,7 +75,7 @@ def test_data_keep_their_types():
     model.size, model.priors = (16, 16), np.arange(3.0)
     model.names, model._margin = {"a", "b"}, 0.5
     model.closed = lambda: model.factor
-    # A closure may refer to the old model.
+    # A function may refer to the old model.
     with pytest.warns(UserWarning, match="configuration: closed. Set"):
         gated = ka.insert_attention(model, gate)
     assert gated.size == (16, 16) and gated.names == {"a", "b"}
