@@ -9,6 +9,7 @@ from keras import ops
 from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.chunk_plan import larger
+from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
@@ -328,7 +329,7 @@ class BaseAttention(BaseLayer):
                 valid = ops.expand_dims(inputs.query_mask, (1, 3))
                 scores = ops.where(valid, scores, 0)
         if cache is not None:
-            output = decoding.check_room(cache, output)
+            output, scores = decoding.check_room(cache, output, scores)
         return output, scores, cache
 
     def collect(self, output: Tensor, scores: Tensor, cache: Any) -> Any:
@@ -448,8 +449,12 @@ class BaseAttention(BaseLayer):
                 "attention_mask", attention_mask, scores_shape
             )
         if attention_bias is not None:
+            (attention_bias,) = self._to_floats(attention_bias)
             attention_bias = expand_to_heads(
                 "attention_bias", attention_bias, scores_shape
+            )
+            attention_mask = combine_masks(
+                attention_mask, bias_mask(attention_bias)
             )
         is_shared = query_mask is value_mask
         query_mask, value_mask, key_mask = masks.values()

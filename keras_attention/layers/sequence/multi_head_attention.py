@@ -102,7 +102,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             where any size may be 1. All masks may be of integers 0 and 1 or
             nested lists, not of floats.
         attention_bias: Float tensor that is added to the scores; shapes as
-            for `attention_mask`.
+            for `attention_mask`. Where it is -inf, or below -1e29, the key is
+            masked.
         cache: What `initial_cache`, or the call before, returned. The inputs
             are then the new tokens, and `attention_mask` and
             `attention_bias` are of the cache's slots. Masked tokens take a

@@ -113,7 +113,16 @@ class ConvolutionMixer(WeightedLayer):
         else:
             x = ops.concatenate([cache["inputs"], x], axis=1)
             cache = {"inputs": x[:, ops.shape(x)[1] - kept :]}
-        x = keras.activations.glu(self.convolution(x))
+        length = ops.shape(x)[1] - kept
+        if isinstance(length, int):
+            x = self.convolution(x)
+        else:
+            # TensorFlow's convolution makes positions of its own where the
+            # length turns out to be 0: it gets one, which is cut off.
+            more = ops.maximum(1 - length, 0)
+            x = self.convolution(ops.pad(x, ((0, 0), (0, more), (0, 0))))
+            x = x[:, :length]
+        x = keras.activations.glu(x)
         if self.filters not in (None, self.width):
             x = self.project(x)
         return x if cache is None else (x, cache)

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.compilation import inside_xla
 from keras_attention.types import DTypeLike
 from keras_attention.types import Shape
@@ -43,7 +44,7 @@ def empty_cache(
 
 def token_positions(cache: dict[str, Any], num_tokens: Any) -> Any:
     """Returns the slot of each new token, `(B, T)`."""
-    length = ops.expand_dims(cache["length"], 1)
+    length = ops.expand_dims(ops.cast(cache["length"], "int32"), 1)
     return length + ops.arange(num_tokens, dtype="int32")
 
 
@@ -55,6 +56,8 @@ def append(
 ) -> dict[str, Any]:
     """Returns the cache with new tokens after those of each row.
 
+    Slots without a token may hold anything: they become zeros.
+
     Args:
         cache: Dictionary of tensors, as described above.
         key: Keys of the new tokens, `(B, T, K, D)`.
@@ -65,26 +68,28 @@ def append(
     batch, num_tokens = ops.shape(key)[:2]
     if mask is None:
         mask = ops.ones((batch, num_tokens), "bool")
-    length = ops.expand_dims(cache["length"], 1)
+    length = ops.cast(cache["length"], "int32")
     slots = ops.arange(ops.shape(cache["key"])[1], dtype="int32")
-    source = slots - length  # [B, M]
+    source = slots - ops.expand_dims(length, 1)  # [B, M]
     is_new = ops.logical_and(source >= 0, source < num_tokens)
+    is_old = ops.logical_and(source < 0, ops.cast(cache["mask"], "bool"))
     source = ops.clip(source, 0, num_tokens - 1)
 
     def write(name, new):
-        new = ops.cast(new, cache[name].dtype)
-        if new.shape[1] == 0:
-            return cache[name]
+        old = replace_masked(ops.convert_to_tensor(cache[name]), is_old)
+        if 0 in new.shape[:2]:
+            return old
         chosen = ops.reshape(
             is_new, (*ops.shape(is_new), *[1] * (len(new.shape) - 2))
         )
-        return ops.where(chosen, _take_tokens(new, source), cache[name])
+        new = ops.cast(new, old.dtype)
+        return ops.where(chosen, _take_tokens(new, source), old)
 
     return {
         "key": write("key", key),
         "value": write("value", value),
         "mask": write("mask", mask),
-        "length": cache["length"] + num_tokens,
+        "length": length + num_tokens,
     }
 
 
@@ -143,8 +148,8 @@ def check_cache(
         )
 
 
-def check_room(cache: dict[str, Any], output: Tensor) -> Any:
-    """Returns `output`, unless a row of the cache holds more than its slots.
+def check_room(cache: dict[str, Any], *outputs: Tensor | None) -> Any:
+    """Returns `outputs`, unless a row of the cache holds more than its slots.
 
     Where the lengths are known numbers, that is an error. So it is while a
     TensorFlow graph runs. What XLA compiles cannot raise: on JAX, and under
@@ -152,7 +157,7 @@ def check_room(cache: dict[str, Any], output: Tensor) -> Any:
 
     Args:
         cache: The cache, the new tokens included.
-        output: Float tensor with the rows as its first axis.
+        *outputs: Float tensors with the rows as their first axis, or `None`.
 
     Raises:
         ValueError: If a row is too long.
@@ -166,7 +171,7 @@ def check_room(cache: dict[str, Any], output: Tensor) -> Any:
                 f"`cache` is too short. Received: {longest} tokens for a "
                 f"cache of {max_length}. {advice}"
             )
-        return output
+        return outputs
     if keras.backend.backend() == "tensorflow" and not inside_xla():
         import tensorflow as tf
 
@@ -176,9 +181,15 @@ def check_room(cache: dict[str, Any], output: Tensor) -> Any:
             message=f"`cache` is too short: it holds more tokens than it has "
             f"slots. {advice}",
         )
-    fits = ops.reshape(
-        length <= max_length, (-1, *[1] * (len(output.shape) - 1))
+    fits = length <= max_length
+    return tuple(
+        None if output is None else _nan_unless(fits, output)
+        for output in outputs
     )
+
+
+def _nan_unless(fits, output):
+    fits = ops.reshape(fits, (-1, *[1] * (len(output.shape) - 1)))
     return ops.where(fits, output, ops.cast(float("nan"), output.dtype))
 
 

@@ -159,7 +159,8 @@ def _grouped_product(x, y, product=matmul):
     heads, shared = x.shape[1], y.shape[1]
     if heads == shared:
         return product(x, y)
-    length, width = ops.shape(x)[2:]
-    stacked = ops.reshape(x, (-1, shared, heads // shared * length, width))
+    # Not -1 for the batch, which says nothing where there is no query.
+    batch, _, length, width = ops.shape(x)
+    stacked = ops.reshape(x, (batch, shared, heads // shared * length, width))
     stacked = product(stacked, y)  # [B, K, N/K * T, S]
-    return ops.reshape(stacked, (-1, heads, length, ops.shape(y)[3]))
+    return ops.reshape(stacked, (batch, heads, length, ops.shape(y)[3]))

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.ops.attention.options import LEAST_BIAS
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
@@ -74,6 +75,11 @@ def causal_mask(
         causal=True,
         window=window,
     )
+
+
+def bias_mask(bias: Tensor) -> Any:
+    """Mask of a bias: keys with -inf, or what stands for it, are masked."""
+    return bias > ops.cast(LEAST_BIAS, bias.dtype)
 
 
 def combine_masks(*masks: Any) -> Any:

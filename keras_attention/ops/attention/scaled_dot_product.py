@@ -22,6 +22,7 @@ from keras_attention.ops.attention.dot_product import attend_block
 from keras_attention.ops.attention.dot_product import expand_relative_bias
 from keras_attention.ops.attention.fused_attention import torch_attention
 from keras_attention.ops.attention.fused_attention import torch_fits
+from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
 from keras_attention.ops.attention.masks import position_mask
@@ -29,7 +30,7 @@ from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
-from keras_attention.ops.attention.options import MASKED
+from keras_attention.ops.attention.options import LEAST_BIAS
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.options import AttentionPath
 from keras_attention.ops.precision import widen
@@ -98,7 +99,8 @@ def scaled_dot_product_attention(
             Integers 0 and 1 and nested lists are accepted. Defaults to
             `None`.
         bias: Float tensor that is added to the scaled scores; shapes as for
-            `mask`. Defaults to `None`.
+            `mask`. Where it is -inf, or below -1e29, the key is masked.
+            Defaults to `None`.
         distance_bias: Float tensor of shape `(N, T + S - 1)`, a bias that
             depends on the distance alone: entry `[n, j - i + T - 1]` is added
             to the score of query i and key j. Defaults to `None`.
@@ -154,6 +156,10 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = to_boolean_mask("mask", mask)
         mask = expand_to_heads("mask", mask, scores_shape)
+    if bias is not None:
+        bias = _to_float_tensor(bias)
+        bias = expand_to_heads("bias", bias, scores_shape)
+        mask = combine_masks(mask, bias_mask(bias))
     num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
     if mask is not None or _has_unreached(
         num_queries, num_keys, causal, window
@@ -161,9 +167,6 @@ def scaled_dot_product_attention(
         some = ops.ones((1, 1, 1, 1), "bool") if mask is None else mask
         in_use = positions_in_use(some, num_queries, num_keys, causal, window)
         query, key, value = replace_unused(query, key, value, in_use)
-    if bias is not None:
-        bias = ops.convert_to_tensor(bias)
-        bias = expand_to_heads("bias", bias, scores_shape)
     if distance_bias is not None:
         distance_bias = ops.convert_to_tensor(distance_bias)
         _check_distance_bias(distance_bias, scores_shape)
@@ -362,13 +365,12 @@ def _choose_path(query, key, value, options, implementation):
 def _prepare(options, dtype, scores_shape):
     """Tensors of the options in the dtype of the scores."""
     changes = {
-        # A -inf, or what was too low for float16, would give NaN in a row.
-        name: ops.maximum(ops.cast(tensor, dtype), MASKED)
+        name: ops.maximum(ops.cast(tensor, dtype), LEAST_BIAS)
         for name, tensor in options.by_score().items()
     }
     if options.distance_bias is not None:
         changes["distance_bias"] = (
-            ops.cast(options.distance_bias, dtype)
+            ops.maximum(ops.cast(options.distance_bias, dtype), LEAST_BIAS)
             if 0 not in scores_shape
             else None
         )

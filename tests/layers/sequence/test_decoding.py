@@ -240,3 +240,49 @@ def test_queries_without_keys():
     layer, x = make(), tokens(2, 2)
     with pytest.raises(ValueError, match="queries and keys at once"):
         layer(x, tokens(2, 3), cache=layer.initial_cache(2, 4))
+
+
+@pytest.mark.parametrize("filling", [np.nan, np.inf])
+@variants
+def test_slots_without_a_token_may_hold_anything(variant, filling):
+    """What was never written, what is masked, what is left of other texts."""
+    layer, x = make(variant), tokens(2, 6)
+    mask = np.array(GAPS["middle"], bool)[:, :6]
+    expected = numpy(layer(x, mask=mask))
+    cache = layer.initial_cache(2, 8)
+    _, cache = layer(x[:, :4], mask=mask[:, :4], cache=cache)
+    free = np.ones((2, 8), bool)
+    free[:, :4] = ~mask[:, :4]
+    for name in ("key", "value"):
+        array = numpy(cache[name]).copy()
+        array[free] = filling
+        cache[name] = array
+    cache["mask"] = numpy(cache["mask"]) | (np.arange(8) >= 4)
+    y, cache = layer(x[:, 4:], mask=mask[:, 4:], cache=cache)
+    np.testing.assert_allclose(numpy(y), expected[:, 4:], rtol=1e-4, atol=1e-5)
+    assert np.isfinite(numpy(cache["key"])).all()
+
+
+@variants
+def test_a_step_without_tokens_and_a_batch_without_rows(variant):
+    layer, x = make(variant), tokens(2, 5)
+    found, cache = decode(layer, x, [2, 0, 3])
+    np.testing.assert_allclose(found, numpy(layer(x)), rtol=1e-4, atol=1e-5)
+    none = {name: tensor[:0] for name, tensor in cache.items()}
+    y, _ = layer(x[:0, :0], cache=none)
+    assert tuple(y.shape) == (0, 0, 16)
+    none["length"] = none["length"] * 0
+    y, _ = layer(x[:0], cache=none)
+    assert tuple(y.shape) == (0, 5, 16)
+
+
+def test_a_cache_of_arrays_of_other_dtypes():
+    layer, x = make("rotary"), tokens(2, 5)
+    _, cache = decode(layer, x[:, :2], [2], layer.initial_cache(2, 5))
+    cache = {name: numpy(tensor) for name, tensor in cache.items()}
+    cache["length"] = cache["length"].astype("int64")
+    cache["mask"] = cache["mask"].astype("int8")
+    y, _ = layer(x[:, 2:], cache=cache)
+    np.testing.assert_allclose(
+        numpy(y), numpy(layer(x))[:, 2:], rtol=1e-4, atol=1e-5
+    )

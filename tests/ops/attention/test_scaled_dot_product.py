@@ -414,3 +414,49 @@ def test_no_query_or_no_key():
     assert scaled_dot_product_attention(x[:, :0], x, x).shape == (2, 0, 4, 5)
     none = scaled_dot_product_attention(x, x[:, :0], x[:, :0])
     assert (numpy(none) == 0).all()
+
+
+LOWEST = {
+    "float32": [-np.inf, np.finfo("float32").min],
+    "float16": [-np.inf],
+}
+
+
+@pytest.mark.parametrize("path", ["plain", "chunked"])
+@pytest.mark.parametrize("dtype", LOWEST)
+def test_an_infinite_bias_is_a_mask(path, dtype):
+    """Alone, with a mask, and with a causal one: no other key gets weight."""
+    query, key, value = (draw(2, 5, 2, 3, seed=n) for n in range(3))
+    masked = np.zeros((5, 5), bool)
+    masked[1, :2] = masked[3] = masked[:, 2] = True
+    mask = np.ones((5, 5), bool)
+    mask[1, 2:] = False
+    key[:, 2] = value[:, 2] = np.nan
+    bias = draw(1, 2, 5, 5, seed=4)
+    for lowest in LOWEST[dtype]:
+        low = np.where(masked, lowest, bias).astype(dtype)
+        for options in ({"mask": mask}, {"causal": True}, {}):
+            found = scaled_dot_product_attention(
+                query, key, value, bias=low, implementation=path, **options
+            )
+            both = ~masked & options.get("mask", True)
+            expected, _ = attention(
+                query,
+                key,
+                value,
+                both,
+                bias.astype(dtype),
+                options.get("causal", False),
+            )
+            np.testing.assert_allclose(numpy(found), expected, atol=1e-6)
+
+
+def test_no_masked_key_has_weight_beside_an_infinite_bias_by_distance():
+    x, mask = draw(1, 3, 1, 4), np.ones((3, 3), bool)
+    mask[0, 2] = False
+    bias = np.zeros((1, 5))
+    bias[0, 2:4] = -np.inf
+    _, scores = scaled_dot_product_attention(
+        x, x, x, mask=mask, distance_bias=bias, return_scores=True
+    )
+    np.testing.assert_allclose(numpy(scores)[0, 0, 0], [0.5, 0.5, 0])
