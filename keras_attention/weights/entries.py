@@ -174,6 +174,24 @@ def columns(*keys: str, inputs: int = 1) -> Entry:
     )
 
 
+def with_heads(entry: Entry, axis: int, *heads: int) -> Entry:
+    """An entry whose arrays have an axis of heads, as Keras' kernels do.
+
+    Args:
+        entry: Entry that joins the heads.
+        axis: Integer, the axis of the heads of an array with three.
+        *heads: Integers, how many the layer has, for each array.
+    """
+
+    def convert(*parts):
+        for part, count in zip(parts, heads, strict=True):
+            if part.ndim == 3 and part.shape[axis] != count:
+                raise ValueError(f"{part.shape[axis]} heads for {count}")
+        return entry.convert(*parts)
+
+    return Entry(entry.required, convert, entry.optional)
+
+
 NORMALIZATION = Format(
     {
         "gamma": as_is("weight"),

@@ -56,6 +56,7 @@ from keras_attention.weights.entries import matrix
 from keras_attention.weights.entries import ravelled
 from keras_attention.weights.entries import two_dense
 from keras_attention.weights.entries import vector
+from keras_attention.weights.entries import with_heads
 from keras_attention.weights.vision_formats import bam
 from keras_attention.weights.vision_formats import batch_norm_block
 from keras_attention.weights.vision_formats import global_context_formats
@@ -99,18 +100,26 @@ def torch_attention() -> Format:
     return Format(entries)
 
 
-def keras_attention() -> Format:
+def keras_attention(layer: MultiHeadAttention) -> Format:
     """Keras' MultiHeadAttention and GroupQueryAttention."""
+    kv_heads = layer.num_kv_heads or layer.num_heads
+    heads = (layer.num_heads, kv_heads, kv_heads)
     names = ("query", "key", "value")
     theirs = [f"_{name}_dense" for name in names]
     entries = {
-        "query_key_value_kernel": columns(*(f"{n}.kernel" for n in theirs)),
+        "query_key_value_kernel": with_heads(
+            columns(*(f"{n}.kernel" for n in theirs)), 1, *heads
+        ),
         "query_key_value_bias": vector(*(f"{n}.bias" for n in theirs)),
-        "output_kernel": columns("_output_dense.kernel", inputs=2),
+        "output_kernel": with_heads(
+            columns("_output_dense.kernel", inputs=2), 0, layer.num_heads
+        ),
         "output_bias": vector("_output_dense.bias"),
     }
-    for ours, name in zip(names, theirs, strict=True):
-        entries[f"{ours}_kernel"] = columns(f"{name}.kernel")
+    for ours, name, count in zip(names, theirs, heads, strict=True):
+        entries[f"{ours}_kernel"] = with_heads(
+            columns(f"{name}.kernel"), 1, count
+        )
         entries[f"{ours}_bias"] = vector(f"{name}.bias")
     return Format(entries)
 
@@ -121,6 +130,32 @@ def _third(number, array):
 
 def _cbam(channel: tuple[str, str], spatial: Format) -> Format:
     return joined(two_dense(*channel).within("channel_attention/", ""), spatial)
+
+
+def attention_formats(
+    layer: MultiHeadAttention, prefix: str
+) -> tuple[Format, ...]:
+    return (
+        torch_attention(),
+        attention("self.query", "self.key", "self.value", "output.dense"),
+        attention(
+            "attention.query",
+            "attention.key",
+            "attention.value",
+            "output.dense",
+        ),
+        attention("q_lin", "k_lin", "v_lin", "out_lin"),
+        attention("q_proj", "k_proj", "v_proj", "out_proj"),
+        Format(  # timm's vision transformers
+            {
+                "query_key_value_kernel": matrix("qkv.weight"),
+                "query_key_value_bias": vector("qkv.bias"),
+                "output_kernel": matrix("proj.weight"),
+                "output_bias": vector("proj.bias"),
+            }
+        ),
+        keras_attention(layer),
+    )
 
 
 GATE = "spatial_attention/"
@@ -255,27 +290,7 @@ FORMATS: dict[
     GlobalContext: global_context_formats,
     NonLocal: non_local_formats,
     SelectiveKernel: selective_kernel_formats,
-    MultiHeadAttention: (
-        torch_attention(),
-        attention("self.query", "self.key", "self.value", "output.dense"),
-        attention(
-            "attention.query",
-            "attention.key",
-            "attention.value",
-            "output.dense",
-        ),
-        attention("q_lin", "k_lin", "v_lin", "out_lin"),
-        attention("q_proj", "k_proj", "v_proj", "out_proj"),
-        Format(  # timm's vision transformers
-            {
-                "query_key_value_kernel": matrix("qkv.weight"),
-                "query_key_value_bias": vector("qkv.bias"),
-                "output_kernel": matrix("proj.weight"),
-                "output_bias": vector("proj.bias"),
-            }
-        ),
-        keras_attention(),
-    ),
+    MultiHeadAttention: attention_formats,
     LightweightConv1D: (
         Format(
             {

@@ -245,7 +245,7 @@ def _read_layer(layer, start, prefix, source):
             continue
         _check_unread(layer, names, form, source.arrays)
         _check_attributes(layer, form)
-        return _convert(layer, names, form, source)
+        return _convert(layer, names, form, source, start.removesuffix("."))
     if unknown:
         first = next(name for name in names if name in unknown)
         raise _Mismatch(
@@ -287,7 +287,9 @@ def _check_attributes(layer, form):
             )
 
 
-def _convert(layer, names, form, source):
+def _convert(layer, names, form, source, module_of_layer):
+    settings = source.settings.get(module_of_layer, {})
+    _check_settings(layer, module_of_layer, settings)
     values, accounted = [], set(form.without_effect)
     owners = {
         id(weight): owner
@@ -302,12 +304,13 @@ def _convert(layer, names, form, source):
             module = key.rpartition(".")[0]
             settings = source.settings.get(module, {})
             _check_settings(owners[id(weight)], module, settings)
-    _check_settings(layer, "", source.settings.get("", {}))
     return _Part(values, accounted, form.outside)
 
 
 def _value(weight, entry, arrays):
     parts = [arrays.get(key) for key in entry.keys]
+    for key, part in zip(entry.keys, parts, strict=True):
+        _check_values(key, part)
     try:
         value = entry.convert(*parts)
     except (ValueError, IndexError):
@@ -325,6 +328,23 @@ def _value(weight, entry, arrays):
     return value
 
 
+def _check_values(name, array):
+    """Refuse quantized weights, and those of a training that diverged."""
+    if array is None:
+        return
+    if array.dtype.kind not in "fV" and array.dtype.name != "bfloat16":
+        raise ValueError(
+            f"Weights must be floats. Received: '{name}' of dtype "
+            f"{array.dtype}. Quantized weights need the scales that their "
+            "layers have: dequantize them first."
+        )
+    if not np.isfinite(array.astype("float64")).all():
+        raise ValueError(
+            f"Weights must be finite. Received: '{name}' with NaN or infinite "
+            "values. Give a checkpoint of a training that did not diverge."
+        )
+
+
 def _check_settings(layer, module, theirs):
     """Compare what the source's module says about itself with our layer."""
     ours = {}
@@ -333,11 +353,20 @@ def _check_settings(layer, module, theirs):
             "stride": _pair(getattr(layer, "spacing", layer.strides)),
             "dilation": _pair(getattr(layer, "dilation", layer.dilation_rate)),
             "groups": layer.groups,
+            "padding_mode": "zeros",
         }
     elif isinstance(layer, keras.layers.BatchNormalization):
         ours = {"eps": layer.epsilon}
     elif hasattr(layer, "num_heads"):
-        ours = {"num_heads": layer.num_heads}
+        ours = {
+            "num_heads": layer.num_heads,
+            "add_zero_attn": False,
+        }
+    for name in ("activation", "gate_activation"):
+        function = getattr(layer, name, None)
+        # Of `Dense` it is the function of the layer around it.
+        if callable(function) and hasattr(layer, "gate_activation"):
+            ours[name] = getattr(function, "__name__", str(function))
     for name, value in ours.items():
         if name in theirs and theirs[name] != value:
             hint = ""

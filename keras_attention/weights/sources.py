@@ -15,7 +15,17 @@ from keras_attention.types import Tensor
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 # What checkpoints wrap around the weights.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "params",
+    "ema",
+    "state_dict_ema",
+    "model_ema",
+    "params_ema",
+)
 # What training on several devices and `torch.compile` put before all names.
 PREFIXES = ("module.", "_orig_mod.")
 # What the source's modules say about themselves, by the names they use.
@@ -26,6 +36,25 @@ HEADS = (
     "n_heads",
 )
 SETTINGS = ("stride", "dilation", "groups", "eps")
+# What modules call their activations, and torch its classes, as Keras does.
+ACTIVATIONS = {
+    "activation": ("activation", "act1", "act"),
+    "gate_activation": ("scale_activation", "gate"),
+}
+KERAS_NAMES = {
+    "relu": "relu",
+    "relu6": "relu6",
+    "silu": "silu",
+    "swish": "silu",
+    "sigmoid": "sigmoid",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_silu",
+    "gelu": "gelu",
+    "elu": "elu",
+    "leakyrelu": "leaky_relu",
+    "mish": "mish",
+    "tanh": "tanh",
+}
 
 
 @dataclass(frozen=True)
@@ -87,15 +116,21 @@ def read_source(source: Tensor) -> Source:
             "a Keras layer, or the path of a file of weights. Received: "
             f"{source!r} (of type {type(source).__name__})"
         )
-    for name in WRAPPERS:
-        if isinstance(source.get(name), Mapping):
-            source = source[name]
-    for prefix in PREFIXES:
-        if source and all(str(name).startswith(prefix) for name in source):
-            source = {k.removeprefix(prefix): v for k, v in source.items()}
-            settings = {k.removeprefix(prefix): v for k, v in settings.items()}
+    while inner := [n for n in WRAPPERS if isinstance(source.get(n), Mapping)]:
+        source = source[inner[0]]
+    while outer := _common_prefix(source):
+        source = {k.removeprefix(outer): v for k, v in source.items()}
+        settings = {k.removeprefix(outer): v for k, v in settings.items()}
     arrays = {name: _to_array(name, value) for name, value in source.items()}
     return Source(arrays, settings, is_layer)
+
+
+def _common_prefix(names):
+    """Return what stands before all names and says nothing, if there is."""
+    for prefix in PREFIXES:
+        if names and all(str(name).startswith(prefix) for name in names):
+            return prefix
+    return ""
 
 
 def _read_file(path):
@@ -210,6 +245,19 @@ def _settings(module):
         if isinstance(value := getattr(module, name, None), int):
             found["num_heads"] = value
             break
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        found["padding_mode"] = module.padding_mode
+    if getattr(module, "add_zero_attn", False):
+        found["add_zero_attn"] = True
+    for name, theirs in ACTIVATIONS.items():
+        kinds = [
+            type(getattr(module, attribute)).__name__.lower()
+            for attribute in theirs
+            if hasattr(module, attribute)
+        ]
+        known = [KERAS_NAMES[kind] for kind in kinds if kind in KERAS_NAMES]
+        if known and not isinstance(module, keras.layers.Layer):
+            found[name] = known[0]
     return found
 
 

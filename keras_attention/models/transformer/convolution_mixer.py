@@ -113,15 +113,14 @@ class ConvolutionMixer(WeightedLayer):
         else:
             x = ops.concatenate([cache["inputs"], x], axis=1)
             cache = {"inputs": x[:, ops.shape(x)[1] - kept :]}
-        length = ops.shape(x)[1] - kept
-        if isinstance(length, int):
-            x = self.convolution(x)
-        else:
-            # TensorFlow's convolution makes positions of its own where the
-            # length turns out to be 0: it gets one, which is cut off.
+        batch, length = ops.shape(x)[0], ops.shape(x)[1] - kept
+        if not isinstance(length, int):
+            # TensorFlow's convolution makes something of nothing: a sequence
+            # that turns out to be empty gets a position, which is cut off.
             more = ops.maximum(1 - length, 0)
-            x = self.convolution(ops.pad(x, ((0, 0), (0, more), (0, 0))))
-            x = x[:, :length]
+            x = ops.pad(x, ((0, 0), (0, more), (0, 0)))
+        x = self.convolution(x)[:, :length]
+        x = ops.reshape(x, (batch, length, self.convolution.filters))
         x = keras.activations.glu(x)
         if self.filters not in (None, self.width):
             x = self.project(x)
