@@ -179,7 +179,7 @@ class GatedConvolutionBlock(WeightedLayer):
         **arguments: Any,
     ) -> Any:
         mask = inputs_mask if mask is None else mask
-        return self.mixer.compute_output_spec(inputs, mask, cache=cache)
+        return self.mixer.compute_output_spec(inputs, mask=mask, cache=cache)
 
     def get_config(self) -> dict[str, Any]:
         return {

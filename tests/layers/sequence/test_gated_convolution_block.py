@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -111,3 +112,10 @@ def test_bad_arguments():
         ka.GatedConvolutionBlock(3, 5, convolution="dynamics")
     with pytest.raises(TypeError, match="`glu`"):
         ka.GatedConvolutionBlock(3, 5, glu=1)
+
+
+@pytest.mark.parametrize("convolution", ["lightweight", "dynamic"])
+def test_a_mask_in_a_functional_model(convolution):
+    x, mask = keras.Input((7, 8)), keras.Input((7,), dtype="bool")
+    layer = ka.GatedConvolutionBlock(2, 3, convolution)
+    assert tuple(layer(x, mask=mask).shape) == (None, 7, 8)
