@@ -140,7 +140,11 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
     help="Run the teacher once and keep its maps in FILE; one that exists is "
     "used. DATA is then held in memory.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="[default: 10, or more for few images, so that there are 600 steps]",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
@@ -227,6 +231,7 @@ def _transfer(options: dict[str, Any]) -> None:
     images = images.with_batches(options["batch_size"])
     rate = _learning_rate(options)
     steps_per_epoch = -(-images.count // options["batch_size"])
+    options["epochs"] = options["epochs"] or _epochs(steps_per_epoch)
     steps = steps_per_epoch * options["epochs"]
     model, training = _model(options, student, teacher, images, steps)
     alone = None
@@ -242,7 +247,8 @@ def _transfer(options: dict[str, Any]) -> None:
         echo_pixels(form.pixels)
         click.echo(
             f"{images.count} images in batches of {options['batch_size']}: "
-            f"{steps_per_epoch} steps an epoch, learning rate {rate:g}"
+            f"{steps_per_epoch} steps an epoch, {steps} in all, "
+            f"learning rate {rate:g}"
         )
         click.echo(f"{model.pairs}\n" if model.pairs else "No maps compared.\n")
         if alone is not None:
@@ -281,6 +287,7 @@ def _transfer(options: dict[str, Any]) -> None:
                 },
                 "pixels": pixels_json(form.pixels),
                 "batch_size": options["batch_size"],
+                "epochs": options["epochs"],
                 "out": str(out),
             }
         )
@@ -383,6 +390,15 @@ def _parts_table(history):
 def _batch_size(count):
     """128, or the power of two that gives some ten steps, but 8 at least."""
     return min(128, max(8, 1 << max(0, (count // 10).bit_length() - 1)))
+
+
+def _epochs(steps_per_epoch):
+    """10, or as many as make 600 steps.
+
+    A student that is distilled falls behind one that has the labels alone at
+    first, and passes it later.
+    """
+    return max(10, math.ceil(600 / steps_per_epoch))
 
 
 def _check_pairs(options):

@@ -13,6 +13,7 @@ from keras_attention.commands.image_data import load_images
 from keras_attention.commands.inputs import find_images
 from keras_attention.commands.pixels import given_pixels
 from keras_attention.commands.transfer import _batch_size
+from keras_attention.commands.transfer import _epochs
 from keras_attention.commands.transfer import _learning_rate
 from keras_attention.models import WideResNet
 
@@ -300,13 +301,23 @@ def test_the_learning_rate_of_a_batch(optimizer, given, batch_size, expected):
     assert _learning_rate(options) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "expected"), [(1, 600), (16, 38), (60, 10), (900, 10)]
+)
+def test_few_images_have_more_epochs(steps_per_epoch, expected):
+    assert _epochs(steps_per_epoch) == expected
+
+
 def test_few_images_take_more_than_one_step(files, tmp_path):
     result = run(
         *(*models(files), files / "photos", "--epochs", 1),
         *("--out", tmp_path / "new.keras"),
     )
     assert result.exit_code == 0, result.output
-    words = "16 images in batches of 8: 2 steps an epoch, learning rate 0.00625"
+    words = (
+        "16 images in batches of 8: 2 steps an epoch, 2 in all, learning rate "
+        "0.00625"
+    )
     assert words in result.output
     assert "Pixels: 0 to 1 (assumed" in result.output
 

@@ -556,6 +556,23 @@ def test_sizes_that_only_differ_when_run():
         )
 
 
+def test_axes_that_are_exchanged():
+    """8 x 2 positions and 2 x 8 are as many, and not the same."""
+    x = keras.Input((None, None, 4))
+    student = keras.Model(x, dense(3, "out")(x))
+    x = keras.Input((None, None, 4))
+    exchanged = keras.layers.Permute((2, 1, 3))(x)
+    teacher = keras.Model(x, dense(3, "out")(exchanged))
+    with pytest.raises(Exception, match=r"(?i)shape|size|invalid"):
+        distillation_loss(
+            student,
+            teacher,
+            LOGITS,
+            labels(3, (BATCH, 8, 2)),
+            x=inputs((8, 2, 4)),
+        )
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_several_outputs_in_mixed_precision(policy):
     def outputs():

@@ -52,7 +52,9 @@ class Logits(Objective):
 
     Outputs are paired by name; by position only if no name of the student's
     outputs is among the teacher's. Loss weights given to `compile` count, and
-    so do masks and sample weights. Examples whose label is the loss's
+    so do masks, sample weights, and the `axis` and `reduction` of the loss. Of
+    several outputs, one without a loss is refused unless `kind` or a softmax
+    tells what it is. Examples whose label is the loss's
     `ignore_class` have no label, and the teacher's outputs all the same. The
     loss of the labels is multiplied by `1 - weight`.
 
@@ -250,8 +252,7 @@ class Logits(Objective):
         self._check_shapes(mine, logits[0].shape, theirs, logits[1].shape)
         logits[1] = self._resized(kind, logits[1], logits[0])
         if logits[0].shape != logits[1].shape or None in logits[0].shape:
-            # Sizes that differ only when run are an error, not broadcast.
-            logits[1] = ops.reshape(logits[1], ops.shape(logits[0]))
+            logits[1] = _of_one_size(logits[1], logits[0])
         distance = self.distance(kind, *logits, labels)
         weights = None if output is None else batch.weights.of_output(output)
         if output is None or (
@@ -362,6 +363,14 @@ class Logits(Objective):
         return ops.log(
             ops.maximum(resize(ops.softmax(teacher, axis=-1)), SMALLEST)
         )
+
+
+def _of_one_size(teacher, student):
+    """The teacher's output; an error where sizes differ only when run."""
+    # Neither operation broadcasts, as a distance would, a size of 1; and the
+    # second fails for the sizes of an axis where their product agrees.
+    same = ops.reshape(teacher, ops.shape(student))
+    return same if len(student.shape) < 4 else ops.maximum(same, teacher)
 
 
 def _classes_last(x, axis):
