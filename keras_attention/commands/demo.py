@@ -64,10 +64,14 @@ def demo(**options: Any) -> None:
       fashion-mnist, 10
                       68.9  73.6       68.3    (not measured)
       cifar10, 50       48    62         66              75
-    digits: 5 seeds, 3 to 4 minutes on 2 cores; differences to the student
-    alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4. With 850 images without
-    labels as well: KD 99.0, attention 92.1, KD + attention 98.8.
-    cifar10: 2 seeds, hours; from trials of this recipe on 5,000 test images.
+    digits: 5 seeds, some 3 minutes on 2 cores; measured with --steps 200:
+    differences to the student alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4.
+    With 850 images without labels as well: KD 99.0, attention 92.1,
+    KD + attention 98.8.
+    fashion-mnist: a single trial, no interval.
+    cifar10: hours; from trials of this recipe by
+    examples/few_labels_cifar10.py, 2 seeds, on 5,000 test images, and not
+    from this command.
 
     \b
     Example: keras-attention demo --dataset cifar10 --data cifar10.npz
