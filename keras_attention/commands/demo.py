@@ -68,7 +68,7 @@ def demo(**options: Any) -> None:
     differences to the student alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4.
     With 850 images without labels as well: KD 99.0, attention 92.1,
     KD + attention 98.8.
-    fashion-mnist: a single trial, no interval.
+    fashion-mnist: from trials, without intervals: an indication only.
     cifar10: hours; from trials of this recipe by
     examples/few_labels_cifar10.py, 2 seeds, on 5,000 test images, and not
     from this command.
