@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_attention import positions as positions
 from keras_attention.distillation import (
     AttentionTransferModel as AttentionTransferModel,
 )

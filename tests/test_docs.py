@@ -9,6 +9,7 @@ import pytest
 
 import keras_attention
 from keras_attention.catalogue import mechanisms
+from keras_attention.positions.get import SHORT
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -109,7 +110,7 @@ def test_every_layer_has_its_page():
         name
         for name, value in vars(keras_attention.layers).items()
         if isinstance(value, type)
-    }
+    } | {kind.__name__ for kind in SHORT.values()}
     assert (
         set(re.findall(r"`(\w+)`", heads)) - {"AttentionTransferModel"}
         == public

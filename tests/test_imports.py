@@ -12,6 +12,7 @@ PACKAGE = pathlib.Path(keras_attention.__file__).parent
 LEVELS = [
     {"image_files", "types", "validation", "version"},
     {"inspection", "ops", "pixels"},
+    {"positions"},
     {"layers"},
     {
         "models",

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 import keras_attention as ka
+from keras_attention import positions
 
 IMAGE = (2, 7, 5, 32)
 SMALL_GSOP = {"reduced_channels": 12, "grid_size": 3}
@@ -307,7 +308,23 @@ ROWS = [
     ),
     Row(
         ka.MultiHeadAttention,
-        {"num_heads": 3, "num_kv_heads": 1, "positions": "alibi"},
+        {
+            "num_heads": 3,
+            "causal": True,
+            "positions": positions.Rotary(
+                "half", 0.5, 50.0, positions.Llama3Scaling(4.0, 1.0, 4.0, 64)
+            ),
+        },
+        SEQUENCE,
+        variant="partial-rotary",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {
+            "num_heads": 3,
+            "num_kv_heads": 1,
+            "positions": positions.ALiBi(max_bias=6.0),
+        },
         SEQUENCE,
         variant="multi-query-alibi",
     ),
@@ -315,10 +332,8 @@ ROWS = [
         ka.MultiHeadAttention,
         {
             "num_heads": 2,
-            "positions": "relative",
+            "positions": positions.RelativeBias(4, 7),
             "causal": True,
-            "num_buckets": 4,
-            "max_distance": 7,
         },
         SEQUENCE,
         variant="relative",
@@ -599,11 +614,10 @@ EVERY_ARGUMENT = [
         use_bias=True,
         dropout=0.4,
         window=3,
-        positions="rotary",
+        positions=positions.Rotary(
+            "half", 0.7, 20.0, positions.YaRNScaling(2.0, 64)
+        ),
         logit_soft_cap=2.0,
-        max_wavelength=20.0,
-        num_buckets=8,
-        max_distance=16,
     ),
     every_argument(
         ka.NonLocal,

@@ -48,8 +48,11 @@ class AttentionInputs:
             caller's bias.
         in_use: `None`, or what `positions_in_use` says of `mask`.
         cache: Cache of the tokens before, or `None`.
-        query_positions: Integers `(T,)`, with a cache `(B, T)`.
+        query_positions: Integers `(T,)`, with a cache `(B, T)`: the places
+            that causality and a window count.
         key_positions: Integers `(S,)`, with a cache `(B, T)`.
+        given_positions: Integers `(T,)` or `(B, T)`, and `(S,)` or `(B, S)`:
+            the caller's positions of queries and keys, or `None`.
     """
 
     query: Any
@@ -63,16 +66,31 @@ class AttentionInputs:
     cache: Any
     query_positions: Any
     key_positions: Any
+    given_positions: Any = None
+
+    @property
+    def encoded_positions(self) -> tuple[Any, Any]:
+        """Positions of queries and keys for what encodes positions."""
+        if self.given_positions is not None:
+            return self.given_positions
+        return self.query_positions, self.key_positions
 
     @property
     def distances(self) -> Any:
         """Key positions minus query positions.
 
         `(T + S - 1,)`, where entry `j - i + T - 1` is that of query i and key
-        j; with a cache of M slots `(B, T, M)`.
+        j; with a cache of M slots `(B, T, M)`, for given positions
+        `(B, T, S)`.
         """
+        if self.given_positions is not None:
+            queries, keys = (
+                x if len(x.shape) == 2 else ops.expand_dims(x, 0)
+                for x in self.given_positions
+            )
+            return ops.expand_dims(keys, 1) - ops.expand_dims(queries, 2)
         if self.cache is not None:
-            slots = ops.arange(ops.shape(self.cache["key"])[1], dtype="int32")
+            slots = ops.arange(ops.shape(self.cache["mask"])[1], dtype="int32")
             return slots - self.query_positions[..., None]
         num_queries, num_keys = ops.shape(self.query)[1], ops.shape(self.key)[1]
         # At least one, also where there is no query and no key.
@@ -84,7 +102,7 @@ class BaseAttention(BaseLayer):
     """Base of the layers that attend from queries to keys and values.
 
     A subclass implements `call` as `prepare`, what it does to the heads,
-    `attend` and `collect`; and `cache_widths`, `num_query_heads`,
+    `remember`, `attend` and `collect`; and `cache_widths`, `num_query_heads`,
     `check_widths` and `compute_output_shape`.
 
     Args:
@@ -126,8 +144,8 @@ class BaseAttention(BaseLayer):
         if self.dropout:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def cache_widths(self) -> dict[str, tuple[int, int]]:
-        """Heads and width of cached keys and values."""
+    def cache_widths(self) -> dict[str, tuple[int, ...]]:
+        """Shape of what a cache keeps of a token, by name."""
         raise NotImplementedError
 
     def num_query_heads(self, query_shape: Shape) -> int:
@@ -170,14 +188,8 @@ class BaseAttention(BaseLayer):
             )
         check_positive_integer("batch_size", batch_size)
         check_positive_integer("max_length", max_length)
-        (heads, key_dim), (_, value_dim) = self.cache_widths().values()
         return decoding.empty_cache(
-            batch_size,
-            max_length,
-            heads,
-            key_dim,
-            value_dim,
-            self.compute_dtype,
+            batch_size, max_length, self.cache_widths(), self.compute_dtype
         )
 
     def prepare(
@@ -191,6 +203,7 @@ class BaseAttention(BaseLayer):
         attention_mask: Tensor | None,
         attention_bias: Tensor | None,
         cache: Any,
+        given_positions: tuple[Any, Any] = (None, None),
     ) -> AttentionInputs:
         """Check and complete the arguments of a call; replace masked tokens.
 
@@ -198,6 +211,7 @@ class BaseAttention(BaseLayer):
             TypeError: For a mask of floats.
             ValueError: For shapes that do not fit.
         """
+        is_self = value is None
         query, value, key, masks, mask, bias = self._check_call(
             query,
             value,
@@ -243,7 +257,29 @@ class BaseAttention(BaseLayer):
             in_use,
             cache,
             *places,
+            given_positions=self.check_positions(
+                *given_positions, query.shape, key.shape, is_self, cache
+            ),
         )
+
+    def remember(
+        self, inputs: AttentionInputs, **tokens: Tensor
+    ) -> tuple[AttentionInputs, dict[str, Any]]:
+        """Put the new tokens into the cache, if there is one.
+
+        Args:
+            inputs: What `prepare` returned.
+            **tokens: What a cache keeps of each token, `(B, T, ...)`.
+
+        Returns:
+            The inputs with the next cache, and what is known of all tokens
+            that can be attended to: the cache's slots, or `tokens`.
+        """
+        if inputs.cache is None:
+            return inputs, tokens
+        cache = decoding.append(inputs.cache, tokens, inputs.key_mask)
+        inputs = dataclasses.replace(inputs, cache=cache)
+        return inputs, {name: cache[name] for name in tokens}
 
     def attend(
         self,
@@ -260,13 +296,14 @@ class BaseAttention(BaseLayer):
 
         Args:
             query: Queries, `(B, T, N, D)`.
-            key: Keys, `(B, S, K, D)`.
-            value: Values, `(B, S, K, E)`.
-            inputs: What `prepare` returned.
+            key: Keys, `(B, S, K, D)`, with a cache those of its slots.
+            value: Values, `(B, S, K, E)`, with a cache those of its slots.
+            inputs: What `remember` returned.
             return_scores: Boolean, whether the scores are wanted.
             training: Boolean, whether scores are dropped.
             position_bias: Bias for each of `inputs.distances`, `(N, T + S -
-                1)` or with a cache `(B, T, N, M)`. Defaults to `None`.
+                1)`; with a cache or given positions `(B, T, N, S)`. Defaults
+                to `None`.
             **options: Further options, as in `AttentionOptions`.
 
         Returns:
@@ -275,14 +312,15 @@ class BaseAttention(BaseLayer):
         """
         cache, own_mask, own_bias = inputs.cache, None, None
         in_use = inputs.in_use
+        if position_bias is not None and len(position_bias.shape) == 4:
+            own_bias = ops.swapaxes(position_bias, 1, 2)  # [B, N, T, S]
+            position_bias = None
         if cache is None:
             options |= {"causal": self.causal, "window": self.window}
             options["distance_bias"] = position_bias
             if inputs.key_mask is not None:
                 own_mask = padding_mask(inputs.key_mask)  # [B, 1, 1, S]
         else:
-            cache = decoding.append(cache, key, value, inputs.key_mask)
-            key, value = cache["key"], cache["value"]
             num_slots = ops.shape(key)[1]
             by_position = position_mask(
                 inputs.query_positions,
@@ -293,8 +331,6 @@ class BaseAttention(BaseLayer):
             own_mask = combine_masks(
                 ops.expand_dims(by_position, 1), padding_mask(cache["mask"])
             )  # [B, 1, T, M]
-            if position_bias is not None:
-                own_bias = ops.swapaxes(position_bias, 1, 2)  # [B, N, T, M]
             if inputs.mask is not None:
                 in_use = positions_in_use(
                     combine_masks(own_mask, inputs.mask),
@@ -352,7 +388,10 @@ class BaseAttention(BaseLayer):
         return_attention_scores: bool = False,
         training: bool | None = None,
         mask: Tensor | None = None,
+        query_positions: Tensor | None = None,
+        key_positions: Tensor | None = None,
     ) -> Any:
+        is_self = value is None
         query, value, key, *_ = self._check_call(
             query,
             value,
@@ -364,10 +403,18 @@ class BaseAttention(BaseLayer):
             attention_bias,
             cache,
         )
+        self.check_positions(
+            query_positions,
+            key_positions,
+            query.shape,
+            key.shape,
+            is_self,
+            cache,
+        )
         shapes = [query.shape, value.shape, key.shape]
         output, scores = self._spec(self.compute_output_shape(*shapes)), None
         if return_attention_scores:
-            keys = key.shape[1] if cache is None else cache["key"].shape[1]
+            keys = key.shape[1] if cache is None else cache["mask"].shape[1]
             scores = self._spec(self.scores_shape(query.shape, keys))
         if cache is not None:
             cache = {
@@ -429,7 +476,7 @@ class BaseAttention(BaseLayer):
         num_keys = shapes[1][1]
         if cache is not None:
             self._check_cache(cache, shapes)
-            num_keys = cache["key"].shape[1]
+            num_keys = cache["mask"].shape[1]
         heads = self.num_query_heads(shapes[0])
         scores_shape = (shapes[0][0], heads, shapes[0][1], num_keys)
         if attention_mask is not None:
@@ -465,6 +512,28 @@ class BaseAttention(BaseLayer):
         query, key, value = self._to_floats(query, key, value)
         masks = query_mask, value_mask
         return query, value, key, masks, attention_mask, attention_bias
+
+    def check_positions(
+        self,
+        query_positions: Any,
+        key_positions: Any,
+        query_shape: Shape,
+        key_shape: Shape,
+        is_self: bool,
+        cache: Any,
+    ) -> tuple[Any, Any] | None:
+        """Check and complete the positions that a call was given.
+
+        Returns:
+            Positions of queries and keys as integer tensors, or `None` if
+            none were given.
+
+        Raises:
+            TypeError: For positions that are no integers.
+            ValueError: For shapes that do not fit, or positions that the
+                layer cannot use.
+        """
+        return None
 
     def check_one_tensor(self, name: str, tensor: Any) -> None:
         """Raise a `ValueError` for a list of tensors or of shapes."""

@@ -3,26 +3,22 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.sequence.positioned_attention import (
+    PositionedAttention,
+)
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.dot_product import matmul
-from keras_attention.ops.attention.positions import alibi_bias
-from keras_attention.ops.attention.positions import relative_buckets
-from keras_attention.ops.attention.positions import rotary_embedding
+from keras_attention.positions import BasePositions
 from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
-from keras_attention.validation import check_choice
-from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
-
-POSITIONS = (None, "rotary", "alibi", "relative")
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class MultiHeadAttention(WeightedLayer, BaseAttention):
+class MultiHeadAttention(WeightedLayer, PositionedAttention):
     """Multi-head attention: several attentions between learned projections.
 
         Q, K, V = split of x W + b, by head               # [B, T, N, D] each
@@ -64,7 +60,9 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         positions: `"rotary"` rotates queries and keys by their positions;
             `"alibi"` subtracts from each score a multiple of the distance,
             a different one for each head; `"relative"` adds a learned number
-            for each head and bucket of distances, as T5 does. Defaults to
+            for each head and bucket of distances, as T5 does. An object of
+            `keras_attention.positions` sets their options, such as
+            `Rotary(layout="half")` for the weights of Llama. Defaults to
             `None`: the order of the tokens is left to the inputs.
         qk_norm: Boolean, whether queries and keys are RMS-normalized in each
             head, with a learned scale, before they are rotated. Defaults to
@@ -74,12 +72,6 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         use_sinks: Boolean, whether each head has a sink, a learned logit that
             is added to the softmax's denominator, so that a head can attend
             to nothing. Defaults to `False`.
-        max_wavelength: Float, base of the rotary frequencies. Used only with
-            `positions="rotary"`. Defaults to `10000.0`.
-        num_buckets: Integer, number of buckets. Used only with
-            `positions="relative"`. Defaults to `32`.
-        max_distance: Integer, distance from which on all share one bucket.
-            Used only with `positions="relative"`. Defaults to `128`.
         seed: Integer seed of the dropout. Defaults to `None`.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer`, and the arguments of
@@ -115,6 +107,13 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
         mask: `query_mask` by another name, for self-attention.
+        query_positions: Integer tensor `(T,)` or `(batch, T)`, the queries'
+            positions for `positions`, such as those of several texts in one
+            row. `causal` and `window` count tokens all the same. With a
+            cache, of the new tokens; rotary positions only. Defaults to
+            `None`, the places of the tokens.
+        key_positions: Integer tensor `(S,)` or `(batch, S)`, likewise of the
+            keys. Defaults to `None`, for self-attention `query_positions`.
 
     Input shape:
         query `(batch, T, width)`, value and key `(batch, S, width)`. Batch, T
@@ -163,13 +162,10 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         use_bias: bool = True,
         causal: bool = False,
         window: int | None = None,
-        positions: str | None = None,
+        positions: str | BasePositions | None = None,
         qk_norm: bool = False,
         logit_soft_cap: float | None = None,
         use_sinks: bool = False,
-        max_wavelength: float = 10_000.0,
-        num_buckets: int = 32,
-        max_distance: int = 128,
         seed: int | None = None,
         **kwargs: Any,
     ):
@@ -178,6 +174,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             causal=causal,
             window=window,
             logit_soft_cap=logit_soft_cap,
+            positions=positions,
             seed=seed,
             **kwargs,
         )
@@ -195,25 +192,13 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         self.num_kv_heads = num_kv_heads
         self.output_dim = output_dim
         self.use_bias = check_boolean("use_bias", use_bias)
-        self.positions = check_choice("positions", positions, POSITIONS)
         self.qk_norm = check_boolean("qk_norm", qk_norm)
         self.use_sinks = check_boolean("use_sinks", use_sinks)
-        self.max_wavelength = check_number(
-            "max_wavelength", max_wavelength, 0, exclusive_minimum=True
-        )
-        self.num_buckets = check_positive_integer("num_buckets", num_buckets, 4)
-        self.max_distance = check_positive_integer("max_distance", max_distance)
         self._kv_heads = num_kv_heads or num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
                 "`num_heads` must be a multiple of `num_kv_heads`. Received: "
                 f"num_heads={num_heads}, num_kv_heads={num_kv_heads}"
-            )
-        if max_distance <= num_buckets // 2:
-            raise ValueError(
-                "`max_distance` must be larger than half of `num_buckets`, "
-                "whose buckets hold one distance each. Received: "
-                f"max_distance={max_distance}, num_buckets={num_buckets}"
             )
         if key_dim is not None:
             self._check_key_dim(key_dim)
@@ -253,15 +238,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         if self.qk_norm:
             self.query_norm = self._add_norm("query_norm", key_dim)
             self.key_norm = self._add_norm("key_norm", key_dim)
-        if self.positions == "relative":
-            self.relative_bias = self.add_weight(
-                name="relative_bias",
-                shape=(self.num_buckets, self.num_heads),
-                # As in T5.
-                initializer=keras.initializers.RandomNormal(
-                    stddev=widths[0] ** -0.5, seed=self.seed
-                ),
-            )
+        self.build_positions(widths[0], key_dim)
         if self.use_sinks:
             self.sinks = self.add_weight(
                 name="sinks", shape=(self.num_heads,), initializer="zeros"
@@ -286,6 +263,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         return_attention_scores: bool = False,
         training: bool | None = None,
         mask: Tensor | None = None,
+        query_positions: Tensor | None = None,
+        key_positions: Tensor | None = None,
     ) -> Any:
         inputs = self.prepare(
             query,
@@ -297,24 +276,25 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             attention_mask,
             attention_bias,
             cache,
+            (query_positions, key_positions),
         )
         query, key, value = self.project_inputs(inputs)
         # [B, T, N, D], [B, S, K, D], [B, S, K, E]
         query, key = self._position(query, key, inputs)
+        inputs, known = self.remember(inputs, key=key, value=value)
         output, scores, cache = self.attend(
             query,
-            key,
-            value,
+            *known.values(),
             inputs,
             return_attention_scores,
             training,
-            position_bias=self._position_bias(inputs.distances),
+            position_bias=self.position_bias(inputs),
             sinks=self._sinks(),
         )  # [B, T, N, E], [B, N, T, S]
         output = self.project_output(output)  # [B, T, output_dim]
         return self.collect(output, scores, cache)
 
-    def cache_widths(self) -> dict[str, tuple[int, int]]:
+    def cache_widths(self) -> dict[str, tuple[int, ...]]:
         if not self.built and self.key_dim is None:
             raise ValueError(
                 "Without `key_dim`, the cache's widths are known once the "
@@ -358,12 +338,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
             "num_kv_heads": self.num_kv_heads,
             "output_dim": self.output_dim,
             "use_bias": self.use_bias,
-            "positions": self.positions,
             "qk_norm": self.qk_norm,
             "use_sinks": self.use_sinks,
-            "max_wavelength": self.max_wavelength,
-            "num_buckets": self.num_buckets,
-            "max_distance": self.max_distance,
         }
 
     def project_inputs(self, inputs: Tensor) -> Any:
@@ -394,27 +370,7 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         """Normalize and rotate queries and keys, if the layer does so."""
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
-        if self.positions == "rotary":
-            query = rotary_embedding(
-                query, inputs.query_positions, self.max_wavelength
-            )
-            key = rotary_embedding(
-                key, inputs.key_positions, self.max_wavelength
-            )
-        return query, key
-
-    def _position_bias(self, distances):
-        """Bias by distance: `(..., R)` to `(..., N, R)`; `None` for none."""
-        if self.positions == "alibi":
-            return alibi_bias(distances, self.num_heads)
-        if self.positions == "relative":
-            buckets = relative_buckets(
-                distances, self.num_buckets, self.max_distance, not self.causal
-            )
-            return ops.swapaxes(
-                ops.take(self.relative_bias, buckets, axis=0), -1, -2
-            )
-        return None
+        return self.rotate(query, key, inputs)
 
     def _sinks(self):
         """`(1, N, 1, 1)`; `None` for none."""
@@ -512,12 +468,8 @@ class MultiHeadAttention(WeightedLayer, BaseAttention):
         return key_dim, self.value_dim or key_dim
 
     def _check_key_dim(self, key_dim):
-        if self.positions == "rotary" and key_dim % 2:
-            raise ValueError(
-                "Rotary positions turn pairs of features, so the width of a "
-                f"head must be even. Received: key_dim={key_dim} in layer "
-                f"'{self.name}'"
-            )
+        if self.positions is not None:
+            self.positions.check_width(key_dim)
 
 
 def _project(x, kernel, bias):

@@ -189,15 +189,16 @@ class ScaledDotProductAttention(BaseAttention):
             query, key, value = (
                 ops.expand_dims(x, 2) for x in (query, key, value)
             )
+        inputs, known = self.remember(inputs, key=key, value=value)
         output, scores, cache = self.attend(
-            query, key, value, inputs, return_attention_scores, training
+            query, *known.values(), inputs, return_attention_scores, training
         )  # [B, T, N, E], [B, N, T, S]
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
         return self.collect(output, scores, cache)
 
-    def cache_widths(self) -> dict[str, tuple[int, int]]:
+    def cache_widths(self) -> dict[str, tuple[int, ...]]:
         if not self.built:
             raise ValueError(
                 "The cache's widths are known once the layer is built. "

@@ -8,6 +8,9 @@ A cache is a dictionary of tensors, so it goes through `tf.function`,
     mask    (B, M)         which slots hold a token that is not masked
     length  (B,)           slots that each row of the batch has filled so far
 
+A layer that keeps something else of its tokens has other names for the first
+two.
+
 A masked token takes a slot as well: the tokens around it keep their distance,
 and decoding in steps of any size equals one pass over the whole sequence.
 """
@@ -27,16 +30,24 @@ from keras_attention.types import Tensor
 def empty_cache(
     batch_size: int,
     max_length: int,
-    num_heads: int,
-    key_dim: int,
-    value_dim: int,
+    widths: dict[str, tuple[int, ...]],
     dtype: DTypeLike,
 ) -> dict[str, Any]:
-    """Returns a cache that holds no token yet."""
+    """Returns a cache that holds no token yet.
+
+    Args:
+        batch_size: Integer, rows of the batch.
+        max_length: Integer M, slots of a row.
+        widths: What is kept of a token, by name: the shape after `(B, M)`.
+        dtype: Dtype of what is kept.
+    """
     shape = (batch_size, max_length)
+    kept = {
+        name: ops.zeros((*shape, *width), dtype)
+        for name, width in widths.items()
+    }
     return {
-        "key": ops.zeros((*shape, num_heads, key_dim), dtype),
-        "value": ops.zeros((*shape, num_heads, value_dim), dtype),
+        **kept,
         "mask": ops.zeros(shape, "bool"),
         "length": ops.zeros((batch_size,), "int32"),
     }
@@ -50,8 +61,7 @@ def token_positions(cache: dict[str, Any], num_tokens: Any) -> Any:
 
 def append(
     cache: dict[str, Any],
-    key: Tensor,
-    value: Tensor,
+    tokens: dict[str, Tensor],
     mask: Tensor | None = None,
 ) -> dict[str, Any]:
     """Returns the cache with new tokens after those of each row.
@@ -60,16 +70,15 @@ def append(
 
     Args:
         cache: Dictionary of tensors, as described above.
-        key: Keys of the new tokens, `(B, T, K, D)`.
-        value: Values of the new tokens, `(B, T, K, E)`.
+        tokens: What is kept of the new tokens, by name: `(B, T, ...)`.
         mask: Boolean tensor `(B, T)`, `False` for masked tokens. Defaults to
             `None`, no masked token.
     """
-    batch, num_tokens = ops.shape(key)[:2]
+    batch, num_tokens = ops.shape(next(iter(tokens.values())))[:2]
     if mask is None:
         mask = ops.ones((batch, num_tokens), "bool")
     length = ops.cast(cache["length"], "int32")
-    slots = ops.arange(ops.shape(cache["key"])[1], dtype="int32")
+    slots = ops.arange(ops.shape(cache["mask"])[1], dtype="int32")
     source = slots - ops.expand_dims(length, 1)  # [B, M]
     is_new = ops.logical_and(source >= 0, source < num_tokens)
     is_old = ops.logical_and(source < 0, ops.cast(cache["mask"], "bool"))
@@ -86,8 +95,7 @@ def append(
         return ops.where(chosen, _take_tokens(new, source), old)
 
     return {
-        "key": write("key", key),
-        "value": write("value", value),
+        **{name: write(name, new) for name, new in tokens.items()},
         "mask": write("mask", mask),
         "length": length + num_tokens,
     }
@@ -101,7 +109,7 @@ def check_cache(
     Args:
         layer: Layer, for the error.
         cache: What was given.
-        expected: Heads and widths `{"key": (K, D), "value": (K, E)}`.
+        expected: What is kept of a token, by name: the shape after `(B, M)`.
         tokens_shape: Shape of the new tokens, `(B, T, ...)`.
 
     Raises:
@@ -109,15 +117,16 @@ def check_cache(
             no room for the tokens, as far as the sizes are known.
     """
     advice = f"Make it with the `initial_cache` of layer '{layer.name}'."
-    names = {"key", "value", "mask", "length"}
-    if not isinstance(cache, dict) or set(cache) != names:
+    names = [*expected, "mask", "length"]
+    if not isinstance(cache, dict) or set(cache) != set(names):
+        listed = ", ".join(map(repr, names[:-1]))
         raise ValueError(
-            "`cache` must be a dictionary of 'key', 'value', 'mask' and "
+            f"`cache` must be a dictionary of {listed} and "
             f"'length'. Received: cache={type(cache).__name__}"
             f"{sorted(cache) if isinstance(cache, dict) else ''}. {advice}"
         )
     batch, num_tokens = tokens_shape[:2]
-    max_length = cache["key"].shape[1]
+    max_length = cache["mask"].shape[1]
     shapes = {
         **{name: (None, None, *widths) for name, widths in expected.items()},
         "mask": (None, max_length),
@@ -162,7 +171,7 @@ def check_room(cache: dict[str, Any], *outputs: Tensor | None) -> Any:
     Raises:
         ValueError: If a row is too long.
     """
-    length, max_length = cache["length"], ops.shape(cache["key"])[1]
+    length, max_length = cache["length"], ops.shape(cache["mask"])[1]
     advice = "Give `initial_cache` a larger `max_length`."
     if not _is_traced(length):
         longest = int(keras.ops.convert_to_numpy(length).max(initial=0))

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -11,29 +12,45 @@ from keras import ops
 from keras_attention.ops.precision import widen
 from keras_attention.types import DTypeLike
 from keras_attention.types import Tensor
+from keras_attention.validation import check_choice
 from keras_attention.validation import shapes_broadcast
+
+LAYOUTS = ("interleaved", "half")
 
 
 def rotary_embedding(
-    x: Tensor, positions: Any, max_wavelength: float = 10_000.0
+    x: Tensor,
+    positions: Any,
+    max_wavelength: float = 10_000.0,
+    layout: str = "interleaved",
+    frequencies: Sequence[float] | None = None,
 ) -> Any:
     """Rotates pairs of features by angles that grow with the position.
 
-    The pair (2i, 2i + 1) at position p turns by p · max_wavelength^(-2i/D),
-    so the product of a query and a key depends on their distance alone. The
-    angles are computed in at least float32.
+    Pair i of D/2 at position p turns by p · max_wavelength^(-2i/D), so the
+    product of a query and a key depends on their distance alone. The angles
+    are computed in at least float32.
 
     Args:
         x: Float tensor of shape `(B, T, N, D)`; D even.
         positions: Integers of shape `(T,)` or `(B, T)`.
         max_wavelength: Float, base of the geometric progression of the
             angles. Defaults to `10000.0`.
+        layout: `"interleaved"`, where pair i is the features 2i and 2i + 1,
+            as in the paper; or `"half"`, where it is i and i + D/2, as in
+            Llama, Hugging Face's Transformers and KerasHub. Defaults to
+            `"interleaved"`.
+        frequencies: Floats, radians that each pair turns by from one position
+            to the next, in place of those of `max_wavelength`. With fewer
+            than D/2 of them, the last features are left as they are.
+            Defaults to `None`.
 
     Returns:
         Tensor of the shape and dtype of `x`.
 
     Raises:
-        ValueError: If D is odd, or the shapes do not fit.
+        ValueError: If D is odd, the shapes do not fit, or there are more
+            frequencies than pairs.
 
     Reference:
         Su et al., RoFormer, arXiv:2104.09864, equations 15 and 34.
@@ -46,6 +63,7 @@ def rotary_embedding(
     >>> np.allclose(np.linalg.norm(y, axis=-1), 2)  # it only rotates
     True
     """
+    check_choice("layout", layout, LAYOUTS)
     x = ops.convert_to_tensor(x)
     positions = ops.convert_to_tensor(positions)
     shapes = tuple(x.shape), tuple(positions.shape)
@@ -61,49 +79,77 @@ def rotary_embedding(
             "even width, and `positions` (length,) or (batch, length). "
             f"Received: x of shape {shapes[0]}, positions of shape {shapes[1]}"
         )
+    if frequencies is None:
+        frequencies = rotary_frequencies(x.shape[-1], max_wavelength)
+    width = 2 * len(frequencies)
+    if width > x.shape[-1]:
+        raise ValueError(
+            "`frequencies` must be at most one for each pair of features. "
+            f"Received: {len(frequencies)} frequencies for x of shape "
+            f"{shapes[0]}"
+        )
     wide = widen(x)
-    pairs = x.shape[-1] // 2
-    frequencies = ops.cast(
-        [max_wavelength ** (-i / pairs) for i in range(pairs)], wide.dtype
-    )
     positions = ops.expand_dims(ops.cast(positions, wide.dtype), (-2, -1))
-    angles = positions * frequencies
+    angles = positions * ops.cast(list(frequencies), wide.dtype)
     cosine, sine = ops.cos(angles), ops.sin(angles)  # [(B,) T, 1, D/2]
-    even, odd = wide[..., 0::2], wide[..., 1::2]
-    rotated = ops.stack(
-        [even * cosine - odd * sine, even * sine + odd * cosine], axis=-1
-    )  # [B, T, N, D/2, 2]
-    return ops.cast(ops.reshape(rotated, ops.shape(x)), x.dtype)
+    if layout == "half":
+        first, second = (
+            wide[..., : width // 2],
+            wide[..., width // 2 : width],
+        )
+    else:
+        first, second = wide[..., 0:width:2], wide[..., 1:width:2]
+    turned = first * cosine - second * sine, first * sine + second * cosine
+    if layout == "half":
+        parts = [*turned]
+    else:
+        pairs = ops.stack(turned, axis=-1)  # [B, T, N, D/2, 2]
+        parts = [ops.reshape(pairs, (*ops.shape(x)[:-1], width))]
+    if width < x.shape[-1]:
+        parts.append(wide[..., width:])
+    rotated = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+    return ops.cast(rotated, x.dtype)
 
 
-def alibi_slopes(num_heads: int) -> list[float]:
+def rotary_frequencies(width: int, max_wavelength: float) -> list[float]:
+    """Radians that each pair of `width` features turns by at each position."""
+    pairs = width // 2
+    return [max_wavelength ** (-i / pairs) for i in range(pairs)]
+
+
+def alibi_slopes(num_heads: int, max_bias: float = 8.0) -> list[float]:
     """Slope of each head: how much a step of distance costs.
 
-    For a power of two the slopes are 2^(-8/N), 2^(-16/N), …, 2^-8. For other
-    numbers they are those of the next lower power, and every second one of
-    twice that power, as in the authors' code.
+    For a power of two the slopes are 2^(-b/N), 2^(-2b/N), …, 2^-b, where b is
+    `max_bias`. For other numbers they are those of the next lower power, and
+    every second one of twice that power, as in the authors' code.
 
     Reference:
         Press et al., Train Short, Test Long, arXiv:2108.12409, section 3.
     """
     power = 2 ** math.floor(math.log2(num_heads))
-    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    slopes = [2 ** (-max_bias * (i + 1) / power) for i in range(power)]
     if power < num_heads:
-        slopes += alibi_slopes(2 * power)[0::2][: num_heads - power]
+        more = alibi_slopes(2 * power, max_bias)
+        slopes += more[0::2][: num_heads - power]
     return slopes
 
 
 def alibi_bias(
-    distances: Tensor, num_heads: int, dtype: DTypeLike = "float32"
+    distances: Tensor,
+    num_heads: int,
+    max_bias: float = 8.0,
+    dtype: DTypeLike = "float32",
 ) -> Any:
     """Bias -slope · |distance|: `(..., R)` to `(..., N, R)`.
 
     Args:
         distances: integers, key position minus query position.
         num_heads: number of heads N.
+        max_bias: the smallest slope is 2 to the power of minus this.
         dtype: of the result.
     """
-    slopes = ops.cast(alibi_slopes(num_heads), dtype)
+    slopes = ops.cast(alibi_slopes(num_heads, max_bias), dtype)
     cost = ops.cast(ops.abs(distances), dtype)
     return -ops.expand_dims(slopes, -1) * ops.expand_dims(cost, -2)
 
@@ -170,10 +216,7 @@ def sinusoidal_positions(
         Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section
         3.5.
     """
-    pairs = width // 2
-    frequencies = ops.cast(
-        [max_wavelength ** (-i / pairs) for i in range(pairs)], "float32"
-    )
+    frequencies = ops.cast(rotary_frequencies(width, max_wavelength), "float32")
     angles = ops.cast(positions, "float32")[..., None] * frequencies
     waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
     return ops.reshape(waves, (*ops.shape(angles)[:-1], width))

@@ -5,14 +5,20 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.positions import RelativeBias
+from keras_attention.positions import Rotary
+from keras_attention.positions import YaRNScaling
 from support.arrays import numpy
 from support.attention import draw
 
 VARIANTS = {
     "plain": {},
     "rotary": {"positions": "rotary", "num_kv_heads": 2, "qk_norm": True},
+    "yarn": {
+        "positions": Rotary("half", 0.5, 20.0, YaRNScaling(4.0, 64)),
+    },
     "alibi": {"positions": "alibi", "num_kv_heads": 1},
-    "relative": {"positions": "relative", "num_buckets": 4, "max_distance": 5},
+    "relative": {"positions": RelativeBias(4, 5)},
     "window": {"window": 3, "logit_soft_cap": 2.0},
     "sinks": {"use_sinks": True},
 }

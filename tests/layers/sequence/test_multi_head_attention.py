@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.positions import RelativeBias
+from keras_attention.positions import Rotary
 from support.arrays import numpy
 from support.attention import attention
 from support.attention import draw
@@ -175,7 +177,7 @@ def test_rotary_sees_only_distances():
 def test_max_wavelength_changes_the_angles():
     x = tokens(1, 5, WIDTH)
     outputs = [
-        numpy(make(2, positions="rotary", max_wavelength=length)(x))
+        numpy(make(2, positions=Rotary(max_wavelength=length))(x))
         for length in (10_000.0, 10.0)
     ]
     assert not np.allclose(*outputs, atol=1e-3)
@@ -197,9 +199,7 @@ def test_alibi_equals_the_paper(causal, keys):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_relative_equals_the_paper(causal):
-    layer = make(
-        3, positions="relative", causal=causal, num_buckets=4, max_distance=5
-    )
+    layer = make(3, positions=RelativeBias(4, 5), causal=causal)
     x = tokens(2, 5, WIDTH)
     table = weights(layer)["relative_bias"]
     # Of four buckets, two a side: one for distance 0 (or 1 ... after it).
@@ -350,9 +350,7 @@ def test_fits_into_a_model_with_an_embedding():
         ({"qk_norm": "yes"}, TypeError),
         ({"use_sinks": 1}, TypeError),
         ({"logit_soft_cap": -1.0}, ValueError),
-        ({"max_wavelength": 0.0}, ValueError),
-        ({"num_buckets": 3}, ValueError),
-        ({"max_distance": 0}, ValueError),
+        ({"positions": 3}, TypeError),
         ({"seed": -1}, ValueError),
     ],
 )
@@ -366,7 +364,6 @@ def test_bad_arguments(arguments, error):
     "arguments, message",
     [
         ({"num_kv_heads": 3}, "num_heads=4, num_kv_heads=3"),
-        ({"max_distance": 16}, "max_distance=16, num_buckets=32"),
         ({"positions": "rotary", "key_dim": 5}, "key_dim=5"),
     ],
 )
