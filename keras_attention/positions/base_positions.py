@@ -39,7 +39,12 @@ class BasePositions(Configuration):
     uses_distances: bool = False
 
     def check_width(self, width: int, name: str = "key_dim") -> None:
-        """Raise a `ValueError` if heads of this width cannot be used."""
+        """Raise a `ValueError` if heads of this width cannot be used.
+
+        Args:
+            width: Integer, width of a head's queries and keys.
+            name: String, the layer's argument for it, for the error.
+        """
 
     def rotate(self, x: Tensor, positions: Any) -> Any:
         """Queries or keys `(B, T, N, D)` at positions `(T,)` or `(B, T)`."""

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from keras_attention.layers.sequence.differential_attention import (
+    DifferentialAttention as DifferentialAttention,
+)
 from keras_attention.layers.sequence.dynamic_conv_1d import (
     DynamicConv1D as DynamicConv1D,
 )
@@ -13,6 +16,9 @@ from keras_attention.layers.sequence.lightweight_conv_1d import (
 )
 from keras_attention.layers.sequence.multi_head_attention import (
     MultiHeadAttention as MultiHeadAttention,
+)
+from keras_attention.layers.sequence.multi_head_latent_attention import (
+    MultiHeadLatentAttention as MultiHeadLatentAttention,
 )
 from keras_attention.layers.sequence.scaled_dot_product_attention import (
     ScaledDotProductAttention as ScaledDotProductAttention,

@@ -264,7 +264,7 @@ class BaseAttention(BaseLayer):
 
     def remember(
         self, inputs: AttentionInputs, **tokens: Tensor
-    ) -> tuple[AttentionInputs, dict[str, Any]]:
+    ) -> tuple[AttentionInputs, list[Any]]:
         """Put the new tokens into the cache, if there is one.
 
         Args:
@@ -273,13 +273,14 @@ class BaseAttention(BaseLayer):
 
         Returns:
             The inputs with the next cache, and what is known of all tokens
-            that can be attended to: the cache's slots, or `tokens`.
+            that can be attended to, in the order of `tokens`: of the cache's
+            slots, or `tokens` themselves.
         """
         if inputs.cache is None:
-            return inputs, tokens
+            return inputs, list(tokens.values())
         cache = decoding.append(inputs.cache, tokens, inputs.key_mask)
         inputs = dataclasses.replace(inputs, cache=cache)
-        return inputs, {name: cache[name] for name in tokens}
+        return inputs, [cache[name] for name in tokens]
 
     def attend(
         self,

@@ -281,10 +281,11 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         query, key, value = self.project_inputs(inputs)
         # [B, T, N, D], [B, S, K, D], [B, S, K, E]
         query, key = self._position(query, key, inputs)
-        inputs, known = self.remember(inputs, key=key, value=value)
+        inputs, (key, value) = self.remember(inputs, key=key, value=value)
         output, scores, cache = self.attend(
             query,
-            *known.values(),
+            key,
+            value,
             inputs,
             return_attention_scores,
             training,

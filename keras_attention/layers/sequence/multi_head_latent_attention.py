@@ -46,7 +46,8 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             that is not rotated. Defaults to `None`, the query's width divided
             by `num_heads`.
         rotary_dim: Integer, width R of the part that is rotated. Defaults to
-            `None`, half of `key_dim`, as in the paper.
+            `None`, half of `key_dim`, as in the paper, or the even number
+            below.
         value_dim: Integer, width E of a head's values. Defaults to `None`,
             `key_dim`.
         latent_dim: Integer, width L of the latent of keys and values.
@@ -128,7 +129,8 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
     (2, 5, 16)
     >>> cache = layer.initial_cache(batch_size=2, max_length=5)
     >>> {name: tuple(kept.shape) for name, kept in cache.items()}
-    {'latent': (2, 5, 6), 'rotary_key': (2, 5, 2), 'mask': (2, 5), 'length': (2,)}
+    {'latent': (2, 5, 6), 'rotary_key': (2, 5, 2), 'mask': (2, 5),
+     'length': (2,)}
     >>> output, cache = layer(x[:, :3], cache=cache)
     >>> tuple(output.shape)
     (2, 3, 16)
@@ -190,7 +192,9 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         if key_dim is not None:
             self._find_widths(key_dim)
 
-    def build(self, query_shape: Shape, value_shape: Shape | None = None) -> None:
+    def build(
+        self, query_shape: Shape, value_shape: Shape | None = None
+    ) -> None:
         self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         self.check_widths(query_shape, value_shape, value_shape)
@@ -272,7 +276,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         query, rotary_query = self.project_query(inputs)
         latent, rotary_key = self.project_latent(inputs)
         rotary_query, rotary_key = self.rotate(rotary_query, rotary_key, inputs)
-        inputs, known = self.remember(
+        inputs, (latent, rotary_key) = self.remember(
             inputs, latent=latent, rotary_key=rotary_key[:, :, 0]
         )
         attend = (
@@ -281,8 +285,8 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         output, scores, cache = attend(
             query,
             rotary_query,
-            known["latent"],
-            known["rotary_key"],
+            latent,
+            rotary_key,
             inputs,
             return_attention_scores,
             training,
@@ -485,7 +489,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
 
     def _find_widths(self, key_dim):
         """Widths D, R, E and L."""
-        rotary_dim = self.rotary_dim or key_dim // 2
+        rotary_dim = self.rotary_dim or max(key_dim // 4 * 2, 2)
         self.positions.check_width(rotary_dim, "rotary_dim")
         return (
             key_dim,

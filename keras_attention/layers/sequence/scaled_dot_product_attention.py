@@ -153,7 +153,7 @@ class ScaledDotProductAttention(BaseAttention):
             )
         self._rank = len(shapes[0])
         heads = shapes[2][2] if self._rank == 4 else 1
-        self._cache_widths = {
+        self._cache_widths: dict[str, tuple[int, ...]] = {
             "key": (heads, shapes[2][-1]),
             "value": (heads, shapes[1][-1]),
         }
@@ -189,9 +189,9 @@ class ScaledDotProductAttention(BaseAttention):
             query, key, value = (
                 ops.expand_dims(x, 2) for x in (query, key, value)
             )
-        inputs, known = self.remember(inputs, key=key, value=value)
+        inputs, (key, value) = self.remember(inputs, key=key, value=value)
         output, scores, cache = self.attend(
-            query, *known.values(), inputs, return_attention_scores, training
+            query, key, value, inputs, return_attention_scores, training
         )  # [B, T, N, E], [B, N, T, S]
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
