@@ -212,7 +212,7 @@ class Llama3Scaling(RotaryScaling):
 
     >>> scaling = keras_attention.positions.Llama3Scaling(4.0, 1.0, 4.0, 64)
     >>> [round(f, 4) for f in scaling.frequencies(8, 100.0)]
-    [1.0, 0.2494, 0.025, 0.0079]
+    [1.0, 0.2546, 0.0255, 0.0079]
     """
 
     factor: float = 8.0

@@ -275,7 +275,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
-            (query_positions, key_positions),
+            given_positions=(query_positions, key_positions),
         )
         query = self._split(self.query_projection(inputs.query), 2)
         key = self._split(self.key_projection(inputs.key), 2)

@@ -276,7 +276,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
-            (query_positions, key_positions),
+            given_positions=(query_positions, key_positions),
         )
         query, key, value = self.project_inputs(inputs)
         # [B, T, N, D], [B, S, K, D], [B, S, K, E]

@@ -271,7 +271,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
-            (query_positions, key_positions),
+            given_positions=(query_positions, key_positions),
         )
         query, rotary_query = self.project_query(inputs)
         latent, rotary_key = self.project_latent(inputs)
