@@ -233,7 +233,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         # other side.
         self.key_up, self.value_up = (
             self.add_weight(
-                name=name,
+                name=f"{name}_kernel",
                 shape=(latent_dim, self.num_heads * width),
                 initializer=clone_initializer(self.kernel_initializer),
                 regularizer=self.kernel_regularizer,
