@@ -68,7 +68,9 @@ def reference(layer, query, value=None, layout="interleaved", **options):
     down = value @ weights["latent_down_kernel"]
     latent = rms_norm(down[..., :6], weights["latent_norm_scale"])
     batch, length = latent.shape[:2]
-    k = (latent @ weights["key_up_kernel"]).reshape(batch, length, heads, key_dim)
+    k = (latent @ weights["key_up_kernel"]).reshape(
+        batch, length, heads, key_dim
+    )
     v = (latent @ weights["value_up_kernel"]).reshape(batch, length, heads, 7)
     places = np.arange(length)
     frequencies = [1.0, 0.01]
