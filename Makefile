@@ -54,6 +54,7 @@ CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 	test-parity \
 	test-backend \
 	mutants \
+	fuzz \
 	benchmark \
 	benchmark-quick \
 	run-benchmarks \
@@ -97,6 +98,10 @@ run-keras-hub: $(VENV)/ready
 # Breaks the layers on purpose: the table of layers must notice. 20 minutes.
 mutants: $(VENV)/ready
 	$(BIN)/python tests/mutants.py $(MUTANTS)
+
+# Changed files of every format are read or refused, 100,000 of each. An hour.
+fuzz: $(VENV)/ready
+	PYTHONPATH=. $(BIN)/python tests/fuzz.py $(FUZZ)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from keras_attention.commands.demo import demo
 from keras_attention.commands.evaluate import evaluate
 from keras_attention.commands.export import export
 from keras_attention.commands.insert import insert
+from keras_attention.commands.inspect import inspect
 from keras_attention.commands.layers import layers
 from keras_attention.commands.library import import_library
 from keras_attention.commands.list_mechanisms import list_mechanisms
@@ -36,7 +37,9 @@ from keras_attention.version import __version__
 EXPECTED_ERRORS = (
     ConnectionError,
     ImportError,
+    MemoryError,
     OSError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -172,6 +175,7 @@ for command in (
     evaluate,
     export,
     insert,
+    inspect,
     layers,
     list_mechanisms,
     maps,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_attention.files import read_arrays
 from keras_attention.validation import check_choice
 
 FASHION_CLASSES = [
@@ -39,6 +40,8 @@ CIFAR10_CLASSES = [
     "ship",
     "truck",
 ]
+# Fashion-MNIST's largest file has 47 million bytes.
+MAX_IDX = 100_000_000
 DATASETS = ("digits", "fashion-mnist", "cifar10")
 
 
@@ -148,30 +151,31 @@ def _idx(folder):
                     f"'{file.name}'. Received: path='{folder}', without it"
                 )
             with gzip.open(file) as stream:
-                arrays.append(np.frombuffer(stream.read()[header:], "uint8"))
+                contents = stream.read(MAX_IDX)
+            arrays.append(np.frombuffer(contents[header:], "uint8"))
     x, y, x_test, y_test = arrays
     return (x.reshape(-1, 28, 28), y), (x_test.reshape(-1, 28, 28), y_test)
 
 
 def _npz(path):
-    with np.load(path, allow_pickle=False) as arrays:
-        if "train_jpegs" in arrays:
-            return tuple(
-                (
-                    _decode(arrays[f"{p}_jpegs"], arrays[f"{p}_lengths"]),
-                    arrays[f"{p}_labels"],
-                )
-                for p in ("train", "test")
+    arrays = read_arrays(path)
+    if "train_jpegs" in arrays:
+        return tuple(
+            (
+                _decode(arrays[f"{p}_jpegs"], arrays[f"{p}_lengths"]),
+                arrays[f"{p}_labels"],
             )
-        needed = ("x_train", "y_train", "x_test", "y_test")
-        if all(key in arrays for key in needed):
-            x, y, x_test, y_test = (arrays[key] for key in needed)
-            return (x, y), (x_test, y_test)
-        raise ValueError(
-            f"A file of cifar10 has the arrays {', '.join(needed)}, or "
-            "train_jpegs, train_lengths, train_labels and the same for test. "
-            f"Received: path='{path}' with {', '.join(arrays)}"
+            for p in ("train", "test")
         )
+    needed = ("x_train", "y_train", "x_test", "y_test")
+    if all(key in arrays for key in needed):
+        x, y, x_test, y_test = (arrays[key] for key in needed)
+        return (x, y), (x_test, y_test)
+    raise ValueError(
+        f"A file of cifar10 has the arrays {', '.join(needed)}, or "
+        "train_jpegs, train_lengths, train_labels and the same for test. "
+        f"Received: path='{path}' with {', '.join(arrays)}"
+    )
 
 
 def _decode(jpegs, lengths):

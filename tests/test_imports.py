@@ -10,7 +10,7 @@ import keras_attention
 PACKAGE = pathlib.Path(keras_attention.__file__).parent
 # A room may import from rooms of a lower level, and from itself.
 LEVELS = [
-    {"image_files", "types", "validation", "version"},
+    {"files", "image_files", "types", "validation", "version"},
     {"inspection", "ops", "pixels"},
     {"positions"},
     {"layers"},

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.pixels import find_pixels
 from keras_attention.commands.pixels import scale_array
+from keras_attention.files import read_arrays
 from keras_attention.image_files import MODES
 from keras_attention.image_files import SUFFIXES
 from keras_attention.image_files import check_image

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.pixels import PIXELS
 from keras_attention.commands.pixels import find_pixels
 from keras_attention.commands.pixels import scale_array
@@ -94,7 +93,13 @@ def check_new(out: str, suffix: str, overwrite: bool) -> pathlib.Path:
 def _read_array(path, model, limit, pixels, tokenizer):
     import numpy as np
 
-    arrays = read_arrays(path)
+    from keras_attention.files import read_array
+    from keras_attention.files import read_arrays
+
+    if path.suffix.lower() == ".npy":
+        arrays = {"x": read_array(path)}
+    else:
+        arrays = read_arrays(path)
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
     if key is None:
         raise ValueError(
@@ -129,13 +134,9 @@ def _read_sentences(path, limit, tokenizer):
     """Sentences, one a line: words with a tokenizer, numbers without."""
     import keras
 
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} must be a text file in UTF-8: {error}"
-        ) from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    from keras_attention.files.json_text import read_text
+
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     lines = lines[:limit]
     if not lines:
         raise ValueError(f"{path} has no line with a sentence.")

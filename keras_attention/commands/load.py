@@ -1,11 +1,13 @@
 """What the commands that take a saved model share."""
 
 import importlib
+import os
 import pathlib
 from typing import Any
 
 import click
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
 SITE_KINDS = click.Choice(["residual", "stage", "conv"])
 IMPORTED = click.option(
     "--import",
@@ -19,12 +21,18 @@ IMPORTED = click.option(
 def load_model(path: str, imported: tuple[str, ...]) -> Any:
     """Load a model; say in one line what is wrong with its file."""
     from keras_attention import pixels
+    from keras_attention.files import check_keras_file
 
     # The networks of this package register themselves when they are imported.
     for name in ("keras_attention.models", *imported):
         importlib.import_module(name)
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(f"There is no such model: {path}")
+    _refuse_hdf5(path)
+    try:
+        check_keras_file(path)
+    except ValueError as error:
+        raise ValueError(f"The model cannot be loaded: {error}") from error
     try:
         return pixels.load_model(path, compile=False)
     except Exception as error:
@@ -32,5 +40,18 @@ def load_model(path: str, imported: tuple[str, ...]) -> Any:
         raise ValueError(
             f"The model cannot be loaded: {path}: {reason} A model with "
             "custom layers needs --import MODULE, the module that registers "
-            "them; a Lambda is not loaded."
+            "them."
         ) from error
+
+
+def _refuse_hdf5(path):
+    """Keras' reader of legacy models runs what they hold, unasked."""
+    is_file = pathlib.Path(path).is_file()
+    with open(path if is_file else os.devnull, "rb") as file:
+        if file.read(8) != HDF5:
+            return
+    raise ValueError(
+        f"{path}: Models in HDF5 are not loaded here, since Keras' reader of "
+        "that format has no safe mode. If you trust the file, load it in "
+        "Python by keras.saving.load_model and save it as .keras"
+    )

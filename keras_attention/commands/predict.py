@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from keras_attention.commands.array_files import read_arrays
 from keras_attention.commands.inputs import stack_images
 from keras_attention.commands.json_output import JSON
 from keras_attention.commands.pixels import PIXELS
@@ -17,6 +16,11 @@ from keras_attention.commands.pixels import pixels_json
 from keras_attention.commands.pixels import scale_array
 
 DEFAULT = "serving_default"
+READERS = {
+    ".npy": "read_array",
+    ".npz": "read_arrays",
+    ".json": "read_json",
+}
 
 
 @click.command()
@@ -66,6 +70,7 @@ def _answer(directory, files, images, signature, pixels):
     from keras_attention.serving import run_export
 
     path = find_version(directory)
+    _check(path)
     known = read_signatures(path)
     if signature is None:
         signature = "image_bytes" if images else DEFAULT
@@ -84,6 +89,19 @@ def _answer(directory, files, images, signature, pixels):
     else:
         values = _read(files[0], expected)
     return run_export(path, values, signature), found
+
+
+def _check(path):
+    """Refuse an export that does more than compute, before it is loaded."""
+    from keras_attention import files
+    from keras_attention.serving.formats import FILES
+    from keras_attention.serving.formats import find_format
+
+    format = find_format(path)
+    if format == "onnx":
+        files.check_onnx(path / FILES[format])
+    elif format not in FILES:
+        files.check_saved_model(path)
 
 
 def find_version(directory: pathlib.Path) -> pathlib.Path:
@@ -182,20 +200,16 @@ def _read_images(path, files, expected, signature, pixels):
 
 def _read(path, expected):
     """The inputs by name, of a file of numbers."""
+    from keras_attention import files
+
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz", ".json"):
+    if suffix not in READERS:
         raise ValueError(
-            f"{path} cannot be read: its name must end in .npy, .npz or .json"
+            f"{path} cannot be read: its name must end in {', '.join(READERS)}"
         )
-    if suffix == ".npy":
-        (array,) = read_arrays(path).values()
-        return {_only(expected, path)[0]: array}
+    values = getattr(files, READERS[suffix])(path)
     if suffix == ".npz":
-        return read_arrays(path)
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        return values
     if isinstance(values, dict) and "inputs" in set(values) - set(expected):
         values = values["inputs"]
     if isinstance(values, dict) and "instances" in set(values) - set(expected):

@@ -9,6 +9,7 @@ from keras_attention.evaluation.suite_files import only_pair
 from keras_attention.evaluation.suite_files import parse_json
 from keras_attention.evaluation.suite_files import suite_paths
 from keras_attention.evaluation.suite_files import take
+from keras_attention.files.json_text import read_text
 
 Path = str | pathlib.Path
 
@@ -33,7 +34,7 @@ def read_blimp(path: Path) -> list[ContrastiveItem]:
     """
     items = []
     for file in suite_paths(path, ".jsonl"):
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             if line.strip():
                 origin = f"{file}:{number}"
                 items.append(_item(parse_json(line, origin), origin))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from keras_attention.evaluation.contrastive_item import ContrastiveItem
 from keras_attention.evaluation.suite_files import only_pair
+from keras_attention.files.json_text import read_text
 
 Path = str | pathlib.Path
 HEADER = ("test case", "grammatical", "ungrammatical")
@@ -41,7 +42,7 @@ def read_marvin_linzen(path: Path) -> list[ContrastiveItem]:
             f"Write the pairs to a text file with the columns {HEADER}, "
             "separated by tabs."
         )
-    header, *lines = path.read_text("utf-8").splitlines() or [""]
+    header, *lines = read_text(path).splitlines() or [""]
     if tuple(header.split("\t")) != HEADER:
         raise ValueError(
             f"{path}:1: The first line must name the columns {HEADER}, "

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from keras_attention.evaluation.contrastive_item import ContrastiveItem
+from keras_attention.files.json_text import read_text
 
 Path = str | pathlib.Path
 
@@ -30,7 +31,7 @@ def read_scores(
         ValueError: naming file and line, if a line is no number or NaN; or
             if there is not one line for each text.
     """
-    lines = pathlib.Path(path).read_text("utf-8").splitlines()
+    lines = read_text(path).splitlines()
     needed = sum(len(item.texts) for item in items)
     if len(lines) != needed:
         raise ValueError(
@@ -89,7 +90,7 @@ def read_finished_scores(path: Path, limit: int) -> list[float]:
     path = pathlib.Path(path)
     if not path.exists():
         return []
-    text = path.read_text("utf-8")
+    text = read_text(path)
     whole = text[: text.rfind("\n") + 1]
     lines = whole.splitlines()
     if len(lines) > limit:

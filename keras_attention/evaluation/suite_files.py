@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_attention.evaluation.contrastive_item import ContrastiveItem
+from keras_attention.files import parse_json as parse
+from keras_attention.files.json_text import read_text
 
 
 def suite_paths(path: str | pathlib.Path, suffix: str) -> list[pathlib.Path]:
@@ -24,11 +26,7 @@ def suite_paths(path: str | pathlib.Path, suffix: str) -> list[pathlib.Path]:
 
 def parse_json(text: str, origin: str) -> dict[str, Any]:
     """Return the JSON object of a text."""
-    try:
-        entry = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{origin}: Not valid JSON: {error}") from error
-    return check_object(entry, origin)
+    return check_object(parse(text, origin), origin)
 
 
 def iterate_json_list(
@@ -39,7 +37,7 @@ def iterate_json_list(
     The list is walked entry by entry, since Python's JSON reader keeps no
     line numbers.
     """
-    text = pathlib.Path(path).read_text("utf-8")
+    text = read_text(path)
     decoder = json.JSONDecoder()
     position, line = _skip(text, 0), 1
     if text[position : position + 1] != "[":
@@ -54,6 +52,10 @@ def iterate_json_list(
         counted = position
         try:
             entry, position = decoder.raw_decode(text, position)
+        except RecursionError as error:
+            raise ValueError(
+                f"{path}:{line}: JSON is nested too deeply"
+            ) from error
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{path}:{error.lineno}: Not valid JSON: {error.msg}"

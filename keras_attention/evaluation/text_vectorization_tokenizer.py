@@ -8,6 +8,7 @@ import keras
 from keras_attention.evaluation.vocabulary import BEGIN
 from keras_attention.evaluation.vocabulary import END
 from keras_attention.evaluation.vocabulary import Vocabulary
+from keras_attention.files import check_keras_file
 
 
 class TextVectorizationTokenizer:
@@ -62,7 +63,8 @@ class TextVectorizationTokenizer:
         Raises:
             ValueError: if the model has no such layer.
         """
-        model = keras.saving.load_model(path)
+        check_keras_file(path)
+        model = keras.saving.load_model(path, compile=False)
         for layer in [model, *getattr(model, "layers", [])]:
             if isinstance(layer, keras.layers.TextVectorization):
                 return cls(layer, **arguments)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.files.json_text import read_text
+
 PADDING = "[PAD]"
 UNKNOWN = "[UNK]"
 BEGIN = "[BOS]"
@@ -97,7 +99,7 @@ class Vocabulary:
     def load(cls, path: str | pathlib.Path) -> "Vocabulary":
         """Read a file with one token a line; see the class."""
         try:
-            text = pathlib.Path(path).read_text("utf-8")
+            text = read_text(path)
             return cls(text.removesuffix("\n").split("\n"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.files.keras_file import check_keras_file
 from keras_attention.pixels.finding import set_pixel_range
 from keras_attention.pixels.finding import stored_pixel_range
 from keras_attention.pixels.pixel_range import PixelRange
@@ -60,8 +61,11 @@ def load_model(path: str | os.PathLike, **options: Any) -> keras.Model:
         **options: Further arguments of `keras.saving.load_model`.
 
     Raises:
-        ValueError: If the file cannot be loaded, or its range is damaged.
+        ValueError: If the file cannot be loaded, its range is damaged, or
+            `keras_attention.files.check_keras_file` refuses it.
     """
+    if options.get("safe_mode", True):
+        check_keras_file(path, options.get("custom_objects"))
     model = keras.saving.load_model(path, **options)
     pixels = read_record(path)
     if pixels is not None:

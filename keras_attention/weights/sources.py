@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -11,6 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.files import check_torch_file
+from keras_attention.files import read_arrays
+from keras_attention.files.safetensors_file import list_safetensors
+from keras_attention.files.torch_file import FLOOR
 from keras_attention.types import Tensor
 
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
@@ -161,9 +164,10 @@ def _read_safetensors(path):
             "Files of safetensors need the package safetensors: "
             "pip install 'keras-attention-layers[weights]'"
         ) from error
+    list_safetensors(path)
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (KeyError, SafetensorError, TypeError) as error:
         raise ValueError(
             f"'{path}' cannot be read as a file of safetensors: {error}. Is "
             "it complete?"
@@ -178,6 +182,14 @@ def _read_torch(path):
             f"'{path.name}' is a file of torch, which reads it: "
             "pip install 'keras-attention-layers[torch]'"
         ) from error
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if version < FLOOR:
+        raise ImportError(
+            f"Torch {torch.__version__} can run code from a file of weights "
+            f"(CVE-2026-24747): pip install 'torch>={FLOOR[0]}.{FLOOR[1]}', or "
+            "ask for a file of safetensors"
+        )
+    check_torch_file(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError) as error:
@@ -199,13 +211,7 @@ def _read_torch(path):
 
 
 def _read_npz(path):
-    try:
-        with open(path, "rb") as file:
-            return dict(np.load(file, allow_pickle=False))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(
-            f"'{path}' cannot be read as an .npz file: {error}. Is it complete?"
-        ) from error
+    return read_arrays(path)
 
 
 def _keras_weights(layer):
