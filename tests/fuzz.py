@@ -145,6 +145,7 @@ def _read_config(path):
     archived = path.with_name("changed.keras")
     with zipfile.ZipFile(archived, "w") as archive:
         archive.writestr("config.json", path.read_bytes())
+        archive.writestr("model.weights.h5", _hdf5())
     files.check_keras_file(archived)
 
 

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import pathlib
+import tokenize
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,7 @@ def _header(stream, origin):
         SyntaxError,
         TypeError,
         ValueError,
+        tokenize.TokenError,
     ) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(

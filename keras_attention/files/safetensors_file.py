@@ -24,8 +24,8 @@ def list_safetensors(
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise ValueError(
-                f"{path}: Not a complete file of safetensors: the header "
-                f"claims {length:,} bytes of {size:,}"
+                f"{path} cannot be read: it is not a complete file of "
+                f"safetensors: the header claims {length:,} bytes of {size:,}"
             )
         header = parse_json(file.read(length), path)
     rows = []

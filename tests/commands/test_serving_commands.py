@@ -221,7 +221,7 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
         (tmp_path / f"{name}.json").write_text(text)
     cases = [
         ([tmp_path / "cut.npz"], "cut.npz cannot be read"),
-        ([tmp_path / "torn.npz"], "torn.npz cannot be read"),
+        ([tmp_path / "torn.npz"], "torn.npz/image.npy cannot be read"),
         ([tmp_path / "ragged.json"], "lists of one length"),
         ([tmp_path / "null.json"], "neither numbers nor texts"),
         ([tmp_path / "object.json"], "an object of url"),

@@ -200,7 +200,7 @@ def test_bad_contrawsd(write, old, new, message):
 def test_bad_blimp(write, tmp_path):
     good = json.dumps(BLIMP[0])
     for line, message in [
-        ("{", "jsonl:2: Not valid JSON"),
+        ("{", "jsonl:2 cannot be read: it is not valid JSON"),
         ("[]", "jsonl:2: .*JSON object"),
         (good.replace("sentence_bad", "bad"), "jsonl:2: .*'sentence_bad'"),
     ]:
