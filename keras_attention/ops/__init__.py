@@ -7,6 +7,9 @@ from keras_attention.ops.attention.positions import (
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
+from keras_attention.ops.attention.scores import (
+    additive_scores as additive_scores,
+)
 
 # Images.
 from keras_attention.ops.image.channel_norms import (

@@ -37,6 +37,7 @@ class Row:
             the largest output.
         output_of_gate: what a gate's layer makes of image and gate, or `None`
             if its output is no function of the two.
+        pools: the layer takes a sequence and returns none, and so no mask.
         make: makes the layer of a wrapper, whose argument is a layer that
             must be new each time. `None` calls the class.
     """
@@ -48,6 +49,7 @@ class Row:
     static_size: bool = False
     half_tolerance: float = 2e-2
     output_of_gate: Callable[..., Any] | None = np.multiply
+    pools: bool = False
     make: Callable[..., Any] | None = None
 
     @property
@@ -83,6 +85,21 @@ def blend_in(data_format="channels_last", **kwargs):
 
 
 ROWS = [
+    Row(ka.AdditiveAttention, {}, SEQUENCE),
+    Row(
+        ka.AdditiveAttention,
+        {"units": 7, "use_scale": False, "dropout": 0.3},
+        SEQUENCE,
+        variant="units",
+    ),
+    Row(ka.AttentionPooling1D, {}, SEQUENCE, pools=True),
+    Row(
+        ka.AttentionPooling1D,
+        {"units": 7, "use_bias": False},
+        SEQUENCE,
+        variant="units",
+        pools=True,
+    ),
     # Ratios are small: few hidden units may all be at rest behind their ReLU.
     Row(ka.BAM, {"ratio": 4}),
     Row(
@@ -311,6 +328,14 @@ ROWS = [
         SEQUENCE,
         variant="linear",
     ),
+    Row(ka.LuongAttention, {}, SEQUENCE),
+    Row(ka.LuongAttention, {"score": "general"}, SEQUENCE, variant="general"),
+    Row(
+        ka.LuongAttention,
+        {"score": "concat", "units": 7, "dropout": 0.3},
+        SEQUENCE,
+        variant="concat",
+    ),
     Row(ka.MultiHeadAttention, {"num_heads": 4}, SEQUENCE),
     Row(
         ka.MultiHeadAttention,
@@ -415,6 +440,24 @@ ROWS = [
         ka.NonLocal,
         {"mode": "concatenation", "gamma_initializer": "ones"},
         variant="concatenation",
+    ),
+    Row(
+        ka.PoolingByMultiheadAttention,
+        {"num_heads": 4},
+        SEQUENCE,
+        pools=True,
+    ),
+    Row(
+        ka.PoolingByMultiheadAttention,
+        {
+            "num_heads": 3,
+            "num_seeds": 2,
+            "use_input_feed_forward": False,
+            "use_layer_norm": False,
+        },
+        SEQUENCE,
+        variant="seeds",
+        pools=True,
     ),
     Row(
         ka.PositionGSoP,
@@ -558,6 +601,8 @@ def every_argument(
 # Each sets everything at once. What is checked of them is how a layer is
 # rebuilt from its configuration, not what it computes.
 EVERY_ARGUMENT = [
+    every_argument(ka.AdditiveAttention, SEQUENCE, units=7, dropout=0.4),
+    every_argument(ka.AttentionPooling1D, SEQUENCE, units=7, use_bias=True),
     every_argument(ka.BAM, ratio=4, dilation=2, combine="add"),
     every_argument(ka.BlendIn),
     every_argument(
@@ -657,6 +702,9 @@ EVERY_ARGUMENT = [
         weight_dropout=0.4,
     ),
     every_argument(
+        ka.LuongAttention, SEQUENCE, score="concat", units=7, dropout=0.4
+    ),
+    every_argument(
         ka.MultiHeadAttention,
         SEQUENCE,
         num_heads=4,
@@ -694,6 +742,7 @@ EVERY_ARGUMENT = [
         mode="dot_product",
         use_scale=True,
     ),
+    every_argument(ka.PoolingByMultiheadAttention, SEQUENCE, num_heads=3),
     every_argument(
         ka.PositionGSoP, reduced_channels=5, expansion=3, grid_size=2
     ),
@@ -738,6 +787,10 @@ EVERY_ARGUMENT = [
 
 # Of each row's output, a weighted sum; see `test_output_is_the_recorded_one`.
 OUTPUTS: dict[str, float] = {
+    "AdditiveAttention": 0.0256285,
+    "AdditiveAttention-units": -0.0786776,
+    "AttentionPooling1D": -0.474102,
+    "AttentionPooling1D-units": -0.250463,
     "BAM": 1.83965,
     "BAM-add": 2.115,
     "BlendIn": 1.09842,
@@ -784,6 +837,9 @@ OUTPUTS: dict[str, float] = {
     "LightweightConv1D": -0.258416,
     "LightweightConv1D-causal": -0.514599,
     "LightweightConv1D-linear": 0.265575,
+    "LuongAttention": 1.05988,
+    "LuongAttention-general": -1.19431,
+    "LuongAttention-concat": 0.020441,
     "MultiHeadAttention": 0.750395,
     "MultiHeadAttention-causal-window": -2.15274,
     "MultiHeadAttention-grouped-rotary": -0.384896,
@@ -798,6 +854,8 @@ OUTPUTS: dict[str, float] = {
     "NonLocal-gaussian": 2.29262,
     "NonLocal-dot_product": -0.118535,
     "NonLocal-concatenation": 3.70671,
+    "PoolingByMultiheadAttention": 0.17806,
+    "PoolingByMultiheadAttention-seeds": -2.58644,
     "PositionGSoP": 1.512,
     "PositionGSoP-coarse": 0.894261,
     "ScaledDotProductAttention": 0.716232,

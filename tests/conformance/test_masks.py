@@ -1,5 +1,7 @@
 """What is masked has no effect: not where it is, nor whatever it holds."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -46,8 +48,9 @@ def test_masked_inputs_have_no_effect(row, kind):
     for value in (5.0, np.nan, np.inf, -np.inf):
         changed = np.where(mask[..., None], x, np.float32(value))
         y = numpy(layer(changed, mask=mask))
+        valid = ... if row.pools else mask
         np.testing.assert_allclose(
-            y[mask], expected[mask], rtol=1e-5, atol=1e-6, err_msg=str(value)
+            y[valid], expected[valid], rtol=1e-5, atol=1e-6, err_msg=str(value)
         )
         assert np.isfinite(y).all(), value
 
@@ -57,7 +60,8 @@ def test_masked_inputs_have_no_effect(row, kind):
 def test_the_gradient_of_masked_inputs_is_zero(row, kind):
     layer, x, mask = built(row), random_input(row), mask_of(kind)
     upstream = np.ones(layer.compute_output_shape(row.shape), "float32")
-    upstream[~mask] = 0
+    if not row.pools:
+        upstream[~mask] = 0
     expected = numpy(vjp(lambda x: layer(x, mask=mask), x, upstream))
     assert np.abs(expected[mask]).max() > 0
     for value in (1.0, np.nan):
@@ -76,14 +80,19 @@ def test_padding_is_as_if_it_were_not_there(row, kept):
     layer, x = built(row), random_input(row)
     mask = np.zeros((2, 11), bool)
     mask[:, kept] = True
-    y = numpy(layer(x, mask=mask))[:, kept]
+    y = numpy(layer(x, mask=mask))
+    y = y if row.pools else y[:, kept]
     expected = numpy(layer(x[:, kept]))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in SEQUENCES if "Attention" in row.layer.__name__],
+    [
+        row
+        for row in SEQUENCES
+        if "value" in inspect.signature(row.layer.call).parameters
+    ],
     ids=lambda row: row.name,
 )
 @pytest.mark.parametrize("length", [1, 4])

@@ -2,6 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from keras_attention.layers.sequence.additive_attention import (
+    AdditiveAttention as AdditiveAttention,
+)
+from keras_attention.layers.sequence.attention_pooling_1d import (
+    AttentionPooling1D as AttentionPooling1D,
+)
 from keras_attention.layers.sequence.differential_attention import (
     DifferentialAttention as DifferentialAttention,
 )
@@ -14,11 +20,17 @@ from keras_attention.layers.sequence.gated_convolution_block import (
 from keras_attention.layers.sequence.lightweight_conv_1d import (
     LightweightConv1D as LightweightConv1D,
 )
+from keras_attention.layers.sequence.luong_attention import (
+    LuongAttention as LuongAttention,
+)
 from keras_attention.layers.sequence.multi_head_attention import (
     MultiHeadAttention as MultiHeadAttention,
 )
 from keras_attention.layers.sequence.multi_head_latent_attention import (
     MultiHeadLatentAttention as MultiHeadLatentAttention,
+)
+from keras_attention.layers.sequence.pooling_by_multihead_attention import (
+    PoolingByMultiheadAttention as PoolingByMultiheadAttention,
 )
 from keras_attention.layers.sequence.scaled_dot_product_attention import (
     ScaledDotProductAttention as ScaledDotProductAttention,

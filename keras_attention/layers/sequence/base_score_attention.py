@@ -1,0 +1,258 @@
+"""What attention with learned or unscaled scores shares: AdditiveAttention
+and LuongAttention."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.weighted_layer import KernelLayer
+from keras_attention.ops.attention.masks import check_sequence_mask
+from keras_attention.ops.attention.masks import combine_masks
+from keras_attention.ops.attention.masks import replace_masked
+from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.attention.scores import masked_softmax
+from keras_attention.ops.attention.scores import weighted_mean
+from keras_attention.types import Shape
+from keras_attention.types import Tensor
+from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_probability
+
+
+class BaseScoreAttention(KernelLayer):
+    """Base of `AdditiveAttention` and `LuongAttention`.
+
+    A subclass implements `build_scores` and `compute_scores`. Lists and
+    single tensors, masks, the softmax and dropout are here.
+
+    Args:
+        dropout: Float, rate at which scores are dropped in training.
+        seed: Integer seed of the dropout.
+        **kwargs: Passed on to the next class.
+    """
+
+    def __init__(
+        self, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.dropout = check_probability("dropout", dropout)
+        self.seed = seed
+        if seed is not None:
+            check_positive_integer("seed", seed, minimum=0)
+        if self.dropout:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build_scores(self, query_width: int, key_width: int) -> None:
+        """Make the weights for queries and keys of these widths."""
+        raise NotImplementedError
+
+    def compute_scores(self, query: Tensor, key: Tensor) -> Any:
+        """Return the scores before the softmax, `(B, T, S)`."""
+        raise NotImplementedError
+
+    def build(
+        self,
+        query_shape: Any,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> None:
+        shapes = self._complete(query_shape, value_shape, key_shape)
+        self._check_shapes(*shapes)
+        self._widths = shapes[0][-1], shapes[2][-1]
+        if None in self._widths:
+            raise ValueError(
+                f"{type(self).__name__} needs defined widths of query and key "
+                f"to make its weights. Received: query of shape {shapes[0]}, "
+                f"key of shape {shapes[2]} for layer '{self.name}'. Give the "
+                "inputs' last dimension."
+            )
+        self.build_scores(*self._widths)
+
+    def call(
+        self,
+        query: Any,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        query, value, key = self._complete(query, value, key)
+        query_mask, key_mask = self._masks(
+            query, value, query_mask, value_mask, key_mask, mask
+        )
+        self._check_shapes(*(tuple(x.shape) for x in (query, value, key)))
+        query, value, key = self._to_floats(query, value, key)
+        if query_mask is not None:
+            query = replace_masked(query, query_mask)
+        allowed = None
+        if key_mask is not None:
+            key = replace_masked(key, key_mask)
+            value = replace_masked(value, key_mask)
+            allowed = ops.expand_dims(key_mask, 1)  # [B, 1, S]
+        if query_mask is not None:
+            allowed = combine_masks(allowed, ops.expand_dims(query_mask, 2))
+        if use_causal_mask:
+            places = [
+                ops.arange(ops.shape(x)[1], dtype="int32") for x in (query, key)
+            ]
+            allowed = combine_masks(allowed, places[0][:, None] >= places[1])
+        scores = self.compute_scores(query, key)  # [B, T, S]
+        scores = masked_softmax(scores, allowed)
+        weights = scores
+        if training and self.dropout:
+            weights = keras.random.dropout(
+                scores, self.dropout, seed=self.seed_generator
+            )
+        output = weighted_mean(weights, value)  # [B, T, E]
+        if not return_attention_scores:
+            return output
+        return output, ops.cast(scores, self.compute_dtype)
+
+    def compute_mask(self, query: Any, previous_mask: Any = None) -> Any:
+        if isinstance(previous_mask, list | tuple):
+            return previous_mask[0]
+        return previous_mask
+
+    def compute_output_shape(
+        self,
+        query_shape: Any,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> Shape:
+        query_shape, value_shape, _ = self._complete(
+            query_shape, value_shape, key_shape
+        )
+        return (*query_shape[:-1], value_shape[-1])
+
+    def compute_output_spec(
+        self,
+        query: Any,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        query, value, key = self._complete(query, value, key)
+        self._masks(query, value, query_mask, value_mask, key_mask, mask)
+        shapes = [tuple(x.shape) for x in (query, value, key)]
+        self._check_shapes(*shapes)
+        output = self._spec(self.compute_output_shape(*shapes))
+        if not return_attention_scores:
+            return output
+        return output, self._spec((*shapes[0][:2], shapes[2][1]))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+    def _spec(self, shape):
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def _complete(self, query, value, key):
+        """Query, value and key, or their shapes, of a list or of arguments."""
+        is_list = isinstance(query, list | tuple) and not all(
+            isinstance(size, int | None) for size in query
+        )
+        if is_list:
+            if len(query) not in (2, 3) or value is not None:
+                raise ValueError(
+                    f"{type(self).__name__} takes `[query, value]` or "
+                    "`[query, value, key]`, or the same as arguments of their "
+                    f"own. Received: a list of {len(query)} for layer "
+                    f"'{self.name}'"
+                    + (" and a value" if value is not None else "")
+                )
+            query, value, key = (*query, None)[:3]
+        if value is None and key is not None:
+            raise ValueError(
+                f"{type(self).__name__} needs the values that belong to the "
+                "keys. Received: key without value. For self-attention pass "
+                "the query alone."
+            )
+        value = query if value is None else value
+        key = value if key is None else key
+        return query, value, key
+
+    def _masks(self, query, value, query_mask, value_mask, key_mask, mask):
+        """Boolean masks of the queries and of the keys, each or `None`."""
+        # Keras passes the masks of a list of inputs as `query_mask`, a list.
+        mask = query_mask if mask is None else mask
+        if isinstance(mask, list | tuple) and any(
+            each is None or hasattr(each, "shape") for each in mask
+        ):
+            given = (*mask, None, None)[:3]
+        else:
+            given = (mask, None, None)
+        query_mask = given[0]
+        value_mask = given[1] if value_mask is None else value_mask
+        key_mask = given[2] if key_mask is None else key_mask
+        if value is query and value_mask is None:
+            value_mask = query_mask
+        masks = {}
+        for name, each, x in (
+            ("query_mask", query_mask, query),
+            ("value_mask", value_mask, value),
+            ("key_mask", key_mask, value),
+        ):
+            if each is not None:
+                each = to_boolean_mask(name, each)
+                check_sequence_mask(name, each, x.shape)
+            masks[name] = each
+        if isinstance(query, keras.KerasTensor):
+            return None, None
+        key_mask = masks["key_mask"]
+        if key_mask is not None and key_mask is masks["value_mask"]:
+            key_mask = None
+        return masks["query_mask"], combine_masks(masks["value_mask"], key_mask)
+
+    def _check_shapes(self, query_shape, value_shape, key_shape):
+        received = (
+            f"Received: query of shape {tuple(query_shape)}, value of shape "
+            f"{tuple(value_shape)}, key of shape {tuple(key_shape)} for layer "
+            f"'{self.name}'"
+        )
+        shapes = query_shape, value_shape, key_shape
+        if any(len(shape) != 3 for shape in shapes):
+            raise ValueError(
+                f"{type(self).__name__} expects tensors of rank 3, (batch, "
+                f"length, width). {received}"
+            )
+        for name, sizes in (
+            ("Query, key and value must have the same batch", [0, 0, 0]),
+            ("Key and value must have the same length", [None, 1, 1]),
+        ):
+            known = {
+                shape[axis]
+                for shape, axis in zip(shapes, sizes, strict=True)
+                if axis is not None and shape[axis] is not None
+            }
+            if len(known) > 1:
+                raise ValueError(f"{name}. {received}")
+        widths = query_shape[-1], key_shape[-1]
+        if self.built and widths != self._widths:
+            raise ValueError(
+                "Query and key must have the widths for which the layer was "
+                f"built, {self._widths}. {received}"
+            )
+
+    def _to_floats(self, *tensors):
+        return [
+            x
+            if "float" in keras.backend.standardize_dtype(x.dtype)
+            else ops.cast(x, self.compute_dtype)
+            for x in tensors
+        ]
