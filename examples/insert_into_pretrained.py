@@ -7,6 +7,8 @@ before, to the bit, and from there the attention alone can be trained.
     pip install "keras-attention-layers[tensorflow-cpu,examples]"
     python examples/insert_into_pretrained.py
 
+`--figure photographs.png` writes what the network attends to instead.
+
 Time: 2 to 6 minutes on two CPU cores. Result:
 
     EfficientNet-Lite0, 4,694,024 parameters
@@ -95,10 +97,29 @@ def random_crops(count, seed):
     return np.stack(x), np.take(numbers, chosen)
 
 
+def draw(model, path):
+    """Write a figure of what the network attends to, with its predictions."""
+    from keras_attention.visualization import plot_attention_maps
+
+    images = {**photographs(), "cat": crop(data.chelsea())}
+    class_names = [str(number) for number in range(1000)]
+    for number, word in (*EXPECTED.values(), (285, "Egyptian cat")):
+        class_names[number] = word
+    figure = plot_attention_maps(
+        model,
+        np.stack(list(images.values())),
+        class_names=class_names,
+        caption="Early stages respond to edges and textures, late ones to the "
+        "object that the network names.",
+    )
+    figure.savefig(path, dpi=100)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Attention, pretrained.")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--crops", type=int, default=64)
+    parser.add_argument("--figure", help="write the maps to this image only")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     model = efficientnet_lite0()
@@ -107,6 +128,9 @@ def main(arguments: list[str] | None = None) -> None:
     before = np.asarray(model(x))
     print(f"EfficientNet-Lite0, {model.count_params():,} parameters")
     show(before, images)
+    if options.figure:
+        draw(model, options.figure)
+        return
 
     model.trainable = False  # The attention alone is to learn.
     train, test = (random_crops(options.crops, seed) for seed in (1, 2))
