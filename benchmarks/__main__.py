@@ -28,6 +28,7 @@ SUBJECTS = (
     "attention",
     "attention_memory",
     "convolutions",
+    "recurrences",
     "precision",
     "transfer",
     "pretrained",

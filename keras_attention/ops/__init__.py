@@ -41,9 +41,19 @@ from keras_attention.ops.image.pooling import (
 from keras_attention.ops.image.pooling import global_lp_pool as global_lp_pool
 from keras_attention.ops.image.pooling import global_max_pool as global_max_pool
 from keras_attention.ops.image.simam import simam as simam
+from keras_attention.ops.sequence.gated_delta_rule import (
+    gated_delta_rule as gated_delta_rule,
+)
 from keras_attention.ops.sequence.head_convolution import (
     dynamic_convolution as dynamic_convolution,
 )
 from keras_attention.ops.sequence.head_convolution import (
     lightweight_convolution as lightweight_convolution,
 )
+from keras_attention.ops.sequence.linear_attention import (
+    gated_linear_attention as gated_linear_attention,
+)
+from keras_attention.ops.sequence.linear_attention import (
+    linear_attention as linear_attention,
+)
+from keras_attention.ops.sequence.linear_attention import retention as retention

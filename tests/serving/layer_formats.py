@@ -20,6 +20,20 @@ assert set(FORMATS) == set(FILES)
 # The reason, by the name of a row, which is that of a layer or of one of its
 # variants, and the format.
 REFUSED: dict[tuple[str, str], str] = {}
+# What is refused where the length is open, and can be written where it is
+# fixed.
+REFUSED_OPEN: dict[tuple[str, str], str] = {
+    (name, "litert"): "a loop over chunks"
+    for name in (
+        "GatedDeltaNet",
+        "GatedDeltaNet-widths",
+        "GatedLinearAttention",
+        "GatedLinearAttention-widths",
+        "LinearAttention-causal",
+        "Retention",
+        "Retention-widths",
+    )
+}
 
 
 def cell(layer: str, format: str) -> str:
@@ -28,13 +42,24 @@ def cell(layer: str, format: str) -> str:
         for (name, by), reason in REFUSED.items()
         if by == format and name.split("-")[0] == layer
     }
-    if not refused:
-        return "yes"
     if "" in refused:
         return f"no: {refused['']}"
-    return "; ".join(
+    reasons = [
         f"not {variant}: {reason}" for variant, reason in refused.items()
-    )
+    ]
+    variants = {
+        name.removeprefix(layer).lstrip("-"): reason
+        for (name, by), reason in REFUSED_OPEN.items()
+        if by == format and name.split("-")[0] == layer
+    }
+    if "" in variants:
+        reasons.append(f"not at open lengths: {variants['']}")
+    else:
+        reasons += [
+            f"not {variant} at open lengths: {reason}"
+            for variant, reason in variants.items()
+        ]
+    return "; ".join(reasons) or "yes"
 
 
 def table() -> str:

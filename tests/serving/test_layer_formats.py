@@ -3,6 +3,7 @@
 from conformance.rows import ROWS
 from serving.layer_formats import FORMATS
 from serving.layer_formats import REFUSED
+from serving.layer_formats import REFUSED_OPEN
 from serving.layer_formats import cell
 from serving.layer_formats import table
 
@@ -16,7 +17,7 @@ def test_the_table_has_a_line_for_each_layer():
 
 def test_what_is_refused_exists():
     names = {row.name for row in ROWS}
-    for name, format in REFUSED:
+    for name, format in (*REFUSED, *REFUSED_OPEN):
         assert name in names and format in FORMATS
 
 
@@ -26,3 +27,8 @@ def test_a_refusal_is_said_with_its_reason(monkeypatch):
     assert cell("GSoP", "onnx") == "no: no square roots"
     assert cell("ChannelGSoP", "onnx") == cell("GSoP", "litert") == "yes"
     assert cell("BAM", "onnx") == "not add: no sums"
+    monkeypatch.setitem(REFUSED_OPEN, ("CBAM", "onnx"), "a loop")
+    monkeypatch.setitem(REFUSED_OPEN, ("CBAM-gamma", "onnx"), "a loop")
+    monkeypatch.setitem(REFUSED_OPEN, ("BAM-add", "litert"), "a loop")
+    assert cell("CBAM", "onnx") == "not at open lengths: a loop"
+    assert cell("BAM", "litert") == "not add at open lengths: a loop"

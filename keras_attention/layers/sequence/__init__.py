@@ -17,8 +17,17 @@ from keras_attention.layers.sequence.dynamic_conv_1d import (
 from keras_attention.layers.sequence.gated_convolution_block import (
     GatedConvolutionBlock as GatedConvolutionBlock,
 )
+from keras_attention.layers.sequence.gated_delta_net import (
+    GatedDeltaNet as GatedDeltaNet,
+)
+from keras_attention.layers.sequence.gated_linear_attention import (
+    GatedLinearAttention as GatedLinearAttention,
+)
 from keras_attention.layers.sequence.lightweight_conv_1d import (
     LightweightConv1D as LightweightConv1D,
+)
+from keras_attention.layers.sequence.linear_attention import (
+    LinearAttention as LinearAttention,
 )
 from keras_attention.layers.sequence.luong_attention import (
     LuongAttention as LuongAttention,
@@ -32,6 +41,7 @@ from keras_attention.layers.sequence.multi_head_latent_attention import (
 from keras_attention.layers.sequence.pooling_by_multihead_attention import (
     PoolingByMultiheadAttention as PoolingByMultiheadAttention,
 )
+from keras_attention.layers.sequence.retention import Retention as Retention
 from keras_attention.layers.sequence.scaled_dot_product_attention import (
     ScaledDotProductAttention as ScaledDotProductAttention,
 )
