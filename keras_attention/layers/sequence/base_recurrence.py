@@ -185,9 +185,13 @@ class BaseRecurrence(BaseLayer):
         layer.build((None, None, channels))
         return layer
 
-    def split_heads(self, x: Tensor, width: int) -> Any:
-        """`(B, T, N * width)` to `(B, T, N, width)`."""
-        batch, length, _ = ops.shape(x)
+    def split_heads(self, x: Tensor, width: int, inputs: Tensor) -> Any:
+        """`(B, T, N * width)` to `(B, T, N, width)`.
+
+        Batch and length are taken from `inputs`: converters to ONNX take a
+        wrong shape for that of a dense layer's output.
+        """
+        batch, length, _ = ops.shape(inputs)
         return ops.reshape(x, (batch, length, self.num_heads, width))
 
     def join_heads(self, x: Tensor) -> Any:

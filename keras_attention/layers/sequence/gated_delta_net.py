@@ -158,9 +158,9 @@ class GatedDeltaNet(KernelLayer, BaseRecurrence):
         rate = ops.exp(ops.convert_to_tensor(self.log_rate))
         step = widen(self.decay(inputs)) + self.step_bias
         heads, state = gated_delta_rule(
-            _unit_length(self.split_heads(query, key_dim)),
-            _unit_length(self.split_heads(key, key_dim)),
-            self.split_heads(value, value_dim),
+            _unit_length(self.split_heads(query, key_dim, inputs)),
+            _unit_length(self.split_heads(key, key_dim, inputs)),
+            self.split_heads(value, value_dim, inputs),
             -rate * ops.softplus(step),
             ops.sigmoid(widen(self.beta(inputs))),
             mask=mask,

@@ -130,16 +130,13 @@ class GatedLinearAttention(WeightedLayer, BaseRecurrence):
         self, inputs: Tensor, mask: Tensor | None, cache: Cache | None
     ) -> tuple[Any, Any]:
         key_dim, value_dim = self._head_dims
-        logits = widen(self.decay_up(self.decay_down(inputs)))
-        # The sizes are those of the inputs: converters to ONNX take a wrong
-        # shape for that of a dense layer after a dense layer.
-        sizes = ops.shape(inputs)[:2]
-        logits = ops.reshape(logits, (*sizes, self.num_heads, key_dim))
+        logits = self.decay_up(self.decay_down(inputs))
+        logits = widen(self.split_heads(logits, key_dim, inputs))
         log_decay = ops.log_sigmoid(logits) / self.gate_divisor
         heads, state = gated_linear_attention(
-            self.split_heads(self.query(inputs), key_dim),
-            self.split_heads(self.key(inputs), key_dim),
-            self.split_heads(self.value(inputs), value_dim),
+            self.split_heads(self.query(inputs), key_dim, inputs),
+            self.split_heads(self.key(inputs), key_dim, inputs),
+            self.split_heads(self.value(inputs), value_dim, inputs),
             log_decay,
             mask=mask,
             initial_state=None if cache is None else cache["state"],

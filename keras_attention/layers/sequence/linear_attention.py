@@ -112,9 +112,9 @@ class LinearAttention(WeightedLayer, BaseRecurrence):
     ) -> tuple[Any, Any]:
         key_dim, value_dim = self._head_dims
         y, state = linear_attention(
-            self.split_heads(self.query(inputs), key_dim),
-            self.split_heads(self.key(inputs), key_dim),
-            self.split_heads(self.value(inputs), value_dim),
+            self.split_heads(self.query(inputs), key_dim, inputs),
+            self.split_heads(self.key(inputs), key_dim, inputs),
+            self.split_heads(self.value(inputs), value_dim, inputs),
             causal=self.causal,
             mask=mask,
             initial_state=None if cache is None else cache["state"],

@@ -124,13 +124,13 @@ class Retention(KernelLayer, BaseRecurrence):
         key_dim, value_dim = self._head_dims
         positions, last = self._positions(inputs, mask, cache)
         query, key = (
-            self._rotate(self.split_heads(dense(inputs), key_dim), positions)
+            self.split_heads(dense(inputs), key_dim, inputs)
             for dense in (self.query, self.key)
         )
         heads, state = retention(
-            query,
-            key,
-            self.split_heads(self.value(inputs), value_dim),
+            self._rotate(query, positions),
+            self._rotate(key, positions),
+            self.split_heads(self.value(inputs), value_dim, inputs),
             mask=mask,
             initial_state=None if cache is None else cache["state"],
         )
