@@ -98,7 +98,7 @@ class Group(click.Group):
             if context.meta.get(DEBUG):
                 raise
             name = context.invoked_subcommand
-            message = str(error) or type(error).__name__
+            message = _message(error)
             if name in self.commands:
                 message = in_shell_terms(message, self.commands[name])
             raise click.ClickException(
@@ -118,6 +118,15 @@ def _with_library(callback):
     return run
 
 
+def _message(error):
+    """What an error says; the system's errors without their numbers."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    # Keras prints the values of the arguments after its message.
+    message = str(error).split("\n\nArguments received by")[0]
+    return message or type(error).__name__
+
+
 def in_shell_terms(message: str, command: click.Command) -> str:
     """Replace the names of Python's arguments by those of a command's options.
 
@@ -130,6 +139,11 @@ def in_shell_terms(message: str, command: click.Command) -> str:
         message = message.replace(call, typed)
     for parameter in command.params:
         if not isinstance(parameter, click.Option):
+            metavar = (parameter.metavar or "").strip("[].")
+            message = re.sub(rf"`{parameter.name}`", metavar, message)
+            message = re.sub(
+                rf"(?<![\w.-]){parameter.name}=(?=\S)", f"{metavar} ", message
+            )
             continue
         option = max(parameter.opts, key=len)
         name = option.lstrip("-").replace("-", "_")
@@ -141,6 +155,13 @@ def in_shell_terms(message: str, command: click.Command) -> str:
             message = re.sub(
                 rf"(?<![\w.-]){known}=(?=[^\s=])", f"{option} ", message
             )
+        message = message.replace(f"Received: {option} None", "Received: none")
+        # The shell's H,W for Python's (height, width).
+        message = re.sub(
+            rf"({option}) \(([^()]*)\)",
+            lambda found: f"{found[1]} {found[2].replace(' ', '')}",
+            message,
+        )
         if name.startswith("no_"):
             message = re.sub(
                 rf"`?(?<![\w-]){name[3:]}=False\b`?", f"`{option}`", message

@@ -246,9 +246,13 @@ def check_sequence_shape(layer: Any, shape: Any) -> int:
 
 def nearest(value: Any, choices: Iterable[Any]) -> str:
     """Return ` Did you mean 'x'?` for the closest choices, or nothing."""
+    known: dict[str, str] = {}
+    for choice in map(str, choices):
+        known.setdefault(choice.lower(), choice)
     close = difflib.get_close_matches(
-        str(value), [str(choice) for choice in choices], n=3, cutoff=0.5
+        str(value).lower(), list(known), n=3, cutoff=0.5
     )
     if not close:
         return ""
-    return " Did you mean " + " or ".join(repr(name) for name in close) + "?"
+    names = " or ".join(repr(known[name]) for name in close)
+    return f" Did you mean {names}?"

@@ -176,6 +176,16 @@ def test_errors_name_options():
         ("give `verify=False`", "give `--no-verify`"),
         ("Received: version=3 in x", "Received: --version 3 in x"),
         ("Received: data_format='a'", "Received: data_format='a'"),
+        (
+            "Give `image_size=(height, width)`.",
+            "Give `--image-size height,width`.",
+        ),
+        ("Received: image_size=(0, 8)", "Received: --image-size 0,8"),
+        ("Received: image_size=None for x", "Received: none for x"),
+        (
+            "`directory` must. Received: directory='a'",
+            "DIR must. Received: DIR 'a'",
+        ),
     ):
         assert in_shell_terms(message, export) == expected
 

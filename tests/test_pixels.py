@@ -1,6 +1,7 @@
 """The range of pixels of a model: recognized, stored, scaled."""
 
 import json
+import re
 import zipfile
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention import pixels
+from keras_attention.commands.pixels import given_pixels
 
 LAYERS = keras.layers
 RAW, UNIT, SIGNED = "0 to 255", "0 to 1", "-1 to 1"
@@ -178,10 +180,20 @@ def test_texts_and_json_are_one_range():
     assert found.limits() == (-0.5, 0.5)
 
 
-@pytest.mark.parametrize("text", ["0", "1,0", "a,b", "nan,1", "{", "0,1,2", ""])
+@pytest.mark.parametrize(
+    "text", ["0", "a,b", "{", "0,1,2", "", '{"means": [1]}']
+)
 def test_texts_that_are_no_range(text):
     with pytest.raises(ValueError, match="MINIMUM,MAXIMUM"):
         ka.PixelRange.parse(text)
+
+
+@pytest.mark.parametrize("text", ["1,0", '{"minimum": 1}'])
+def test_texts_of_an_empty_range(text):
+    with pytest.raises(ValueError, match="`minimum` must be smaller than"):
+        ka.PixelRange.parse(text)
+    with pytest.raises(ValueError, match=re.escape(f"(from --pixels {text})")):
+        given_pixels(text)
 
 
 def test_wrong_ranges():

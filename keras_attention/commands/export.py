@@ -74,6 +74,13 @@ def export(
 
     if overwrite and version is None:
         raise click.UsageError("--overwrite needs --version, the one replaced.")
+    if format != "saved-model" and any(
+        options[name] for name in ("signatures", "image_bytes", "image_size")
+    ):
+        raise click.UsageError(
+            "--signature, --image-bytes and --image-size are for --format "
+            f"saved-model: {format} has one signature, that of the model."
+        )
     pixels = options.pop("pixels")
     signatures = _signatures(**options)
     loaded = load_model(model, imported)

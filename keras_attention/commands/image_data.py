@@ -228,14 +228,26 @@ def load_images(
     else:
         training, held_out = _npz(path, image_format, split, seed)
         classes = int(training[1].max()) + 1
+    if split and not _count(held_out):
+        raise ValueError(
+            "--validation-split leaves no image to validate with: give a "
+            f"larger part. Received: --validation-split {split:g} of "
+            f"{_count(training)} images"
+        )
     if validation and pathlib.Path(validation).is_dir():
         held_out = _validation_folder(
             validation, image_format, batch_size, names
         )
     elif validation:
         held_out, _ = _npz(validation, image_format)
-    count = len(training[0] if isinstance(training, tuple) else training.files)
-    return ImageData(training, held_out, count, classes)
+    return ImageData(training, held_out, _count(training), classes)
+
+
+def _count(data):
+    """The number of images of arrays, of an `ImageFolder` or of `None`."""
+    if data is None:
+        return 0
+    return len(data[0] if isinstance(data, tuple) else data.files)
 
 
 def _folders(path, image_format, batch_size, split=0.0, seed=0, names=None):

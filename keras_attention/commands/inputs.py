@@ -9,6 +9,7 @@ import click
 from keras_attention.commands.pixels import PIXELS
 from keras_attention.commands.pixels import find_pixels
 from keras_attention.commands.pixels import scale_array
+from keras_attention.commands.save import check_is_file
 
 IMAGE_KEYS = ("x", "images", "x_test", "arr_0")
 LABEL_KEYS = ("y", "labels", "y_test")
@@ -65,10 +66,35 @@ def read_inputs(
             raise FileNotFoundError(f"There is no such file or folder: {path}")
     suffix = paths[0].suffix.lower()
     if len(paths) == 1 and suffix in (".npz", ".npy"):
-        return _read_array(paths[0], model, limit, pixels, tokenizer)
-    if len(paths) == 1 and suffix == ".txt":
-        return _read_sentences(paths[0], limit, tokenizer)
-    return _read_images(paths, model, limit, pixels)
+        inputs = _read_array(paths[0], model, limit, pixels, tokenizer)
+    elif len(paths) == 1 and suffix == ".txt":
+        inputs = _read_sentences(paths[0], limit, tokenizer)
+    else:
+        inputs = _read_images(paths, model, limit, pixels)
+    check_fits(model, inputs)
+    return inputs
+
+
+def check_fits(model: Any, inputs: Inputs) -> None:
+    """Raise `ValueError` unless a model takes inputs of this shape."""
+    expected = getattr(model, "input_shape", None)
+    if expected is None:
+        return
+    if not isinstance(expected, tuple):
+        raise ValueError(
+            "Only a model of one input can be shown images or sentences. "
+            f"Received: model '{model.name}' with inputs {expected}"
+        )
+    found = inputs.values.shape
+    fits = len(expected) == len(found) and all(
+        size in (None, other)
+        for size, other in zip(expected[1:], found[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"Model '{model.name}' takes inputs of shape {expected}. "
+            f"Received: a batch of shape {found}"
+        )
 
 
 def model_names(paths: list[str]) -> list[str]:
@@ -82,6 +108,7 @@ def check_new(out: str, suffix: str, overwrite: bool) -> pathlib.Path:
     path = pathlib.Path(out)
     if path.suffix.lower() != suffix:
         raise ValueError(f"`--out` must end in {suffix}. Received: --out {out}")
+    check_is_file(path)
     if path.exists() and not overwrite:
         raise FileExistsError(
             "A file that exists is not overwritten: give another --out, or "
@@ -108,6 +135,11 @@ def _read_array(path, model, limit, pixels, tokenizer):
             "np.savez(path, x=images, y=labels)."
         )
     values = arrays[key][:limit]
+    if not values.size:
+        raise ValueError(
+            f"{path} must have one input or more. Received: '{key}' of shape "
+            f"{arrays[key].shape}"
+        )
     labels = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
     if labels is not None and len(labels) < len(values):
         raise ValueError(

@@ -92,12 +92,20 @@ def insert(
         made = functools.partial(made, **arguments)
     original = load_model(model, imported)
     place = at or list(layers) or "residual"
-    new = insert_attention(
-        original,
-        made,
-        _pattern(matching) if matching else place,
-        preserve_outputs,
-    )
+    try:
+        new = insert_attention(
+            original,
+            made,
+            _pattern(matching) if matching else place,
+            preserve_outputs,
+        )
+    except (TypeError, ValueError) as error:
+        typed = "--matching" if matching else "--layer" if layers else "--at"
+        message = str(error).replace("`at`", f"`{typed}`")
+        message = message.replace(
+            f"at=re.compile({matching!r})", matching or ""
+        )
+        raise ValueError(message) from error
     save_model(new, path, overwrite, find_pixel_range(original))
     report = insertion_report(original, new)
     if as_json:

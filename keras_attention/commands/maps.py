@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.inputs import check_fits
 from keras_attention.commands.inputs import check_new
 from keras_attention.commands.inputs import input_options
 from keras_attention.commands.inputs import model_names
@@ -78,6 +79,8 @@ def maps(
     inputs = read_inputs(list(map(pathlib.Path, images)), loaded[0], **options)
     if inputs.pixels is not None:
         check_same_pixels(inputs.pixels, loaded[1:], options["pixels"])
+    for other in loaded[1:]:
+        check_fits(other, inputs)
     names = model_names(files) if compare else [""]
     chosen = [layers or None, compare_layers or layers or None]
     figure = plot_attention_maps(

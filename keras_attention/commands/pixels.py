@@ -69,12 +69,13 @@ def given_pixels(pixels: str) -> Any:
 
     try:
         return FoundPixelRange(PixelRange.parse(pixels), "given by --pixels")
-    except ValueError as error:
-        raise ValueError(
-            str(error)
-            .replace("`pixels`", "`--pixels`")
-            .replace("pixels=", "--pixels ")
-        ) from error
+    except (TypeError, ValueError) as error:
+        message = str(error).replace("`pixels`", "`--pixels`")
+        message = message.replace("pixels=", "--pixels ")
+        # A part of the range that is wrong does not say where it came from.
+        if "--pixels" not in message:
+            message += f" (from --pixels {pixels})"
+        raise ValueError(message) from error
 
 
 def echo_pixels(found: Any) -> None:
@@ -133,6 +134,11 @@ def scale_array(
         raise ValueError(
             "Images must be integers from 0 to 255, or floats in the range "
             f"that the model takes. Received: {path} of {values.dtype}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "Images must have finite values. "
+            f"Received: {path} with NaN or infinite values"
         )
     if not found.assumed:
         check_floats(low, high, found, path)

@@ -16,6 +16,7 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
     """
     if path.suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: --out {path}")
+    check_is_file(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder of `--out` does not exist: make it first. "
@@ -25,6 +26,20 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
         raise FileExistsError(
             "A file that exists is not overwritten: give another --out, or "
             f"--overwrite. Received: --out {path}"
+        )
+
+
+def check_is_file(path: pathlib.Path) -> None:
+    """Raise `ValueError` if no file can be at `path`."""
+    if path.is_dir():
+        raise ValueError(
+            f"`--out` must be a file. Received: --out {path}, a folder"
+        )
+    above = next(parent for parent in path.parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(
+            f"The folder of `--out` must be a folder. Received: --out {path}, "
+            f"and {above} is a file"
         )
 
 

@@ -170,10 +170,16 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
     "--momentum", type=float, default=0.9, show_default=True, help="Of sgd."
 )
 @click.option("--weight-decay", type=float, help="Of the optimizer.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+)
 @click.option(
     "--backup",
     metavar="DIR",
+    type=click.Path(file_okay=False),
     help="Keep the state of each epoch there; a run that was interrupted goes "
     "on from it.",
 )
@@ -213,6 +219,7 @@ def _transfer(options: dict[str, Any]) -> None:
     _check_comparison(options)
     size = _size(options["image_size"])
     _learning_rate(options)
+    _check_optimizer(options)
     keras.utils.set_random_seed(options["seed"])
     student = load_model(options["student"], options["imported"])
     teacher = load_model(options["teacher"], options["imported"])
@@ -348,6 +355,14 @@ def _model(options, student, teacher, images, steps):
         verbose=not options["as_json"],
     )
     return model, training
+
+
+def _check_optimizer(options):
+    from keras_attention.validation import check_number
+
+    check_number("momentum", options["momentum"], 0, 1)
+    if options["weight_decay"] is not None:
+        check_number("weight_decay", options["weight_decay"], 0)
 
 
 def _check_comparison(options):

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from keras_attention.commands.inputs import check_fits
 from keras_attention.commands.inputs import check_new
 from keras_attention.commands.inputs import input_options
 from keras_attention.commands.inputs import model_names
@@ -89,6 +90,9 @@ def view(
     labels = inputs.labels
     if inputs.pixels is not None:
         check_same_pixels(inputs.pixels, loaded[1:], options["pixels"])
+    for other in loaded[1:]:
+        check_fits(other, inputs)
+    if inputs.pixels is not None:
         labels = with_predictions(names, loaded, inputs, classes(data))
     write_attention_page(
         path,

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.inspection.layer_paths import check_layer
 from keras_attention.inspection.layer_paths import children
 
 
@@ -26,6 +27,9 @@ def attention_layers(model: keras.layers.Layer) -> list[Any]:
 
     Returns:
         A list of layers.
+
+    Raises:
+        TypeError: If `model` is neither.
 
     Example:
 
@@ -51,6 +55,7 @@ def walk_attention_layers(
     model: keras.layers.Layer, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
     """Iterate over `(path, layer)` of the layers of `attention_layers`."""
+    check_layer(model)
     seen: set[int] = set()
     yield from _walk(model, prefix, seen)
 

@@ -5,8 +5,11 @@ from typing import Any
 
 import keras
 
+from keras_attention.inspection.layer_paths import check_layer
+from keras_attention.inspection.layer_paths import find_layer
 from keras_attention.inspection.layer_paths import walk_layers
 from keras_attention.inspection.record_outputs import record_outputs
+from keras_attention.inspection.record_outputs import split_name
 
 # Sizes of the axes that a model leaves open, by the rank of its input.
 OPEN_SIZES = {3: 16, 4: 128}
@@ -69,6 +72,9 @@ def layer_outputs(
     listed = names is not None
     layers = dict(walk_layers(model))
     wanted = names if listed else list(layers)
+    # Before Keras puts a trace around the error.
+    for name in names or ():
+        find_layer(model, split_name(name)[0])
     found: dict[str, Any] = {}
 
     class Trace(keras.layers.Layer):
@@ -112,6 +118,7 @@ def input_tensors(model: keras.Model) -> Any:
     Raises:
         ValueError: If the model is not built.
     """
+    check_layer(model)
     if getattr(model, "inputs", None):
         # A Sequential model has its `input` only once it is called.
         if not isinstance(model, keras.Sequential):

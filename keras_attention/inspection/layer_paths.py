@@ -32,10 +32,8 @@ def walk_layers(
     >>> [path for path, _ in walk_layers(model)][1:]
     ['se', 'se/reduce', 'se/expand']
     """
-    for child in children(model):
-        path = prefix + child.name
-        yield path, child
-        yield from walk_layers(child, path + "/")
+    check_layer(model)
+    yield from _walk(model, prefix)
 
 
 def find_layer(model: keras.layers.Layer, path: str) -> Any:
@@ -81,6 +79,16 @@ def find_layer(model: keras.layers.Layer, path: str) -> Any:
     return layer
 
 
+def check_layer(model: Any) -> None:
+    """Raise `TypeError` unless `model` is a Keras model or layer."""
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be a Keras model or a layer; a file is loaded by "
+            "`keras_attention.load_model(path)`. "
+            f"Received: model={model!r} (of type {type(model).__name__})"
+        )
+
+
 def children(layer: Any) -> list[Any]:
     """Return the layers and operations directly inside a layer or model."""
     operations = getattr(layer, "operations", None)
@@ -118,3 +126,10 @@ def channel_axis(model: keras.layers.Layer, path: str | None = None) -> int:
     formats.append(keras.config.image_data_format())
     first = next(each for each in formats if each)
     return 1 if first == "channels_first" else -1
+
+
+def _walk(layer, prefix):
+    for child in children(layer):
+        path = prefix + child.name
+        yield path, child
+        yield from _walk(child, path + "/")

@@ -1,6 +1,7 @@
 """How pixels are scaled for a model."""
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -92,7 +93,8 @@ class PixelRange:
 
         Raises:
             TypeError: If it is neither a string nor a `PixelRange`.
-            ValueError: If the text is none of these.
+            ValueError: If the text is none of these, or its minimum is not
+                smaller than its maximum.
 
         Example:
 
@@ -110,9 +112,11 @@ class PixelRange:
             return NAMED[pixels]
         try:
             if pixels.startswith("{"):
-                return cls(**json.loads(pixels))
-            minimum, maximum = map(float, pixels.split(","))
-            return cls(minimum, maximum)
+                given = json.loads(pixels)
+                inspect.signature(cls).bind(**given)
+            else:
+                minimum, maximum = map(float, pixels.split(","))
+                given = {"minimum": minimum, "maximum": maximum}
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 "`pixels` must be MINIMUM,MAXIMUM such as 0,255 or -1,1, "
@@ -120,6 +124,7 @@ class PixelRange:
                 '{"mean": [0.5], "std": [0.25]}. '
                 f"Received: pixels={pixels!r}"
             ) from error
+        return cls(**given)
 
     def scale_images(self, images: Any) -> Any:
         """Scale 8-bit pixels.

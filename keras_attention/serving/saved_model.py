@@ -141,6 +141,11 @@ def export_for_serving(
                 signature.check_pixels(model)
     requests = warmup_requests(warmup or [], DEFAULT, model, signatures)
     directory = pathlib.Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(
+            "`directory` must be a folder, in which each version has a folder "
+            f"of its own. Received: directory='{directory}', a file"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and not overwrite:
         _check_free(directory, version)

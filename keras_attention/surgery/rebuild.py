@@ -167,7 +167,9 @@ def _copy_state(old, new):
     """Copy weights, random states and what is trainable."""
     if not isinstance(old, keras.layers.Layer) or not new._inbound_nodes:
         return  # No weights, or edited out.
-    shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
+    shapes = [
+        sorted(tuple(v.shape) for v in layer.variables) for layer in (old, new)
+    ]
     if shapes[0] != shapes[1]:
         raise ValueError(
             "A layer that is made from its configuration must have the "
@@ -176,11 +178,10 @@ def _copy_state(old, new):
             f"{shapes[0]}, and {shapes[1]} when rebuilt. Complete its "
             "`get_config`."
         )
-    for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(_copy(source))
-    for source, target in zip(
-        old._flatten_layers(), new._flatten_layers(), strict=True
-    ):
+    layers = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
+    for source, target in layers:
+        for variable, copied in _pairs(_own(source), _own(target)):
+            copied.assign(_copy(variable))
         target.trainable = source.trainable
         # What a layer derives from its weights when they are loaded.
         store: dict[str, Any] = {}
@@ -188,6 +189,25 @@ def _copy_state(old, new):
         if store:
             copies = {key: _copy(value) for key, value in store.items()}
             target.load_own_variables(copies)
+
+
+def _own(layer):
+    """The variables of a layer, without those of its sublayers."""
+    inside = {id(v) for part in layer._layers for v in part.variables}
+    return [v for v in layer.variables if id(v) not in inside]
+
+
+def _pairs(old, new):
+    """Variables of one layer and its copy, by name where names tell them apart.
+
+    A layer that was quantized to float8 has the scales after its kernel, and
+    when it is built from its configuration in front of it.
+    """
+    names = [v.name for v in old]
+    by_name = {v.name: v for v in new}
+    if len(by_name) == len(new) and set(names) == set(by_name):
+        return [(v, by_name[v.name]) for v in old]
+    return list(zip(old, new, strict=True))
 
 
 def _copy(values):

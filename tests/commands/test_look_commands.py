@@ -161,6 +161,10 @@ def test_view_sentences(folder, tmp_path):
         ("other.npz", "no array named"),
         ("pickled.npy", "cannot be read"),
         ("short.npz", "a label for each input"),
+        ("none.npy", "one input or more"),
+        ("nan.npy", "NaN"),
+        ("large.npz", "Received: a batch of shape (2, 30, 30, 3)"),
+        ("flat.npy", "takes inputs of shape"),
     ],
 )
 def test_bad_data(folder, tmp_path, data, words):
@@ -168,6 +172,10 @@ def test_bad_data(folder, tmp_path, data, words):
     (folder / "bad.png").write_text("no image")
     (folder / "bad.npz").write_text("no array")
     np.savez(folder / "other.npz", z=np.ones(3))
+    np.savez(folder / "large.npz", x=np.ones((2, 30, 30, 3)))
+    np.save(folder / "none.npy", np.ones((0, 12, 10, 3)))
+    np.save(folder / "nan.npy", np.full((1, 12, 10, 3), np.nan))
+    np.save(folder / "flat.npy", np.ones(3))
     np.savez(folder / "short.npz", x=np.ones((2, 12, 10, 3)), y=[1])
     np.save(folder / "pickled.npy", np.array([{}]), allow_pickle=True)
     result = run(
@@ -238,3 +246,38 @@ def test_images_of_several_sizes(folder, tmp_path):
     assert result.exit_code == 1 and "several sizes" in result.output
     result = run("maps", tmp_path / "any.keras", files[0], "--out", out)
     assert result.exit_code == 0, result.output
+
+
+def test_models_that_take_something_else(folder, tmp_path):
+    """The error is a line, without the values of the images."""
+    tokens = folder / "tokens.keras"
+    inputs = [keras.Input((12, 10, 3), name=name) for name in "ab"]
+    keras.Model(inputs, keras.layers.Add()(inputs)).save(folder / "two.keras")
+    keras.Sequential(
+        [keras.Input((7,)), keras.layers.Dense(2)],
+    ).save(tokens)
+    photo = folder / "photos/cat/0.png"
+    model = folder / "teacher.keras"
+    for arguments, words in (
+        ((tokens, photo), "takes inputs of shape (None, 7)"),
+        ((folder / "two.keras", photo), "a model of one input"),
+        ((model, photo, "--compare", tokens), "takes inputs of shape"),
+    ):
+        out = tmp_path / "maps.png"
+        result = run("maps", *arguments, "--out", out)
+        assert result.exit_code == 1 and words in result.output
+        assert len(result.output) < 300 and not out.exists()
+
+
+def test_files_that_cannot_be_written(folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "maps.png").mkdir()
+    for out, words in (
+        ("notes.txt/maps.png", "notes.txt is a file"),
+        ("maps.png", "maps.png, a folder"),
+    ):
+        result = run(
+            *("maps", folder / "teacher.keras", folder / "photos"),
+            *("--out", tmp_path / out, "--overwrite"),
+        )
+        assert result.exit_code == 1 and words in result.output

@@ -94,7 +94,9 @@ def test_versions_are_replaced_only_when_asked(folder, tmp_path):
         (["--image-size", "12,8"], 2, "is for --image-bytes"),
         (["--version", "0"], 1, "--version 0"),
         (["--format", "pickle"], 2, "'onnx'"),
-        (["--format", "onnx", "--image-bytes"], 1, "--format 'saved-model'"),
+        (["--format", "onnx", "--image-bytes"], 2, "for --format saved-model"),
+        (["--format", "litert", "--signature", "a=se"], 2, "--signature"),
+        (["--pixels", "1,0"], 1, "smaller than"),
         (["--import", "no_such_module"], 1, "no_such_module"),
     ],
 )
@@ -103,6 +105,15 @@ def test_export_with_bad_arguments(folder, tmp_path, arguments, code, words):
     assert result.exit_code == code
     assert words in result.output and "Traceback" not in result.output
     assert not list((tmp_path / "x").glob("*"))
+
+
+def test_the_folder_of_an_export_is_a_file(folder, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("")
+    for name, words in ((path, "DIR must be a folder"), (path / "a", "Not a")):
+        result = run("export", folder / "model.keras", name)
+        assert result.exit_code == 1 and words in result.output
+        assert "Errno" not in result.output and str(path) in result.output
 
 
 def test_damaged_models_are_not_exported(folder, tmp_path):

@@ -201,6 +201,10 @@ def test_interrupted_run_goes_on(files, tmp_path):
             "one of --validation",
         ),
         (["--logits", "logitz"], "logitz"),
+        (["--pair", "stage1=stge1"], "Error: No layer has this name"),
+        (["--validation-split", "0.01"], "leaves no image to validate with"),
+        (["--weight-decay", "-1"], "--weight-decay -1"),
+        (["--momentum", "2"], "--momentum 2"),
     ],
 )
 def test_wrong_arguments_say_what_to_do(

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 import keras_attention as ka
+from keras_attention import inspection
 from keras_attention.inspection import attention_layers
 from keras_attention.models import TransformerLanguageModel
 from keras_attention.models import WideResNet
@@ -70,6 +72,24 @@ def test_subclassed_and_sequence_models():
     found = attention_layers(model)
     assert len(found) == 2
     assert all(isinstance(layer, ka.MultiHeadAttention) for layer in found)
+
+
+@pytest.mark.parametrize("wrong", [None, "model.keras", keras.Model, [1]])
+@pytest.mark.parametrize(
+    "function",
+    [
+        attention_layers,
+        inspection.list_layers,
+        inspection.stages,
+        inspection.residual_blocks,
+        inspection.layer_outputs,
+        lambda model: list(inspection.walk_layers(model)),
+        lambda model: inspection.find_layer(model, "conv"),
+    ],
+)
+def test_what_is_no_model_is_refused(function, wrong):
+    with pytest.raises(TypeError, match="must be a Keras model"):
+        function(wrong)
 
 
 def test_none():

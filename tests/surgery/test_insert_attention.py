@@ -344,6 +344,22 @@ def test_dtype_policy_is_that_of_the_place():
     np.testing.assert_array_equal(numpy(gated(x)), numpy(model(x)))
 
 
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_models(mode):
+    """A rebuilt layer of float8 has its weights in another order."""
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(6, 3, name="conv")(inputs)
+    x = layers.EinsumDense("bhwc,cd->bhwd", (None, None, 5), "d")(x)
+    model = keras.Model(inputs, layers.Dense(1, name="head")(x))
+    randomize(model)
+    for layer in model.layers[2:]:
+        layer.quantize(mode)
+    x = image((2, 8, 8, 4))
+    expected = numpy(model(x))
+    gated = ka.insert_attention(model, gate, "conv", preserve_outputs=True)
+    np.testing.assert_array_equal(numpy(gated(x)), expected)
+
+
 gate_class = functools.partial(ka.SqueezeExcite, ratio=2)
 
 
