@@ -102,9 +102,8 @@ def insert(
     except (TypeError, ValueError) as error:
         typed = "--matching" if matching else "--layer" if layers else "--at"
         message = str(error).replace("`at`", f"`{typed}`")
-        message = message.replace(
-            f"at=re.compile({matching!r})", matching or ""
-        )
+        shown = f"at=re.compile({matching!r})"
+        message = message.replace(shown, f"{typed} {matching}")
         raise ValueError(message) from error
     save_model(new, path, overwrite, find_pixel_range(original))
     report = insertion_report(original, new)

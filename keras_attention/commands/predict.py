@@ -45,7 +45,9 @@ def predict(
     INPUT is one .npy, .npz or .json file, or images. An .npz file has the
     inputs by name; so does a .json file, which may have them under "inputs"
     or "instances" as a request to TensorFlow Serving has. An .npy file or a
-    list in a .json file is the only input.
+    list in a .json file is the only input. Integers of an .npy or .npz file
+    that are images are scaled as images are; other numbers are fed as they
+    are.
 
     Example: keras-attention predict served/student cat.jpg dog.png
     """
@@ -66,6 +68,8 @@ def predict(
 
 def _answer(directory, files, images, signature, pixels):
     """The outputs by name, and the range of pixels of images."""
+    import numpy as np
+
     from keras_attention.serving import read_signatures
     from keras_attention.serving import run_export
 
@@ -88,6 +92,15 @@ def _answer(directory, files, images, signature, pixels):
         values, found = _read_images(path, files, expected, signature, pixels)
     else:
         values = _read(files[0], expected)
+        for name, value in values.items():
+            if not np.size(value):
+                raise ValueError(
+                    f"{files[0]} must have one example or more. "
+                    f"Received: an empty input '{name}'"
+                )
+        values, found = _scale_integers(
+            path, files[0], values, expected, pixels
+        )
     return run_export(path, values, signature), found
 
 
@@ -140,7 +153,6 @@ def _read_images(path, files, expected, signature, pixels):
     from keras_attention.image_files import read_image
     from keras_attention.image_files import read_image_bytes
     from keras_attention.image_files import resize_image
-    from keras_attention.pixels import ASSUMED
     from keras_attention.pixels import FoundPixelRange
     from keras_attention.pixels import read_record
 
@@ -156,41 +168,18 @@ def _read_images(path, files, expected, signature, pixels):
         contents = [read_image_bytes(file) for file in files]
         found = FoundPixelRange(record, "stored with the export")
         return {name: np.array(contents, object)}, record and found
-    shape = info["shape"]
-    first = (
-        len(shape) == 4
-        and shape[1] in (1, 3, 4)
-        and shape[3]
-        not in (
-            1,
-            3,
-            4,
-        )
-    )
-    if len(shape) == 4 and first:
-        shape = [shape[0], *shape[2:], shape[1]]
-    if len(shape) != 4 or shape[3] not in (1, 3, 4):
+    sizes, first = _image_sizes(info["shape"])
+    if sizes is None:
         raise ValueError(
             f"The signature '{signature}' takes no images: its input '{name}' "
             f"has the shape {info['shape']}."
         )
-    if pixels is not None:
-        found = given_pixels(pixels)
-    elif record is not None:
-        found = FoundPixelRange(record, "stored with the export")
-    elif np.issubdtype(info["dtype"], np.integer):
-        found = FoundPixelRange(
-            given_pixels("0,255").pixels, "the input has integers"
-        )
-    else:
-        found = FoundPixelRange(
-            ASSUMED, "assumed: nothing is stored with the export", True
-        )
+    found = _range(record, info, pixels)
     images = []
     for file in files:
-        image = read_image(file, shape[3])
-        if None not in shape[1:3]:
-            image = resize_image(image, shape[1:3])
+        image = read_image(file, sizes[2])
+        if None not in sizes[:2]:
+            image = resize_image(image, sizes[:2])
         images.append(image)
     batch = scale_array(stack_images(images), found, files[0], eight_bit=True)
     if np.issubdtype(info["dtype"], np.integer):
@@ -198,14 +187,78 @@ def _read_images(path, files, expected, signature, pixels):
     return {name: np.moveaxis(batch, -1, 1) if first else batch}, found
 
 
+def _image_sizes(shape):
+    """Height, width and channels of an input of images, and if these are first.
+
+    `None` for an input of something else.
+    """
+    if len(shape) == 4 and shape[3] in (1, 3, 4):
+        return shape[1:], False
+    if len(shape) == 4 and shape[1] in (1, 3, 4):
+        return [*shape[2:], shape[1]], True
+    return None, False
+
+
+def _range(record, info, pixels):
+    """The `FoundPixelRange` of an export's input of images."""
+    import numpy as np
+
+    from keras_attention.pixels import ASSUMED
+    from keras_attention.pixels import FoundPixelRange
+
+    if pixels is not None:
+        return given_pixels(pixels)
+    if record is not None:
+        return FoundPixelRange(record, "stored with the export")
+    if np.issubdtype(info["dtype"], np.integer):
+        return FoundPixelRange(
+            given_pixels("0,255").pixels, "the input has integers"
+        )
+    return FoundPixelRange(
+        ASSUMED, "assumed: nothing is stored with the export", True
+    )
+
+
+def _scale_integers(path, file, values, expected, pixels):
+    """Scale 8-bit pixels of an array file, as the other commands do."""
+    import numpy as np
+
+    from keras_attention.pixels import read_record
+
+    found = None
+    for name, value in values.items():
+        info = expected.get(name, {"dtype": "string", "shape": []})
+        sizes, first = _image_sizes(info["shape"])
+        if (
+            sizes is not None
+            and np.issubdtype(info["dtype"], np.floating)
+            and isinstance(value, np.ndarray)
+            and np.issubdtype(value.dtype, np.integer)
+            and value.ndim == 4
+        ):
+            found = _range(read_record(path), info, pixels)
+            values = {
+                **values,
+                name: scale_array(value, found, file, not first),
+            }
+    if pixels is not None and found is None:
+        raise ValueError(
+            "`--pixels` is for images and for arrays of 8-bit pixels: floats "
+            f"are taken as they are. Received: --pixels {pixels} with {file}"
+        )
+    return values, found
+
+
 def _read(path, expected):
     """The inputs by name, of a file of numbers."""
     from keras_attention import files
+    from keras_attention.image_files import SUFFIXES
 
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise ValueError(
-            f"{path} cannot be read: its name must end in {', '.join(READERS)}"
+            f"{path} cannot be read: its name must end in "
+            f"{', '.join([*READERS, *SUFFIXES])}"
         )
     values = getattr(files, READERS[suffix])(path)
     if suffix == ".npz":

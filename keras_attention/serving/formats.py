@@ -19,6 +19,7 @@ from keras_attention.serving.signatures import input_shapes
 from keras_attention.serving.signatures import name_outputs
 from keras_attention.serving.signatures import pack_inputs
 from keras_attention.serving.verify import Arrays
+from keras_attention.serving.verify import input_array
 
 SAVED_MODEL = "saved-model"
 FILES = {
@@ -188,7 +189,7 @@ def run_format_calls(
                 f"Received: {', '.join(inputs)}"
             )
         values = {
-            name: np.asarray(inputs[name], info["dtype"])
+            name: input_array(name, inputs[name], info)
             for name, info in expected.items()
         }
         try:

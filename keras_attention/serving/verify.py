@@ -244,15 +244,50 @@ def _call(known, name, inputs):
         )
     values = {}
     for key, info in expected.items():
-        # NumPy's own bytes would lose zeros at their end.
-        dtype = object if info["dtype"] == "string" else info["dtype"]
-        value = np.asarray(inputs[key], dtype)
+        value = input_array(key, inputs[key], info)
         values[info["tensor"]] = c_api.to_json(value)
     outputs = known[name]["outputs"]
     return {
         "inputs": values,
         "outputs": {key: info["tensor"] for key, info in outputs.items()},
     }
+
+
+def input_array(name: str, value: Any, info: Mapping[str, Any]) -> np.ndarray:
+    """Return an input of a signature as an array of its dtype.
+
+    Args:
+        name: The input's name, for errors.
+        value: What is given for it.
+        info: Its `"dtype"` and `"shape"`, as `read_signatures` has them.
+
+    Raises:
+        ValueError: If the value has another shape, or cannot be converted.
+    """
+    # NumPy's own bytes would lose zeros at their end.
+    dtype = object if info["dtype"] == "string" else info["dtype"]
+    try:
+        array = np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Input '{name}' must be numbers of {info['dtype']}. "
+            f"Received: {error}"
+        ) from error
+    expected = info["shape"]
+    # A tensor of unknown rank has no sizes, as a scalar has none.
+    fits = not expected or (
+        len(expected) == array.ndim
+        and all(
+            size in (None, found)
+            for size, found in zip(expected, array.shape, strict=True)
+        )
+    )
+    if not fits:
+        raise ValueError(
+            f"Input '{name}' must have the shape {tuple(expected)}. "
+            f"Received: an array of shape {array.shape}"
+        )
+    return array
 
 
 def _library():

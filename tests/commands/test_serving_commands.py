@@ -207,6 +207,25 @@ def test_a_broken_picture_among_several_is_named(folder, tmp_path, signature):
         assert "a.png" not in first and len(first) < 250
 
 
+def test_predict_with_arrays_of_pixels(folder, tmp_path, model):
+    """Integers are scaled as images are; `--pixels` is never ignored."""
+    values = np.random.default_rng(0).integers(256, size=(2, 12, 8, 3))
+    np.save(tmp_path / "x.npy", values.astype("uint8"))
+    result = run("predict", folder / "served", tmp_path / "x.npy", "--json")
+    np.testing.assert_allclose(
+        outputs(result)["head"],
+        model(values.astype("float32") / 255),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    result = run("predict", folder / "served", tmp_path / "x.npy")
+    assert "Pixels: 0 to 1" in result.output
+    np.save(tmp_path / "x.npy", values / 255)
+    arguments = (tmp_path / "x.npy", "--pixels", "0,255")
+    result = run("predict", folder / "served", *arguments)
+    assert result.exit_code == 1 and "arrays of 8-bit" in result.output
+
+
 def test_predict_with_what_is_no_input(folder, tmp_path):
     served = folder / "served"
     (tmp_path / "no.png").write_bytes(b"no image")
@@ -215,6 +234,7 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
     (tmp_path / "no.txt").write_text("1 2")
     np.savez(tmp_path / "other.npz", picture=np.zeros((1, 12, 8, 3)))
     np.save(tmp_path / "shape.npy", np.zeros((1, 12, 8, 2)))
+    np.save(tmp_path / "none.npy", np.zeros((0, 12, 8, 3)))
     np.save(tmp_path / "pickle.npy", np.array([{}], object))
     np.savez_compressed(tmp_path / "whole.npz", image=np.ones((1, 12, 8, 3)))
     contents = (tmp_path / "whole.npz").read_bytes()
@@ -228,6 +248,7 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
         ("base64", '{"image": {"b64": "?"}}'),
         ("rows", '{"instances": [{"image": 1}, {"images": 2}]}'),
         ("empty", '{"instances": []}'),
+        ("text", '{"image": "cat"}'),
     ):
         (tmp_path / f"{name}.json").write_text(text)
     cases = [
@@ -250,7 +271,9 @@ def test_predict_with_what_is_no_input(folder, tmp_path):
         ([tmp_path / "no.json"], "cannot be read"),
         ([tmp_path / "no.txt"], "must end in"),
         ([tmp_path / "other.npz"], "takes the inputs image"),
-        ([tmp_path / "shape.npy"], "TensorFlow could not load or run"),
+        ([tmp_path / "shape.npy"], "'image' must have the shape"),
+        ([tmp_path / "text.json"], "'image' must be numbers of float32"),
+        ([tmp_path / "none.npy"], "one example or more"),
         ([tmp_path / "shape.npy", folder / "a.png"], "or images"),
         ([folder / "a.png", "--signature", "atention"], "Did you mean"),
     ]

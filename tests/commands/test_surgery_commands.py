@@ -177,7 +177,7 @@ def test_insert_with_bad_arguments(saved, tmp_path, arguments, words):
 
 def test_files_that_are_no_models(tmp_path):
     (tmp_path / "text.keras").write_text("no model")
-    for name, words in (("none.keras", "no such"), ("text.keras", "--import")):
+    for name, words in (("none.keras", "no such"), ("text.keras", "zip file")):
         result = run("sites", tmp_path / name)
         assert result.exit_code == 1 and words in result.output
     out = run(

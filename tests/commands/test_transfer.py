@@ -237,7 +237,7 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
     cut.write_bytes(cut.read_bytes()[:-50])
     (tmp_path / "empty").mkdir()
     for data, words in (
-        (tmp_path / "one.npy", "must have the arrays x_train and y_train"),
+        (tmp_path / "one.npy", "from an .npz file with x_train and y_train"),
         (cut, "cut.npz cannot be read"),
         (tmp_path / "none", "no such folder or file"),
         (text, "x_train"),

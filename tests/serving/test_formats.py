@@ -112,8 +112,10 @@ def test_what_a_file_takes_and_gives(exported, format):
     assert tensors["outputs"]["head"]["dtype"] == "float32"
     with pytest.raises(ValueError, match="takes the inputs image.*picture"):
         run_export(path, {"picture": np.ones((1, 4, 4, 3))})
-    with pytest.raises(RuntimeError, match="cannot be run"):
+    with pytest.raises(ValueError, match="'image' must have the shape"):
         run_export(path, {"image": np.ones((1, 4, 4, 2))})
+    with pytest.raises(ValueError, match="'image' must be numbers of float32"):
+        run_export(path, {"image": np.full((1, 4, 4, 3), b"x", object)})
 
 
 def test_an_export_that_differs_is_not_written(

@@ -349,7 +349,7 @@ def test_quantized_models(mode):
     """A rebuilt layer of float8 has its weights in another order."""
     inputs = keras.Input((8, 8, 4))
     x = layers.Conv2D(6, 3, name="conv")(inputs)
-    x = layers.EinsumDense("bhwc,cd->bhwd", (None, None, 5), "d")(x)
+    x = layers.EinsumDense("bhwc,cd->bhwd", (None, None, 5), bias_axes="d")(x)
     model = keras.Model(inputs, layers.Dense(1, name="head")(x))
     randomize(model)
     for layer in model.layers[2:]:
