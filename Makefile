@@ -57,6 +57,9 @@ CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 	fuzz \
 	benchmark \
 	benchmark-quick \
+	benchmark-gpu \
+	test-paths \
+	run-paths \
 	run-benchmarks \
 	clean
 
@@ -131,7 +134,16 @@ test-parity: $(VENV)/ready
 
 # The table of layers, attention transfer and weights, on another backend.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/upstream tests/weights $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/upstream tests/weights tests/ops/attention $(PYTEST_ARGS)
+
+# Thousands of combinations of attention's options, every path, all backends.
+test-paths:
+	$(MAKE) run-paths BACKEND=tensorflow-cpu
+	$(MAKE) run-paths BACKEND=jax
+	$(MAKE) run-paths BACKEND=torch
+
+run-paths: $(VENV)/ready
+	ATTENTION_EXAMPLES=3000 $(BIN)/python -m pytest tests/ops/attention/test_paths.py -k paths_are_equal $(PYTEST_ARGS)
 
 # Everything, or with BENCHMARK_ARGS the subjects named, into RESULTS.md.
 # The peers have an environment of their own. keras-cv-attention-models runs
@@ -146,6 +158,16 @@ benchmark:
 # that train for longer are left out if they are not named.
 benchmark-quick:
 	$(MAKE) benchmark BENCHMARK_ARGS="--quick $(BENCHMARK_ARGS)"
+
+# JAX and torch on the machine's GPU, in float32 and bfloat16; on the CPU where
+# there is none. BENCHMARK_ARGS=--quick runs it in small.
+benchmark-gpu:
+	$(MAKE) run-benchmarks BACKEND=jax VENV=.venv-benchmark-jax \
+	  EXTRAS=benchmark-backend,jax-gpu ALONE= \
+	  BENCHMARK_ARGS="backend_attention $(BENCHMARK_ARGS)"
+	$(MAKE) run-benchmarks BACKEND=torch VENV=.venv-benchmark-torch \
+	  EXTRAS=benchmark-backend,torch ALONE= \
+	  BENCHMARK_ARGS="backend_attention $(BENCHMARK_ARGS)"
 
 run-benchmarks: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)

@@ -39,6 +39,8 @@ SUBJECTS = (
     "translation",
     "blimp",
 )
+# On another backend than TensorFlow, and on a GPU.
+BACKEND_SUBJECTS = ("backend_attention",)
 # Their smallest runs train for most of a minute, and `make test-slow` has them.
 QUICK_LEAVES_OUT = ("pretrained", "cifar10")
 
@@ -52,11 +54,12 @@ def main():
         "--quick", action="store_true", help="small sizes and few rounds"
     )
     options = parser.parse_args()
-    unknown = set(options.subjects) - set(SUBJECTS)
+    everything = (*SUBJECTS, *BACKEND_SUBJECTS)
+    unknown = set(options.subjects) - set(everything)
     if unknown:
         parser.error(
             f"unknown subjects: {', '.join(sorted(unknown))}; "
-            f"there are {', '.join(SUBJECTS)}"
+            f"there are {', '.join(everything)}"
         )
     if not os.environ.items() >= KEEP_MEMORY.items():
         # malloc reads them when a process starts.

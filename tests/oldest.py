@@ -25,7 +25,9 @@ def oldest(text: str) -> dict[str, str]:
     for requirement in requirements:
         if requirement.startswith(f"{project['name']}["):
             continue
-        match = re.fullmatch(r"([\w-]+)(?:>=|==)([\d.]+?)(\.\*)?", requirement)
+        match = re.fullmatch(
+            r"([\w-]+)(?:\[[\w,-]+\])?(?:>=|==)([\d.]+?)(\.\*)?", requirement
+        )
         if match is None:
             raise ValueError(
                 "A requirement must have a lowest version. "

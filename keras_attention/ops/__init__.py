@@ -5,6 +5,9 @@ from keras_attention.ops.attention.positions import (
     rotary_embedding as rotary_embedding,
 )
 from keras_attention.ops.attention.scaled_dot_product import (
+    explain_attention as explain_attention,
+)
+from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
 from keras_attention.ops.attention.scores import (

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.ops.attention.scaled_dot_product import plain_attention
+from keras_attention.ops.attention.dispatch import plain_attention
 from keras_attention.serving.signatures import input_shapes
 from keras_attention.serving.signatures import name_outputs
 from keras_attention.serving.signatures import pack_inputs

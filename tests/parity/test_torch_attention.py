@@ -133,12 +133,7 @@ def test_gradients(way, monkeypatch):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("shared", [1, 2])
-def test_torch_kernel_is_taken_at_inference_on_torch(
-    causal, shared, monkeypatch
-):
-    monkeypatch.setattr(
-        "keras_attention.ops.attention.scaled_dot_product.PLAIN_LIMIT", 1
-    )
+def test_torch_kernel_is_taken_on_torch(causal, shared, monkeypatch):
     query, key = draw(2, 7, 2, 4), draw(2, 7, shared, 4, seed=1)
     called = []
     kernel = torch.nn.functional.scaled_dot_product_attention

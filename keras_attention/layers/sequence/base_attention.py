@@ -9,6 +9,7 @@ from keras import ops
 from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.chunk_plan import larger
+from keras_attention.ops.attention.dispatch import attend
 from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
@@ -21,7 +22,6 @@ from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.attention.scaled_dot_product import attend
 from keras_attention.ops.attention.scaled_dot_product import replace_unused
 from keras_attention.types import Cache
 from keras_attention.types import Shape

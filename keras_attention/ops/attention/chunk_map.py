@@ -20,6 +20,7 @@ def map_chunks(
     count: Any,
     blocks: int = 1,
     groups: int = 1,
+    cut: Callable[..., dict[str, Any]] = lambda group, shared: shared,
 ) -> Any:
     """Stack `function(group, block, index, rows, shared)` over all chunks.
 
@@ -28,15 +29,17 @@ def map_chunks(
 
     Args:
         function: returns one tensor for one chunk. It is given the numbers of
-            the block and of the chunk in it, the chunk's `rows` and the
-            block's `shared`. `group` is a Python integer below `groups` that
-            grows with the index (where the backend has no branches, always
-            the last one): it may decide about sizes.
+            the block and of the chunk in it, the chunk's `rows` and what
+            `cut` leaves of the block's `shared`. `group` is a Python integer
+            below `groups` that grows with the index: it may decide about
+            sizes.
         rows: float tensors with a first axis of size `blocks * count`.
         shared: float tensors with a first axis of size `blocks`.
         count: number of chunks in a block; an integer or a scalar tensor.
         blocks: number of blocks.
         groups: number of groups into which a block's chunks are split evenly.
+        cut: returns the part of a block's `shared` that the chunks of a group
+            need. Defaults to all.
 
     Returns:
         Tensor with a first axis of size `blocks * count`. It can be
@@ -52,11 +55,16 @@ def map_chunks(
             dict(zip(shared, shared_values, strict=True)),
         )
 
+    def listed_cut(group, shared_values):
+        of_block = dict(zip(shared, shared_values, strict=True))
+        return list(cut(group, of_block).values())
+
     run = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[
         keras.backend.backend()
     ]
     sizes = (count, blocks, groups)
-    return run(listed, list(rows.values()), list(shared.values()), sizes)
+    tensors = list(rows.values()), list(shared.values())
+    return run(listed, listed_cut, *tensors, sizes)
 
 
 def last_chunk(group: int, count: Any, groups: int) -> Any:
@@ -64,9 +72,9 @@ def last_chunk(group: int, count: Any, groups: int) -> Any:
     return -(-(group + 1) * count // groups) - 1
 
 
-def _tensorflow(function, rows, shared, sizes):
-    def forward(*arguments):
-        return [function(*arguments)], []
+def _tensorflow(function, cut, rows, shared, sizes):
+    def forward(group, block, index, rows, shared):
+        return [function(group, block, index, rows, cut(group, shared))], []
 
     return _tensorflow_map(forward, rows, shared, 1, [], sizes)[0][0]
 
@@ -190,33 +198,51 @@ def _count_to(end, body, *variables):
     )
 
 
-def _jax(function, rows, shared, sizes):
+def _jax(function, cut, rows, shared, sizes):
     import jax
 
     count, blocks, groups = sizes
 
-    @jax.checkpoint
-    def chunk(numbered):
-        number, taken = numbered
-        block, index = number // count, number % count
-        return function(
-            groups - 1, block, index, taken, [x[block] for x in shared]
-        )
+    def run_group(block, group):
+        # Cut outside of the loop: inside, the gradient of every chunk would
+        # be filled up to the whole of what is shared.
+        of_group = cut(group, [tensor[block] for tensor in shared])
 
-    return jax.lax.map(chunk, (jax.numpy.arange(blocks * count), rows))
+        @jax.checkpoint
+        def chunk(numbered):
+            index, taken = numbered
+            return function(group, block, index, taken, of_group)
+
+        start = last_chunk(group - 1, count, groups) + 1
+        stop = last_chunk(group, count, groups) + 1
+        of_chunks = slice(block * count + start, block * count + stop)
+        indices = jax.numpy.arange(start, stop)
+        return jax.lax.map(chunk, (indices, [x[of_chunks] for x in rows]))
+
+    return jax.numpy.concatenate(
+        [
+            run_group(block, group)
+            for block in range(blocks)
+            for group in range(groups)
+        ]
+    )
 
 
-def _torch(function, rows, shared, sizes):
+def _torch(function, cut, rows, shared, sizes):
     import torch
     from torch.utils.checkpoint import checkpoint
 
     count, blocks, groups = sizes
+
+    def run_chunk(group, block, index, taken, of_block):
+        return function(group, block, index, taken, cut(group, of_block))
+
     outputs = []
     for number in range(blocks * count):
         block, index = divmod(number, count)
         outputs.append(
             checkpoint(
-                function,
+                run_chunk,
                 index * groups // count,
                 block,
                 index,

@@ -85,13 +85,10 @@ def chunked_attention(
             by_distance = expand_relative_bias(entries, plan.chunk, num_keys)
             changes["bias"] = changes.get("bias", 0) + by_distance
         never_empty = isinstance(plan.shift, int) and plan.shift >= 0
-        key, value = tensors["key"], tensors["value"]
-        if plan.groups > 1:
-            key, value = key[..., :num_keys], value[:, :, :num_keys]
         return attend_block(
             tensors["query"],
-            key,
-            value,
+            tensors["key"],
+            tensors["value"],
             options.replace(
                 **changes,
                 mask=combine_masks(
@@ -104,8 +101,19 @@ def chunked_attention(
             index=block * plan.count + index,
         )[0]
 
+    def cut(group, shared):
+        if plan.groups == 1:
+            return shared
+        num_keys = plan.num_keys_of(group)
+        return {
+            name: x[..., :num_keys, :]
+            if name == "value"
+            else _first_keys(x, num_keys)
+            for name, x in shared.items()
+        }
+
     output = map_chunks(
-        attend_chunk, rows, shared, plan.count, blocks, plan.groups
+        attend_chunk, rows, shared, plan.count, blocks, plan.groups, cut
     )
     return _join(output, plan.count, heads)[:, :, : plan.num_queries], None
 

@@ -90,28 +90,33 @@ class AttentionPath:
     """One implementation of attention, closed to options it does not name.
 
     Args:
-        name: String, for the error.
-        function: Callable of query, key, value and options.
+        name: String, for errors and explanations.
+        function: Callable of queries `(B, T, N, D)`, keys `(B, S, K, D)`,
+            values `(B, S, K, E)` and options. It returns the output `(B, T,
+            N, E)`, and the scores `(B, N, T, S)` or `None`.
         honours: Names of the options that `function` takes into account.
-        fits: Callable of the same arguments: whether the path is right for
-            these tensors. Defaults to any.
+        find_obstacle: Callable of the same arguments. It returns why the path
+            is not right for these tensors and values of options, or `None`.
+            Defaults to one that finds nothing.
     """
 
     name: str
     function: Callable[..., Any]
     honours: frozenset[str]
-    fits: Callable[..., bool] = lambda query, key, value, options: True
+    find_obstacle: Callable[..., str | None] = lambda *_: None
 
-    def accepts(
+    def why_not(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         options: AttentionOptions,
-    ) -> bool:
-        """Whether the path honours every option in use and fits."""
-        honoured = options.in_use() <= self.honours
-        return honoured and self.fits(query, key, value, options)
+    ) -> str | None:
+        """Why the path cannot be taken; `None` if it can."""
+        refused = sorted(options.in_use() - self.honours)
+        if refused:
+            return f"has no {', '.join(f'`{name}`' for name in refused)}"
+        return self.find_obstacle(query, key, value, options)
 
     def __call__(
         self,

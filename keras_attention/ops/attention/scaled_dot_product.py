@@ -3,61 +3,30 @@
 `B` batch, `N` heads, `K` heads of keys and values, `T` queries, `S` keys, `D`
 width of queries and keys, `E` width of values.
 
-Several paths give one result. The plain one holds the `(B, N, T, S)` scores.
-The chunked one (`chunked_attention.py`) holds those of one chunk of queries.
-A backend's fused kernel (`fused_attention.py`) holds none.
+`dispatch.py` chooses which implementation computes it.
 """
 
-import contextlib
-import contextvars
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_attention.ops.attention.chunked_attention import chunked_attention
-from keras_attention.ops.attention.dot_product import attend_block
-from keras_attention.ops.attention.dot_product import expand_relative_bias
-from keras_attention.ops.attention.fused_attention import torch_attention
-from keras_attention.ops.attention.fused_attention import torch_fits
+from keras_attention.ops.attention.dispatch import AttentionExplanation
+from keras_attention.ops.attention.dispatch import attend
+from keras_attention.ops.attention.dispatch import choose_path
 from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
-from keras_attention.ops.attention.masks import position_mask
 from keras_attention.ops.attention.masks import positions_in_use
-from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
-from keras_attention.ops.attention.options import LEAST_BIAS
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.attention.options import AttentionPath
-from keras_attention.ops.precision import widen
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
-
-# With more scores a head than this, chunks are taken: the plain path is a
-# little faster below, and its scores are few.
-PLAIN_LIMIT = 1024 * 1024
-_only_plain = contextvars.ContextVar("only_plain", default=False)
-
-
-@contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Make `implementation="auto"` the plain path inside this context.
-
-    For graphs that must have no loop, also where lengths are not known.
-    """
-    token = _only_plain.set(True)
-    try:
-        yield
-    finally:
-        _only_plain.reset(token)
 
 
 def scaled_dot_product_attention(
@@ -85,10 +54,12 @@ def scaled_dot_product_attention(
     A query without keys, because all are masked or there are none, gets
     zeros and sends back no gradient. Keys that no query attends to, and
     queries without keys, may hold anything: they are replaced by zeros, and
-    their gradient is zero. The softmax is computed in at least float32, with
-    the queries scaled first. Grouped keys and values are not repeated: heads
-    `g · N/K` up to `(g + 1) · N/K - 1` share head g of the keys. If there are
-    fewer queries than keys, the queries are the last of the positions.
+    their gradient is zero. The softmax is computed in at least float32.
+    Queries and keys of half precision are multiplied as such by a fused
+    kernel, which adds up in float32, and are cast to float32 without one.
+    Grouped keys and values are not repeated: heads `g · N/K` up to
+    `(g + 1) · N/K - 1` share head g of the keys. If there are fewer queries
+    than keys, the queries are the last of the positions.
 
     Args:
         query: Float tensor of shape `(B, T, N, D)`.
@@ -120,9 +91,10 @@ def scaled_dot_product_attention(
             Defaults to `None`.
         return_scores: Boolean, whether to return the scores, before dropout,
             as well. Defaults to `False`.
-        implementation: `"plain"`, `"chunked"`, or `"auto"`: chunked, or a
-            fused kernel that honours all options in use, beyond a million
-            scores a head or if the lengths are not known. Defaults to
+        implementation: `"plain"`, `"chunked"`, or `"auto"`: a fused kernel
+            of the backend that honours all options in use; without one,
+            chunked beyond a million scores a head or if the lengths are not
+            known. `explain_attention` says which is taken. Defaults to
             `"auto"`.
 
     Returns:
@@ -148,31 +120,11 @@ def scaled_dot_product_attention(
     >>> tuple(output.shape), tuple(scores.shape)
     ((2, 5, 4, 8), (2, 4, 5, 5))
     """
-    check_choice("implementation", implementation, ("auto", "plain", "chunked"))
-    query, key, value = (_to_float_tensor(x) for x in (query, key, value))
-    check_attention_shapes(query.shape, key.shape, value.shape)
-    scores_shape = _scores_shape(query, key)
-    _check_options(window, logit_soft_cap, dropout, seed)
-    if mask is not None:
-        mask = to_boolean_mask("mask", mask)
-        mask = expand_to_heads("mask", mask, scores_shape)
-    if bias is not None:
-        bias = _to_float_tensor(bias)
-        bias = expand_to_heads("bias", bias, scores_shape)
-        mask = combine_masks(mask, bias_mask(bias))
-    num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
-    if mask is not None or _has_unreached(
-        num_queries, num_keys, causal, window
-    ):
-        some = ops.ones((1, 1, 1, 1), "bool") if mask is None else mask
-        in_use = positions_in_use(some, num_queries, num_keys, causal, window)
-        query, key, value = replace_unused(query, key, value, in_use)
-    if distance_bias is not None:
-        distance_bias = ops.convert_to_tensor(distance_bias)
-        _check_distance_bias(distance_bias, scores_shape)
-    if sinks is not None:
-        sinks = _sinks_by_score(sinks, query.shape[2])
-    options = AttentionOptions(
+    query, key, value, options = _prepare_inputs(
+        query,
+        key,
+        value,
+        implementation,
         mask=mask,
         bias=bias,
         distance_bias=distance_bias,
@@ -182,47 +134,68 @@ def scaled_dot_product_attention(
         logit_soft_cap=logit_soft_cap,
         sinks=sinks,
         dropout=dropout,
-        seed=seed if dropout else None,
+        seed=seed,
         return_scores=return_scores,
     )
     output, scores = attend(query, key, value, options, implementation)
     return (output, scores) if return_scores else output
 
 
-def attend(
+def explain_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    options: AttentionOptions,
     implementation: str = "auto",
-) -> tuple[Any, Any]:
-    """Attend along the fastest path that honours the options.
+    **options: Any,
+) -> AttentionExplanation:
+    """Returns which path attention takes, and why not a faster one.
+
+    The paths are `"plain"` and `"chunked"` on every backend, torch's fused
+    kernel `"torch"` and, through JAX on a GPU, cuDNN's kernel `"cudnn"`. The
+    choice depends on shapes, dtypes, devices and options; on torch also on
+    whether a bias requires a gradient. Nothing is computed.
+
+    The layers log the same at the level `DEBUG`, by the logger
+    `keras_attention`.
 
     Args:
-        query: Queries, `(B, T, N, D)`.
-        key: Keys, `(B, S, K, D)`.
-        value: Values, `(B, S, K, E)`.
-        options: Options; mask and bias with four axes. Keys that the mask
-            leaves to no query must be finite.
-        implementation: See `scaled_dot_product_attention`.
+        query: Float tensor of shape `(B, T, N, D)`.
+        key: Float tensor of shape `(B, S, K, D)`.
+        value: Float tensor of shape `(B, S, K, E)`.
+        implementation: As in `scaled_dot_product_attention`. Defaults to
+            `"auto"`.
+        **options: The other options of `scaled_dot_product_attention`.
 
     Returns:
-        Output `(B, T, N, E)`, and the scores `(B, N, T, S)` if they are
-        asked for, else `None`.
+        An object with the attributes `path`, a string, and `reasons`, a
+        dictionary from the name of each faster path to the reason why it is
+        not taken. As a string it is a sentence for each.
+
+    Raises:
+        TypeError: For an unknown option.
+        ValueError: As `scaled_dot_product_attention` does.
+
+    Example:
+
+    >>> x = np.ones((1, 8, 2, 4), "float32")
+    >>> found = keras_attention.ops.explain_attention(
+    ...     x, x, x, causal=True, return_scores=True)
+    >>> found.path
+    'plain'
+    >>> found.reasons["chunked"]
+    'has no `return_scores`'
     """
-    dtype, scores_shape = query.dtype, _scores_shape(query, key)
-    scale = options.scale
-    if scale is None:
-        scale = 1 / math.sqrt(query.shape[-1])
-    query = ops.transpose(widen(query) * scale, (0, 2, 1, 3))  # [B, N, T, D]
-    key = ops.transpose(widen(key), (0, 2, 3, 1))  # [B, K, D, S]
-    value = ops.transpose(widen(value), (0, 2, 1, 3))  # [B, K, S, E]
-    options = _prepare(options, query.dtype, scores_shape)
-    path = _choose_path(query, key, value, options, implementation)
-    output, scores = path(query, key, value, options)
-    output = ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype)
-    scores = ops.cast(scores, dtype) if options.return_scores else None
-    return output, scores  # [B, T, N, E], [B, N, T, S]
+    unknown = options.keys() - AttentionOptions.__dataclass_fields__.keys()
+    if unknown:
+        raise TypeError(
+            "`options` must be options of `scaled_dot_product_attention`. "
+            f"Received: {sorted(unknown)}"
+        )
+    query, key, value, prepared = _prepare_inputs(
+        query, key, value, implementation, **options
+    )
+    path, reasons = choose_path(query, key, value, prepared, implementation)
+    return AttentionExplanation(path.name, reasons)
 
 
 def replace_unused(
@@ -290,93 +263,40 @@ def check_attention_shapes(
         )
 
 
-def _plain(query, key, value, options):
-    queries, keys = ops.shape(query)[2], ops.shape(key)[3]
-    bias = options.bias
+def _prepare_inputs(query, key, value, implementation, **options):
+    """Check and convert the arguments; replace what is masked by zeros."""
+    check_choice("implementation", implementation, ("auto", "plain", "chunked"))
+    query, key, value = (_to_float_tensor(x) for x in (query, key, value))
+    check_attention_shapes(query.shape, key.shape, value.shape)
+    options = AttentionOptions(**options)
+    _check_options(options)
+    scores_shape = _scores_shape(query, key)
+    changes: dict[str, Any] = {}
+    mask, causal, window = options.mask, options.causal, options.window
+    if mask is not None:
+        mask = to_boolean_mask("mask", mask)
+        mask = expand_to_heads("mask", mask, scores_shape)
+    if options.bias is not None:
+        bias = _to_float_tensor(options.bias)
+        changes["bias"] = bias = expand_to_heads("bias", bias, scores_shape)
+        mask = combine_masks(mask, bias_mask(bias))
+    changes["mask"] = mask
+    num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
+    if mask is not None or _has_unreached(
+        num_queries, num_keys, causal, window
+    ):
+        some = ops.ones((1, 1, 1, 1), "bool") if mask is None else mask
+        in_use = positions_in_use(some, num_queries, num_keys, causal, window)
+        query, key, value = replace_unused(query, key, value, in_use)
     if options.distance_bias is not None:
-        by_distance = expand_relative_bias(options.distance_bias, queries, keys)
-        bias = by_distance if bias is None else bias + by_distance
-    by_position = position_mask(
-        query_positions(queries, keys),
-        ops.arange(keys, dtype="int32"),
-        options.causal,
-        options.window,
-    )
-    known = isinstance(keys, int) and isinstance(queries, int)
-    return attend_block(
-        query,
-        key,
-        value,
-        options.replace(
-            mask=combine_masks(options.mask, by_position),
-            bias=bias,
-            distance_bias=None,
-        ),
-        # A position attends to itself.
-        never_empty=options.mask is None and known and keys >= queries,
-    )
-
-
-PLAIN = AttentionPath(
-    "plain",
-    _plain,
-    honours=frozenset(
-        {
-            "mask",
-            "bias",
-            "distance_bias",
-            "causal",
-            "window",
-            "scale",
-            "logit_soft_cap",
-            "sinks",
-            "dropout",
-            "seed",
-            "return_scores",
-        }
-    ),
-)
-CHUNKED = AttentionPath(
-    "chunked", chunked_attention, honours=PLAIN.honours - {"return_scores"}
-)
-TORCH = AttentionPath(
-    "torch",
-    torch_attention,
-    honours=frozenset({"causal", "scale"}),
-    fits=torch_fits,
-)
-
-
-def _choose_path(query, key, value, options, implementation):
-    queries, keys = query.shape[2], key.shape[3]
-    known = queries is not None and keys is not None
-    if options.return_scores or implementation == "plain":
-        return PLAIN
-    if implementation == "chunked":
-        return CHUNKED
-    if _only_plain.get() or (known and queries * keys <= PLAIN_LIMIT):
-        return PLAIN
-    for path in (TORCH, CHUNKED):
-        if path.accepts(query, key, value, options):
-            return path
-    return PLAIN
-
-
-def _prepare(options, dtype, scores_shape):
-    """Tensors of the options in the dtype of the scores."""
-    changes = {
-        name: ops.maximum(ops.cast(tensor, dtype), LEAST_BIAS)
-        for name, tensor in options.by_score().items()
-    }
-    if options.distance_bias is not None:
-        changes["distance_bias"] = (
-            ops.maximum(ops.cast(options.distance_bias, dtype), LEAST_BIAS)
-            if 0 not in scores_shape
-            else None
-        )
-    if options.seed is not None:
-        changes["seed"] = _draw_seed(options.seed)
-    return options.replace(**changes)
+        distance_bias = ops.convert_to_tensor(options.distance_bias)
+        _check_distance_bias(distance_bias, scores_shape)
+        changes["distance_bias"] = distance_bias
+    if options.sinks is not None:
+        changes["sinks"] = _sinks_by_score(options.sinks, query.shape[2])
+    if not options.dropout:
+        changes["seed"] = None
+    return query, key, value, options.replace(**changes)
 
 
 def _has_unreached(queries, keys, causal, window):
@@ -399,23 +319,17 @@ def _scores_shape(query, key):
     return query.shape[0], query.shape[2], query.shape[1], key.shape[1]
 
 
-def _draw_seed(seed):
-    if isinstance(seed, int):
-        return ops.convert_to_tensor([seed & 0x7FFFFFFF, 0], dtype="int32")
-    return seed.next()
-
-
-def _check_options(window, logit_soft_cap, dropout, seed):
-    check_probability("dropout", dropout)
-    if window is not None:
-        check_positive_integer("window", window)
-    if logit_soft_cap is not None:
-        check_number("logit_soft_cap", logit_soft_cap, 0, None, True)
-    if dropout and seed is None:
+def _check_options(options):
+    check_probability("dropout", options.dropout)
+    if options.window is not None:
+        check_positive_integer("window", options.window)
+    if options.logit_soft_cap is not None:
+        check_number("logit_soft_cap", options.logit_soft_cap, 0, None, True)
+    if options.dropout and options.seed is None:
         raise ValueError(
             "Dropout needs a `seed`: an integer, or a "
             "`keras.random.SeedGenerator` for new values at every call. "
-            f"Received: dropout={dropout}, seed=None"
+            f"Received: dropout={options.dropout}, seed=None"
         )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.attention import chunk_plan
-from keras_attention.ops.attention.scaled_dot_product import CHUNKED
-from keras_attention.ops.attention.scaled_dot_product import plain_attention
+from keras_attention.ops.attention.dispatch import CHUNKED
+from keras_attention.ops.attention.dispatch import plain_attention
 from keras_attention.ops.attention.scaled_dot_product import (
     scaled_dot_product_attention,
 )
@@ -95,12 +95,12 @@ def test_graphs_hold_no_python():
 
 def test_chunks_are_taken_for_long_sequences_only(monkeypatch):
     taken = []
-    module = "keras_attention.ops.attention.scaled_dot_product"
+    module = "keras_attention.ops.attention.dispatch"
     monkeypatch.setattr(f"{module}.PLAIN_LIMIT", 24)
     path = dataclasses.replace(
         CHUNKED,
         function=lambda query, *_: (
-            taken.append(query.shape[2]) or query,
+            taken.append(query.shape[1]) or query,
             None,
         ),
     )

@@ -2,17 +2,20 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
-from keras_attention.ops.attention import scaled_dot_product
+from keras_attention.ops.attention import dispatch
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.options import AttentionPath
+from support.arrays import numpy
 
 PATHS = [
-    scaled_dot_product.PLAIN,
-    scaled_dot_product.CHUNKED,
-    scaled_dot_product.TORCH,
+    dispatch.PLAIN,
+    dispatch.CHUNKED,
+    dispatch.TORCH,
+    dispatch.CUDNN,
 ]
 paths = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
 
@@ -25,7 +28,7 @@ class NewerOptions(AttentionOptions):
 
 
 def inputs():
-    x = np.ones((1, 2, 3, 4), "float32")
+    x = keras.ops.ones((1, 2, 3, 4))
     return x, x, x
 
 
@@ -33,32 +36,34 @@ def inputs():
 def test_an_unknown_option_is_refused_by_every_path(path):
     with pytest.raises(ValueError, match=r"Received: \['temperature'\]"):
         path(*inputs(), NewerOptions(temperature=2.0))
-    assert not path.accepts(*inputs(), NewerOptions(temperature=2.0))
+    reason = path.why_not(*inputs(), NewerOptions(temperature=2.0))
+    assert reason == "has no `temperature`"
 
 
 @pytest.mark.parametrize("implementation", ["auto", "plain", "chunked"])
 def test_an_unknown_option_is_refused_by_the_dispatcher(implementation):
     with pytest.raises(ValueError, match=r"Received: \['temperature'\]"):
-        scaled_dot_product.attend(
+        dispatch.attend(
             *inputs(), NewerOptions(temperature=2.0), implementation
         )
 
 
 def test_an_unknown_option_at_its_default_is_no_option():
-    output, _ = scaled_dot_product.attend(*inputs(), NewerOptions())
-    np.testing.assert_allclose(output, inputs()[0])
+    output, _ = dispatch.attend(*inputs(), NewerOptions())
+    np.testing.assert_allclose(numpy(output), 1)
 
 
 @paths
 def test_paths_name_existing_options(path):
     names = {field.name for field in dataclasses.fields(AttentionOptions)}
     assert path.honours <= names
-    assert scaled_dot_product.PLAIN.honours == names
+    assert dispatch.PLAIN.honours == names
 
 
-def test_the_fused_kernel_refuses_sinks():
-    with pytest.raises(ValueError, match=r"'torch'.*Received: \['sinks'\]"):
-        scaled_dot_product.TORCH(*inputs(), AttentionOptions(sinks=0.0))
+@pytest.mark.parametrize("path", [dispatch.TORCH, dispatch.CUDNN])
+def test_fused_kernels_refuse_sinks(path):
+    with pytest.raises(ValueError, match=r"Received: \['sinks'\]"):
+        path(*inputs(), AttentionOptions(sinks=0.0))
 
 
 @paths
