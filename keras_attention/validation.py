@@ -178,19 +178,31 @@ def check_data_format(data_format: str | None) -> str:
     )
 
 
-def check_image_shape(layer: Any, shape: Any) -> int:
-    """Return the number of channels of a rank-4 image shape.
+def check_image_shape(
+    layer: Any, shape: Any, ranks: tuple[int, ...] = (4,)
+) -> int:
+    """Return the number of channels of an image's shape.
 
     Args:
         layer: the layer that is built; its `name` and `data_format` are used.
         shape: `(batch, height, width, channels)`, or
             `(batch, channels, height, width)` for `channels_first`.
+        ranks: ranks that are allowed: 3 for sequences, 4 for images, 5 for
+            volumes. Defaults to `(4,)`.
 
     Raises:
-        ValueError: if the rank is not 4 or the channels are undefined.
+        ValueError: if the rank is another or the channels are undefined.
     """
     kind = type(layer).__name__
-    if len(shape) != 4:
+    if len(shape) not in ranks and len(ranks) > 1:
+        raise ValueError(
+            f"{kind} expects a sequence, an image or a volume, tensors of "
+            f"rank 3, 4 or 5: batch, one to three spatial "
+            "axes, and channels, which are last for "
+            "data_format='channels_last' and second for 'channels_first'. "
+            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
+        )
+    if len(shape) not in ranks:
         raise ValueError(
             f"{kind} expects an image tensor of rank 4, "
             "(batch, height, width, channels) for data_format='channels_last' "

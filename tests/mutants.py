@@ -171,16 +171,44 @@ MUTANTS = [
     ),
     Mutant(
         VISION + "base_channel_gate.py",
-        "return apply_gate(inputs, self._expand(means))",
-        "return apply_gate(apply_gate(inputs, self._expand(means)), "
-        "self._expand(means))",
+        "return apply_gate(inputs, gate)",
+        "return apply_gate(apply_gate(inputs, gate), gate)",
         DENSE,
+    ),
+    # Masks of sequences, in layers for any rank.
+    Mutant(
+        VISION + "base_any_rank_gate.py",
+        "return zero_masked(inputs, mask, self.data_format), mask",
+        "return inputs, mask",
+        "SqueezeExcite",
+        ("masks",),
+    ),
+    Mutant(
+        IMAGE + "masking.py",
+        "return ops.cast(wide * share, means.dtype)",
+        "return means",
+        "SqueezeExcite",
+        ("masks",),
+    ),
+    Mutant(
+        IMAGE + "pairwise.py",
+        "scores = _softmax(ops.where(is_kept, products, masked))",
+        "scores = _softmax(products)",
+        "NonLocal",
+        ("masks",),
+    ),
+    Mutant(
+        IMAGE + "simam.py",
+        "distance = zero_masked(distance, mask, data_format)",
+        "",
+        "SimAM",
+        ("masks",),
     ),
     # Layouts, pooling and gating of images.
     Mutant(
         IMAGE + "gating.py",
-        'return (1, 2) if data_format == "channels_last" else (2, 3)',
-        "return (1, 2)",
+        'first = 1 if data_format == "channels_last" else 2',
+        "first = 1",
         DENSE,
     ),
     Mutant(
@@ -204,14 +232,14 @@ MUTANTS = [
     ),
     Mutant(
         IMAGE + "gating.py",
-        "height * width, widen(upstream_mean).dtype",
-        "height * height, widen(upstream_mean).dtype",
+        "number = math.prod(shape[axis] for axis in axes)",
+        "number = shape[axes[0]] ** 2",
         DENSE,
     ),
     Mutant(
         IMAGE + "gating.py",
-        "mean = mean_over_positions(x, spatial_axes(data_format))",
-        "mean = ops.mean(x, axis=spatial_axes(data_format)[0])[:, 0]",
+        "mean = mean_over_positions(x, spatial_axes(",
+        "mean = ops.mean(x[:, :1], axis=spatial_axes(",
         "BAM",
     ),
     Mutant(
@@ -259,7 +287,7 @@ MUTANTS = [
     ),
     Mutant(
         IMAGE + "channel_norms.py",
-        "axes = spatial_axes(data_format)",
+        "axes = spatial_axes(data_format, len(wide.shape))",
         "axes = (1, 2)",
         "GatedChannelTransformation",
     ),
@@ -289,14 +317,14 @@ MUTANTS = [
     ),
     Mutant(
         IMAGE + "pairwise.py",
-        "weights = weights / total[..., None]",
-        "weights = weights / (total[..., None] + 1)",
+        "weights = weights / ops.reshape(total,",
+        "weights = weights / ops.reshape(total + 1,",
         "GlobalContext",
     ),
     Mutant(
         IMAGE + "pairwise.py",
-        "return _products(query, key, scale / count)",
-        "return _products(query, key, scale)",
+        "return scores / ops.cast(ops.shape(scores)[2], scores.dtype)",
+        "return scores",
         "NonLocal",
     ),
     # Layers of images.
@@ -618,8 +646,8 @@ MUTANTS = [
     ),
     Mutant(
         IMAGE + "simam.py",
-        "wide - expand_channel_gate(mean, data_format)",
-        'wide - expand_channel_gate(mean, "channels_last")',
+        "wide - expand_channel_gate(mean * share, data_format, rank)",
+        'wide - expand_channel_gate(mean * share, "channels_last", rank)',
         "SimAM",
     ),
     Mutant(

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.ops.image.masking import zero_masked
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 
@@ -84,9 +85,20 @@ class BlendIn(keras.layers.Wrapper):
             shape=(), initializer="zeros", name="alpha"
         )
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Any:
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
         # `training` reaches the layer with the context of this call.
-        change = ops.cast(self.layer(inputs), inputs.dtype) - inputs
+        takes_mask = mask is not None and self.layer._call_has_mask_arg
+        arguments = {"mask": mask} if takes_mask else {}
+        change = ops.cast(self.layer(inputs, **arguments), inputs.dtype)
+        change = change - inputs
+        if mask is not None and tuple(mask.shape) == tuple(inputs.shape[:-1]):
+            # What is masked may be NaN, and alpha is trained by the change.
+            change = zero_masked(change, mask, "channels_last")
         return inputs + ops.cast(self.alpha, inputs.dtype) * change
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -220,13 +220,18 @@ def _make(attention, place, name):
         data_format=step.data_format,
         dtype=_dtype_policy(step),
     )
-    if isinstance(layer, BaseImageLayer) and len(step.shape) != 4:
+    rank = len(step.shape)
+    if isinstance(layer, BaseImageLayer) and rank not in layer.ranks:
+        takes = "images" if layer.ranks == (4,) else "feature maps"
         raise ValueError(
-            f"{type(layer).__name__} takes images, tensors of rank 4. "
+            f"{type(layer).__name__} takes {takes}, tensors of rank "
+            f"{', '.join(map(str, layer.ranks))}. "
             f"Received: layer '{place.site.name}', whose output has the shape "
-            f"{step.shape}. Insert a layer for sequences into a network over "
-            "time, such as `lambda: keras_attention.LightweightConv1D(4, 3)`, "
-            "or a layer of your own"
+            f"{step.shape}. Insert a layer that also takes sequences and "
+            "volumes, such as 'squeeze_excite' or 'cbam', one for sequences "
+            "into a network over time, such as "
+            "`lambda: keras_attention.LightweightConv1D(4, 3)`, or a layer of "
+            "your own"
         )
     data_format = getattr(layer, "data_format", step.data_format)
     if data_format != step.data_format:

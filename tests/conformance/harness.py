@@ -26,7 +26,7 @@ def variants_slow(rows: list[Row]) -> list:
 
 def make_layer(row: Row, **kwargs):
     arguments = {**row.arguments, **kwargs}
-    if row.is_image:
+    if row.has_data_format:
         arguments.setdefault("data_format", "channels_last")
     return (row.make or row.layer)(**arguments)
 

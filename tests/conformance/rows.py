@@ -21,6 +21,7 @@ from keras_attention import positions
 IMAGE = (2, 7, 5, 32)
 SMALL_GSOP = {"reduced_channels": 12, "grid_size": 3}
 SEQUENCE = (2, 11, 24)
+VOLUME = (2, 3, 5, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class Row:
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 4
+
+    @property
+    def is_sequence(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def has_data_format(self) -> bool:
+        return "data_format" in constructor_arguments(self.layer)
 
     @property
     def name(self) -> str:
@@ -571,6 +580,47 @@ ROWS = [
     ),
 ]
 
+# The layers that find the rank of their input when they are built. Volumes are
+# of those whose code sees the rank.
+ROWS += [
+    Row(layer, arguments, SEQUENCE, "-".join(filter(None, ("sequence", name))))
+    for layer, arguments, name in [
+        (ka.CBAM, {"ratio": 4, "gamma_initializer": "ones"}, ""),
+        (ka.ChannelAttention, {"ratio": 4}, ""),
+        (
+            ka.ChannelAttention,
+            {"ratio": 4, "pool_types": ("lp", "lse", "avg")},
+            "pools",
+        ),
+        (ka.ConcurrentSqueezeExcite, {}, ""),
+        (ka.EffectiveSqueezeExcite, {}, ""),
+        (ka.EfficientChannelAttention, {}, ""),
+        (ka.GatedChannelTransformation, {}, ""),
+        (ka.GlobalContext, {"ratio": 4}, ""),
+        (ka.NonLocal, {"sub_sample": False}, ""),
+        (
+            ka.NonLocal,
+            {"sub_sample": False, "mode": "concatenation"},
+            "concatenation",
+        ),
+        (ka.SimAM, {}, ""),
+        (ka.SpatialAttention, {}, ""),
+        (ka.SpatialSqueezeExcite, {}, ""),
+        (ka.SqueezeExcite, {"ratio": 4}, ""),
+    ]
+]
+ROWS += [
+    Row(layer, arguments, VOLUME, "volume")
+    for layer, arguments in [
+        (ka.CBAM, {"ratio": 2, "kernel_size": 3, "gamma_initializer": "ones"}),
+        (ka.ConcurrentSqueezeExcite, {}),
+        (ka.GlobalContext, {"ratio": 2}),
+        (ka.NonLocal, {}),
+        (ka.SimAM, {}),
+        (ka.SqueezeExcite, {"ratio": 2}),
+    ]
+]
+
 
 def constructor_arguments(layer: type) -> dict[str, Any]:
     """Return every argument of a constructor with its default.
@@ -964,4 +1014,24 @@ OUTPUTS: dict[str, float] = {
     "SqueezeExcite-divisor": 0.669769,
     "TripletAttention": 0.604082,
     "TripletAttention-channel": 0.596446,
+    "CBAM-sequence": -0.0219885,
+    "ChannelAttention-sequence": -0.0503498,
+    "ChannelAttention-sequence-pools": -0.487993,
+    "ConcurrentSqueezeExcite-sequence": 0.539505,
+    "EffectiveSqueezeExcite-sequence": 0.571181,
+    "EfficientChannelAttention-sequence": 0.519664,
+    "GatedChannelTransformation-sequence": 1.22879,
+    "GlobalContext-sequence": 0.318615,
+    "NonLocal-sequence": 0.92818,
+    "NonLocal-sequence-concatenation": 1.21453,
+    "SimAM-sequence": 0.704389,
+    "SpatialAttention-sequence": 0.579385,
+    "SpatialSqueezeExcite-sequence": 0.0485468,
+    "SqueezeExcite-sequence": 0.515555,
+    "CBAM-volume": 0.165195,
+    "ConcurrentSqueezeExcite-volume": 0.462789,
+    "GlobalContext-volume": 0.693524,
+    "NonLocal-volume": 0.998499,
+    "SimAM-volume": 0.40893,
+    "SqueezeExcite-volume": 0.347698,
 }

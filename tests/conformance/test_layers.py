@@ -34,7 +34,7 @@ first_rows = pytest.mark.parametrize(
     "row", [r for r in ROWS if not r.variant], ids=lambda row: row.name
 )
 sequence_rows = pytest.mark.parametrize(
-    "row", [r for r in ROWS if not r.is_image], ids=lambda row: row.name
+    "row", [r for r in ROWS if r.is_sequence], ids=lambda row: row.name
 )
 
 
@@ -226,10 +226,14 @@ def test_float64(row):
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
 
 
-@image_rows
+@pytest.mark.parametrize(
+    "row",
+    [r for r in ROWS if r.has_data_format and r.make is None],
+    ids=lambda row: row.name,
+)
 def test_data_formats_are_equal(row):
     last = make_model(row, dynamic=False)
-    inputs = keras.Input((row.shape[3], *row.shape[1:3]))
+    inputs = keras.Input((row.shape[-1], *row.shape[1:-1]))
     layer = make_layer(row, data_format="channels_first")
     first = keras.Model(inputs, layer(inputs))
     first.set_weights(last.get_weights())
@@ -239,7 +243,7 @@ def test_data_formats_are_equal(row):
         y_first.shape[1:]
     )
     y_first = numpy(y_first)
-    if y_first.ndim == 4:
+    if y_first.ndim > 2:
         y_first = np.moveaxis(y_first, 1, -1)
     np.testing.assert_allclose(y_first, numpy(y), rtol=1e-5, atol=1e-6)
 
@@ -357,7 +361,9 @@ def test_half_precision_of_a_larger_image(row):
     if row.static_size:
         return
     plain, mixed = make_model(row), make_model(row, dtype="mixed_float16")
-    x = 100 + np.random.default_rng(0).normal(size=(1, 4, 660, row.shape[-1]))
+    sizes = {3: (2640,), 4: (4, 660), 5: (4, 22, 30)}[len(row.shape)]
+    x = np.random.default_rng(0).normal(size=(1, *sizes, row.shape[-1]))
+    x = 100 + x
     x = x.astype("float16").astype("float32")
     expected, y = numpy(plain(x)), numpy(mixed(x))
     # Where the gate is zero, it is zero in both.

@@ -12,7 +12,7 @@ from conformance.rows import ROWS
 from support.arrays import numpy
 from support.vision import vjp
 
-SEQUENCES = [row for row in ROWS if not row.is_image]
+SEQUENCES = [row for row in ROWS if row.is_sequence]
 rows = pytest.mark.parametrize("row", SEQUENCES, ids=lambda row: row.name)
 MASKS = {
     "left": [range(3), range(3)],

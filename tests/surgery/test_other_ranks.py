@@ -53,12 +53,31 @@ def test_layers_for_sequences(attention):
         assert len(ka.attention_layers(gated)) == len(names(model, at))
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("attention", ["eca", "simam", "global_context"])
+def test_layers_of_any_rank(attention, rank, data_format):
+    model = network(rank, data_format)
+    for at in ("residual", "stage", "conv", ["sum"]):
+        gated = ka.insert_attention(model, attention, at, preserve_outputs=True)
+        inserted = ka.attention_layers(gated)
+        assert len(inserted) == (1 if at == ["sum"] else len(names(model, at)))
+        for wrapper in inserted:
+            assert len(wrapper.layer.input_spec.axes) == 1
+            assert wrapper.layer.input_spec.ndim == rank + 2
+            assert wrapper.layer.data_format == data_format
+    x = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:]))
+    if data_format == "channels_last":  # Convolved on every device.
+        x = x.astype("float32")
+        np.testing.assert_array_equal(gated(x), model(x))
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("at", ["residual", "conv", ["sum"]])
 def test_layers_for_images_are_refused(rank, at):
     model = network(rank)
-    with pytest.raises(ValueError, match="takes images.*layer '.*sequences"):
-        ka.insert_attention(model, "eca", at)
+    with pytest.raises(ValueError, match="takes images.*layer '.*'cbam'"):
+        ka.insert_attention(model, "coordinate_attention", at)
 
 
 def test_layers_for_sequences_are_refused_for_images():

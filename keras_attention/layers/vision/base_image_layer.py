@@ -1,13 +1,19 @@
 """What every layer that takes one image shares."""
 
 from typing import Any
+from typing import ClassVar
 
 import keras
 
 from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.types import Shape
+from keras_attention.types import Tensor
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
+from keras_attention.validation import shapes_broadcast
+
+# Sequences, images and volumes.
+ANY_RANK = (3, 4, 5)
 
 
 class BaseImageLayer(BaseLayer):
@@ -17,12 +23,18 @@ class BaseImageLayer(BaseLayer):
     The data format, the checks of the input's shape and the mask, which
     passes through unchanged, are here.
 
+    A layer that sets `ranks` to `ANY_RANK` also takes sequences
+    `(B, T, C)` and volumes `(B, D, H, W, C)`; which it is, it learns when it
+    is built.
+
     Args:
         data_format: `"channels_last"`, `"channels_first"`, or `None` for
             `keras.config.image_data_format()`.
         **kwargs: the arguments of `keras.layers.Layer`: `name`, `dtype`,
             `trainable`.
     """
+
+    ranks: ClassVar[tuple[int, ...]] = (4,)
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -35,14 +47,35 @@ class BaseImageLayer(BaseLayer):
         return -1 if self.data_format == "channels_last" else 1
 
     def build(self, input_shape: Shape) -> None:
-        channels = check_image_shape(self, input_shape)
+        channels = check_image_shape(self, input_shape, self.ranks)
         self.input_spec = keras.layers.InputSpec(
-            ndim=4, axes={self.channel_axis: channels}
+            ndim=len(input_shape), axes={self.channel_axis: channels}
         )
         self.build_weights(tuple(input_shape), channels)
 
     def build_weights(self, input_shape: tuple, channels: int) -> None:
         """Make the layer's weights. A layer without has none to make."""
+
+    def sequence_mask(self, inputs: Tensor, mask: Any) -> Any:
+        """Return the mask of a sequence, `(B, T)`, and `None` for an image.
+
+        Raises:
+            ValueError: if the mask has another shape than the positions.
+        """
+        if mask is None or len(inputs.shape) != 3:
+            return None
+        batch, *sizes = inputs.shape
+        del sizes[1 if self.data_format == "channels_last" else 0]
+        expected = (batch, *sizes)
+        mask = keras.ops.convert_to_tensor(mask)
+        shape = tuple(mask.shape)
+        if len(shape) != 2 or not shapes_broadcast(shape, expected):
+            raise ValueError(
+                "`mask` must have the shape (batch, time) of the sequence, "
+                f"{expected}, with data_format='{self.data_format}'. "
+                f"Received: mask.shape={shape} for layer '{self.name}'"
+            )
+        return mask
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

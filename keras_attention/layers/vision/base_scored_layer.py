@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.ops.image.masking import zero_masked
 from keras_attention.types import Tensor
 
 
@@ -15,10 +16,20 @@ class BaseScoredLayer(BaseImageLayer):
     `build_weights` and `compute_output_shape` where it needs its own.
     `return_attention_scores` is the call argument by which the layers of
     sequences are asked too, so that the tap `"name:scores"` works for all.
+
+    The masked positions of a sequence are zero before `attend` sees them.
     """
 
-    def attend(self, inputs: Tensor, training: bool | None) -> tuple[Any, Any]:
-        """Return the layer's output, and the scores that it came by."""
+    def attend(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
+    ) -> tuple[Any, Any]:
+        """Return the layer's output, and the scores that it came by.
+
+        Args:
+            inputs: image, or a sequence or volume if `ranks` has them.
+            training: whether batch normalizations use the batch.
+            mask: of a sequence, `(batch, time)`; `None` for all positions.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `attend`."
         )
@@ -34,8 +45,11 @@ class BaseScoredLayer(BaseImageLayer):
         inputs: Tensor,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        mask: Tensor | None = None,
     ) -> Any:
-        outputs, scores = self.attend(inputs, training)
+        mask = self.sequence_mask(inputs, mask)
+        inputs = zero_masked(inputs, mask, self.data_format)
+        outputs, scores = self.attend(inputs, training, mask)
         if not return_attention_scores:
             return outputs
         return outputs, keras.ops.cast(scores, self.compute_dtype)
@@ -45,6 +59,7 @@ class BaseScoredLayer(BaseImageLayer):
         inputs: Tensor,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        mask: Tensor | None = None,
     ) -> Any:
         outputs = self._spec(self.compute_output_shape(inputs.shape))
         if not return_attention_scores:

@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.vision.channel_attention import ChannelAttention
 from keras_attention.layers.vision.spatial_attention import SpatialAttention
 from keras_attention.layers.weighted_layer import WeightedLayer
@@ -22,7 +22,7 @@ from keras_attention.validation import check_positive_integer
 
 
 @register_attention("cbam")
-class CBAM(WeightedLayer, BaseGate):
+class CBAM(WeightedLayer, BaseAnyRankGate):
     """Convolutional Block Attention Module: a channel and a spatial gate.
 
     `ChannelAttention` scales the channels of the input, and
@@ -54,13 +54,17 @@ class CBAM(WeightedLayer, BaseGate):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
         training: whether the batch normalization uses the batch.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -121,20 +125,26 @@ class CBAM(WeightedLayer, BaseGate):
         )
         self.spatial_attention.build(input_shape)
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         inputs = ops.convert_to_tensor(inputs)
-        gate = self.channel_attention.compute_gate(inputs)  # [B, 1, 1, C]
+        gate = self.channel_attention.compute_gate(
+            inputs, mask=mask
+        )  # [B, 1, 1, C]
         if not self.use_spatial:
             return gate
         return gate * self.spatial_attention.compute_gate(
-            apply_gate(inputs, gate), training=training
+            apply_gate(inputs, gate), training=training, mask=mask
         )  # [B, H, W, C]
 
-    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def scale(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         # One gate after the other, without a product of the image's size.
-        x = self.channel_attention(inputs)
+        x = self.channel_attention(inputs, mask=mask)
         if self.use_spatial:
-            x = self.spatial_attention(x, training=training)
+            x = self.spatial_attention(x, training=training, mask=mask)
         return x
 
     def get_config(self) -> dict[str, Any]:

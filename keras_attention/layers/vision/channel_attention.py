@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import expand_channel_gate
@@ -19,7 +19,7 @@ from keras_attention.validation import check_positive_integer
 
 
 @register_attention("channel_attention")
-class ChannelAttention(WeightedLayer, BaseGate):
+class ChannelAttention(WeightedLayer, BaseAnyRankGate):
     """The channel gate of CBAM: several poolings through one shared MLP.
 
     Each pooling describes every channel by one number. The descriptions go
@@ -48,12 +48,16 @@ class ChannelAttention(WeightedLayer, BaseGate):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -98,13 +102,16 @@ class ChannelAttention(WeightedLayer, BaseGate):
         )
         self.expand.build((None, hidden_units))
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         pooled = global_pools(
-            inputs, self.pool_types, self.data_format
+            inputs, self.pool_types, self.data_format, mask
         )  # [B, P, C]
         logits = ops.sum(self.expand(self.reduce(pooled)), axis=1)  # [B, C]
         gate = ops.sigmoid(logits)
-        return expand_channel_gate(gate, self.data_format)  # [B, 1, 1, C]
+        rank = len(inputs.shape)
+        return expand_channel_gate(gate, self.data_format, rank)
 
     def get_config(self) -> dict[str, Any]:
         return {

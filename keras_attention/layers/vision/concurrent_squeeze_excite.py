@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite,
 )
@@ -19,7 +19,7 @@ from keras_attention.validation import check_positive_integer
 
 
 @register_attention("concurrent_squeeze_excite", "scse")
-class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
+class ConcurrentSqueezeExcite(WeightedLayer, BaseAnyRankGate):
     """Excites channels and positions side by side (scSE).
 
     `SqueezeExcite` and `SpatialSqueezeExcite` both scale the input, and the
@@ -47,12 +47,16 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -102,18 +106,23 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
         self.channel_excite.build(input_shape)
         self.spatial_excite.build(input_shape)
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
-        channel, spatial = self._compute_gates(inputs)
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
+        channel, spatial = self._compute_gates(inputs, mask)
         if self.combine == "add":
             return channel + spatial  # [B, H, W, C]
         # What is scaled is compared, and a negative number turns the order.
         takes_channel = (inputs >= 0) == (channel >= spatial)
         return ops.where(takes_channel, channel, spatial)
 
-    def scale(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def scale(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         # Without a gate of the image's size.
         by_channel, by_position = (
-            apply_gate(inputs, gate) for gate in self._compute_gates(inputs)
+            apply_gate(inputs, gate)
+            for gate in self._compute_gates(inputs, mask)
         )
         if self.combine == "add":
             return by_channel + by_position
@@ -130,8 +139,8 @@ class ConcurrentSqueezeExcite(WeightedLayer, BaseGate):
             "combine": self.combine,
         }
 
-    def _compute_gates(self, inputs):
+    def _compute_gates(self, inputs, mask):
         return (
-            self.channel_excite.compute_gate(inputs),  # [B, 1, 1, C]
+            self.channel_excite.compute_gate(inputs, mask=mask),  # [B, 1, 1, C]
             self.spatial_excite.compute_gate(inputs),  # [B, H, W, 1]
         )

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.channel_norms import NORMS
 from keras_attention.ops.image.channel_norms import channel_norms
@@ -19,7 +19,7 @@ from keras_attention.validation import check_number
 
 
 @register_attention("gated_channel_transformation", "gct")
-class GatedChannelTransformation(BaseGate):
+class GatedChannelTransformation(BaseAnyRankGate):
     """GCT: channels compete or cooperate by their sizes, three weights each.
 
     The size of a channel is its norm over all positions, weighed by α. Sizes
@@ -47,12 +47,16 @@ class GatedChannelTransformation(BaseGate):
             of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -106,7 +110,9 @@ class GatedChannelTransformation(BaseGate):
             )
         )
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         alpha, gamma, beta = (
             widen(ops.convert_to_tensor(weight))
             for weight in (self.alpha, self.gamma, self.beta)
@@ -117,7 +123,7 @@ class GatedChannelTransformation(BaseGate):
         sizes = normalize_channels(sizes, self.norm, self.epsilon)
         gate = 1 + ops.tanh(gamma * sizes + beta)  # [B, C]
         return expand_channel_gate(
-            ops.cast(gate, inputs.dtype), self.data_format
+            ops.cast(gate, inputs.dtype), self.data_format, len(inputs.shape)
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -1,9 +1,12 @@
+import math
 from typing import Any
+from typing import ClassVar
 
 import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
+from keras_attention.layers.vision.base_image_layer import ANY_RANK
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
@@ -55,16 +58,21 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
         return_attention_scores: whether to return `(outputs, a)`.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is of no meaning. Masks of images and volumes are passed on
+            unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
-        The input's; the scores are `(batch, height, width)`.
+        The input's; the scores have its shape without channels.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range.
@@ -83,6 +91,8 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
     >>> layer.count_params()  # 2 * 16 * 4 + 2 * 16 + 3 * 4
     172
     """
+
+    ranks: ClassVar[tuple[int, ...]] = ANY_RANK
 
     def __init__(
         self,
@@ -115,18 +125,18 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         self.expand.build((None, units))
 
     def attend(
-        self, inputs: Tensor, training: bool | None
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
-        batch, height, width, channels = ops.shape(x)
+        batch, *sizes, channels = ops.shape(x)
         # Images of height 1 must be rows by themselves: oneDNN's product of a
         # batch of them (TensorFlow 2.21, Keras 3.12) writes beyond its end.
-        rows = ops.reshape(x, (batch, height * width, channels))
-        logits = ops.reshape(self.attention(rows), (batch, height, width))
-        context, scores = softmax_pool(x, logits)  # [B, C]
+        rows = ops.reshape(x, (batch, math.prod(sizes), channels))
+        logits = ops.reshape(self.attention(rows), (batch, *sizes))
+        context, scores = softmax_pool(x, logits, mask)  # [B, C]
         hidden = self.norm(self.reduce(ops.cast(context, x.dtype)))  # [B, d]
         term = self.expand(ops.relu(hidden))  # [B, C]
-        term = expand_channel_gate(term, self.data_format)
+        term = expand_channel_gate(term, self.data_format, len(x.shape))
         if self.fusion == "multiply":
             return apply_gate(inputs, ops.sigmoid(term)), scores
         return inputs + term, scores

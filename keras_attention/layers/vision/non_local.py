@@ -1,16 +1,20 @@
 import math
 from typing import Any
+from typing import ClassVar
 
 import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
+from keras_attention.layers.vision.base_image_layer import ANY_RANK
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image import pairwise
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
+from keras_attention.ops.image.masking import fill_masked
+from keras_attention.ops.image.masking import zero_masked
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -48,6 +52,12 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
 
     N·M scores are held in float32: for large images take `sub_sample`.
 
+    Of a sequence, every two positions are pooled, and of a volume 2x2x2. A
+    sequence that is padded at the start by an odd number is pooled in other
+    pairs than it is by itself, and one of odd length that is padded at the
+    end keeps its last position: `sub_sample=False` makes the padding as if it
+    were not there.
+
     Args:
         reduced_channels: positive integer; d, the width of θ, φ and g. `None`
             for half of the channels, at least one.
@@ -66,14 +76,19 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
         training: whether the batch normalization uses the batch.
         return_attention_scores: whether to return `(outputs, s)`.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is of no meaning. Masks of images and volumes are passed on
+            unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's; the scores are `(batch, N, M)`, positions row by row.
@@ -93,6 +108,8 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
     >>> tuple(y.shape), tuple(scores.shape)
     ((2, 6, 4, 16), (2, 24, 6))
     """
+
+    ranks: ClassVar[tuple[int, ...]] = ANY_RANK
 
     def __init__(
         self,
@@ -148,17 +165,27 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         self.norm.build((None, None, channels))
 
     def attend(
-        self, inputs: Tensor, training: bool | None
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         image = to_channels_last(inputs, self.data_format)
+        shape = ops.shape(image)
         x = _positions(image)  # [B, N, C]
         attended = x
+        key_mask = mask
         if self.sub_sample:
-            attended = _positions(_pool_pairs(image))  # [B, M, C]
-        scores = self._scores(x, attended)  # [B, N, M]
+            image = fill_masked(image, mask, -math.inf, "channels_last")
+            image = _pool_pairs(image)
+            if mask is not None:
+                # A pair without anything: `-inf` from the maximum.
+                ones = ops.cast(ops.cast(mask, "bool"), "float32")[..., None]
+                key_mask = _pool_pairs(ones)[..., 0] > 0  # [B, M]
+                image = zero_masked(image, key_mask, "channels_last")
+            attended = _positions(image)  # [B, M, C]
+        scores = self._scores(x, attended, key_mask)  # [B, N, M]
         y = pairwise.weighted_values(scores, self.value(attended))
         y = self.project(ops.cast(y, self.compute_dtype))  # [B, N, C]
-        y = ops.reshape(self.norm(y, training=training), ops.shape(image))
+        y = self.norm(y, training=training, mask=mask)
+        y = ops.reshape(y, shape)
         return inputs + from_channels_last(y, self.data_format), scores
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:
@@ -182,21 +209,21 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
             ),
         }
 
-    def _scores(self, x, attended):
+    def _scores(self, x, attended, key_mask):
         query, key = x, attended
         if self.mode != "gaussian":
             query, key = self.query(x), self.key(attended)
         if self.mode == "concatenation":
             return pairwise.sum_scores(
-                self.query_logit(query), self.key_logit(key)
+                self.query_logit(query), self.key_logit(key), key_mask
             )
         scaled = self.use_scale
         if scaled is None:
             scaled = self.mode == "embedded_gaussian"
         scale = query.shape[-1] ** -0.5 if scaled else 1.0
         if self.mode == "dot_product":
-            return pairwise.product_scores(query, key, scale)
-        return pairwise.softmax_scores(query, key, scale)
+            return pairwise.product_scores(query, key, scale, key_mask)
+        return pairwise.softmax_scores(query, key, scale, key_mask)
 
     def _dense(self, units, width, name, **arguments):
         dense = keras.layers.Dense(
@@ -208,20 +235,33 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
 
 def _positions(image):
     """The positions of an image in a row: `(B, H, W, C)` to `(B, H·W, C)`."""
-    batch, height, width, channels = ops.shape(image)
-    return ops.reshape(image, (batch, height * width, channels))
+    batch, *sizes, channels = ops.shape(image)
+    return ops.reshape(image, (batch, math.prod(sizes), channels))
 
 
 def _pool_pairs(image):
-    """The maximum of every 2x2 positions; a height or width of 1 stays."""
-    for axis in (1, 2):
-        size = image.shape[axis]
+    """The maximum of every two positions of each axis; a size of 1 stays."""
+    for axis in range(1, len(image.shape) - 1):
+        before, size = (slice(None),) * axis, image.shape[axis]
         if size == 1:
             image = ops.repeat(image, 2, axis=axis)
         elif size is None:
             # One more row, which only an image of a single row keeps.
-            last = image[:, -1:] if axis == 1 else image[:, :, -1:]
+            last = image[(*before, slice(-1, None))]
             image = ops.concatenate([image, last], axis=axis)
             kept = ops.maximum((ops.shape(image)[axis] - 1) // 2 * 2, 2)
-            image = image[:, :kept] if axis == 1 else image[:, :, :kept]
+            image = image[(*before, slice(kept))]
+    if len(image.shape) != 4:
+        # TensorFlow pools no volume of float16 or float64 on the CPU.
+        for axis in range(1, len(image.shape) - 1):
+            image = _maximum_of_pairs(image, axis)
+        return image
     return ops.max_pool(image, 2, strides=2, data_format="channels_last")
+
+
+def _maximum_of_pairs(x, axis):
+    shape = list(ops.shape(x))
+    before, pairs = (slice(None),) * axis, shape[axis] // 2
+    shape[axis : axis + 1] = [pairs, 2]
+    x = ops.reshape(x[(*before, slice(2 * pairs))], shape)
+    return ops.max(x, axis=axis + 1)

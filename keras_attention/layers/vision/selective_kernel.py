@@ -142,7 +142,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         )
 
     def attend(
-        self, inputs: Tensor, training: bool | None
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
         branches = [

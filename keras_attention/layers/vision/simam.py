@@ -3,14 +3,14 @@ from typing import Any
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.ops.image.simam import simam
 from keras_attention.types import Tensor
 from keras_attention.validation import check_number
 
 
 @register_attention("simam")
-class SimAM(BaseGate):
+class SimAM(BaseAnyRankGate):
     """SimAM: a gate for each single value, without any weight.
 
     A value matters if it stands out in its channel. With d its distance to
@@ -31,12 +31,16 @@ class SimAM(BaseGate):
             of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -64,8 +68,10 @@ class SimAM(BaseGate):
             "regularization", regularization, 0, exclusive_minimum=True
         )
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
-        gate = simam(inputs, self.regularization, self.data_format)
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
+        gate = simam(inputs, self.regularization, self.data_format, mask)
         return ops.cast(gate, inputs.dtype)  # [B, H, W, C]
 
     def get_config(self) -> dict[str, Any]:

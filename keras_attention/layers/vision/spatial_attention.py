@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
@@ -17,7 +17,7 @@ from keras_attention.validation import check_odd_integer
 
 
 @register_attention("spatial_attention")
-class SpatialAttention(KernelLayer, BaseGate):
+class SpatialAttention(KernelLayer, BaseAnyRankGate):
     """The spatial gate of CBAM: a convolution over maximum and mean.
 
     The maximum and the mean over channels describe each position by two
@@ -46,13 +46,17 @@ class SpatialAttention(KernelLayer, BaseGate):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
         training: whether the batch normalization uses the batch.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -87,10 +91,25 @@ class SpatialAttention(KernelLayer, BaseGate):
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:
-        self.convolution = NarrowConv2D(
-            1, self.kernel_size, **self.sublayer_arguments(name="convolution")
-        )
-        self.convolution.build((None, None, None, 2))
+        arguments = self.sublayer_arguments(name="convolution")
+        unknown = [None for _ in input_shape[1:]]
+        if len(input_shape) == 4:
+            self.convolution = NarrowConv2D(1, self.kernel_size, **arguments)
+        else:
+            convolution = (
+                keras.layers.Conv1D
+                if len(input_shape) == 3
+                else keras.layers.Conv3D
+            )
+            self.convolution = convolution(
+                1,
+                self.kernel_size,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                **arguments,
+            )
+        self.convolution.build((*unknown, 2))
         self.norm = keras.layers.BatchNormalization(
             momentum=0.99,
             epsilon=1e-5,
@@ -98,11 +117,16 @@ class SpatialAttention(KernelLayer, BaseGate):
             dtype=self.dtype_policy,
             name="norm",
         )
-        self.norm.build((None, None, None, 1))
+        self.norm.build((*unknown, 1))
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         pooled = channel_max_and_mean(inputs, self.data_format)  # [B, H, W, 2]
-        logits = self.norm(self.convolution(pooled), training=training)
+        # As the zeros that are around: this is of masked zeros, all zero.
+        logits = self.norm(
+            self.convolution(pooled), training=training, mask=mask
+        )
         gate = ops.sigmoid(logits[..., 0])  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]
 

@@ -3,7 +3,7 @@ from typing import Any
 import keras
 
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import expand_spatial_gate
 from keras_attention.ops.image.gating import to_channels_last
@@ -11,9 +11,15 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 
+CONVOLUTIONS = {
+    3: keras.layers.Conv1D,
+    4: keras.layers.Conv2D,
+    5: keras.layers.Conv3D,
+}
+
 
 @register_attention("spatial_squeeze_excite", "sse")
-class SpatialSqueezeExcite(WeightedLayer, BaseGate):
+class SpatialSqueezeExcite(WeightedLayer, BaseAnyRankGate):
     """Squeezes the channels and scales each position (sSE).
 
     The squeeze is a 1x1 convolution to one channel, with a bias. Its sigmoid
@@ -31,12 +37,16 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: image tensor.
+        inputs: image, sequence or volume.
+        mask: boolean tensor `(batch, time)` of a sequence: where it is
+            `False`, the input has no effect on other positions, and the
+            output is zero. Masks of images and volumes are passed on unused.
 
     Input shape:
-        `(batch, height, width, channels)`, or
-        `(batch, channels, height, width)` for `channels_first`. Batch, height
-        and width may be `None`.
+        An image `(batch, height, width, channels)`, a sequence
+        `(batch, time, channels)` or a volume
+        `(batch, depth, height, width, channels)`; with the channels second
+        for `channels_first`. All but the channels may be `None`.
 
     Output shape:
         The input's.
@@ -65,7 +75,8 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:
-        self.squeeze = keras.layers.Conv2D(
+        # Of each position by itself: the same for every rank.
+        self.squeeze = CONVOLUTIONS[len(input_shape)](
             1,
             1,
             **self.sublayer_arguments(
@@ -74,9 +85,11 @@ class SpatialSqueezeExcite(WeightedLayer, BaseGate):
                 name="squeeze",
             ),
         )
-        self.squeeze.build((None, None, None, channels))
+        self.squeeze.build((*(None for _ in input_shape[1:]), channels))
 
-    def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
+    def make_gate(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None = None
+    ) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
         gate = self.squeeze(x)[..., 0]  # [B, H, W]
         return expand_spatial_gate(gate, self.data_format)  # [B, H, W, 1]

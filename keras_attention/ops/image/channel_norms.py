@@ -24,7 +24,7 @@ def channel_norms(
 
     Args:
         x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
-            `channels_first`.
+            `channels_first`; or a sequence or volume.
         norm: `"l2"`, √(Σ x² + epsilon), or `"l1"`, Σ |x|.
         epsilon: positive number; it keeps the root's gradient finite.
         data_format: `"channels_last"` or `"channels_first"`.
@@ -41,7 +41,7 @@ def channel_norms(
     array([[7.]], dtype=float32)
     """
     wide = widen(ops.convert_to_tensor(x))
-    axes = spatial_axes(data_format)
+    axes = spatial_axes(data_format, len(wide.shape))
     if norm == "l1":
         return sum_over_positions(ops.abs(wide), axes)
     return ops.sqrt(sum_over_positions(ops.square(wide), axes) + epsilon)

@@ -1,6 +1,7 @@
 """Means and scaling: what every gate does to an image before and after.
 
-`B` batch, `H` height, `W` width, `C` channels.
+`B` batch, `H` height, `W` width, `C` channels. A sequence `(B, T, C)` and a
+volume `(B, D, H, W, C)` are taken in an image's place wherever no rank is said.
 
 On TensorFlow the gradients of the two are written by hand, since the
 automatic ones write several tensors of the image's size that are soon thrown
@@ -27,9 +28,10 @@ LOOP_BYTES = 2**20
 POOLED_POSITIONS = 2**8
 
 
-def spatial_axes(data_format: str) -> tuple[int, int]:
-    """Return the height and width axes of a rank-4 image."""
-    return (1, 2) if data_format == "channels_last" else (2, 3)
+def spatial_axes(data_format: str, rank: int = 4) -> tuple[int, ...]:
+    """Return the axes of the positions: height and width of an image."""
+    first = 1 if data_format == "channels_last" else 2
+    return tuple(range(first, first + rank - 2))
 
 
 def global_average_pool(x: Tensor, data_format: str = "channels_last") -> Any:
@@ -55,7 +57,7 @@ def global_average_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     True
     """
     x = ops.convert_to_tensor(x)
-    mean = mean_over_positions(x, spatial_axes(data_format))
+    mean = mean_over_positions(x, spatial_axes(data_format, len(x.shape)))
     return ops.cast(mean, x.dtype)
 
 
@@ -81,7 +83,7 @@ def apply_gate(x: Tensor, gate: Tensor) -> Any:
     """Multiply an image by a gate.
 
     Args:
-        x: image of rank 4.
+        x: image, sequence or volume.
         gate: tensor that broadcasts to `x`, such as `(B, 1, 1, C)` for one
             value per channel. It is cast to the dtype of `x`.
 
@@ -104,11 +106,16 @@ def apply_gate(x: Tensor, gate: Tensor) -> Any:
 
 
 def expand_channel_gate(
-    gate: Tensor, data_format: str = "channels_last"
+    gate: Tensor, data_format: str = "channels_last", rank: int = 4
 ) -> Any:
-    """Reshape a gate per channel, `(B, C)`, so that it scales an image."""
-    axis = spatial_axes(data_format)[0]
-    return ops.expand_dims(gate, (axis, axis + 1))
+    """Reshape a gate per channel, `(B, C)`, so that it scales an image.
+
+    Args:
+        gate: tensor of shape `(B, C)`.
+        data_format: `"channels_last"` or `"channels_first"`.
+        rank: of what is scaled: 3, 4 or 5. Defaults to 4.
+    """
+    return ops.expand_dims(gate, spatial_axes(data_format, rank))
 
 
 def expand_spatial_gate(
@@ -137,13 +144,14 @@ def _means_and_image_tensorflow(x, data_format):
     @tf.custom_gradient
     def both(x):
         def gradient(upstream_mean, upstream_x):
-            shape = tf.shape(x)
-            height, width = (shape[axis] for axis in spatial_axes(data_format))
+            shape, rank = tf.shape(x), len(x.shape)
+            axes = spatial_axes(data_format, rank)
+            number = math.prod(shape[axis] for axis in axes)
             share = widen(upstream_mean) / tf.cast(
-                height * width, widen(upstream_mean).dtype
+                number, widen(upstream_mean).dtype
             )
             share = tf.cast(share, x.dtype)
-            return upstream_x + expand_channel_gate(share, data_format)
+            return upstream_x + expand_channel_gate(share, data_format, rank)
 
         return (_mean_tensorflow(x, data_format), tf.identity(x)), gradient
 
@@ -157,6 +165,7 @@ def _mean_tensorflow(x, data_format):
     size = x.shape[1:3]
     if (
         data_format == "channels_first"
+        or len(x.shape) != 4
         or None in size
         or math.prod(size) > POOLED_POSITIONS
     ):
@@ -213,7 +222,11 @@ def _sum_of_products(x, upstream, axes):
     import tensorflow as tf
 
     product = widen(x * upstream)
-    if len(x.shape) == 4 and axes in ([1, 2], [2, 3]):
+    rank = len(x.shape)
+    if tuple(axes) in (
+        spatial_axes("channels_last", rank),
+        spatial_axes("channels_first", rank),
+    ):
         total = sum_over_positions(product, axes)
         return ops.expand_dims(total, axes)
     return tf.reduce_sum(product, axes, keepdims=True)

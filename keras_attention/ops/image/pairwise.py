@@ -9,22 +9,29 @@ from typing import Any
 
 from keras import ops
 
+from keras_attention.ops.image.masking import num_unmasked
 from keras_attention.ops.image.sums import sum_over_positions
 from keras_attention.ops.precision import widen
 from keras_attention.types import Tensor
 
 
-def softmax_pool(x: Tensor, logits: Tensor) -> tuple[Any, Any]:
+def softmax_pool(
+    x: Tensor, logits: Tensor, mask: Tensor | None = None
+) -> tuple[Any, Any]:
     """Average an image by the softmax of logits over its positions.
 
     Source: Cao et al., GCNet, arXiv:1904.11492, equation 5.
 
     Args:
-        x: image of shape `(B, H, W, C)`.
+        x: image of shape `(B, H, W, C)`, or a sequence or volume.
         logits: of shape `(B, H, W)`.
+        mask: boolean tensor of the shape of `logits`; positions where it is
+            `False` have no weight, and are finite in `x`. Defaults to `None`,
+            for all positions.
 
     Returns:
-        The mean, `(B, C)`, and the weights, `(B, H, W)`, which sum to one.
+        The mean, `(B, C)`, and the weights, `(B, H, W)`, which sum to one,
+        or to zero where all is masked.
 
     Example:
 
@@ -37,47 +44,86 @@ def softmax_pool(x: Tensor, logits: Tensor) -> tuple[Any, Any]:
     """
     wide = widen(ops.convert_to_tensor(x))
     logits = ops.cast(logits, wide.dtype)
-    largest = ops.max(logits, axis=(1, 2), keepdims=True)
+    axes = tuple(range(1, len(logits.shape)))
+    if mask is not None:
+        is_kept = ops.cast(mask, "bool")
+        lowest = ops.min(logits, axis=axes, keepdims=True)
+        logits = ops.where(is_kept, logits, lowest)
+    largest = ops.max(logits, axis=axes, keepdims=True)
     weights = ops.exp(logits - ops.stop_gradient(largest))
-    total = sum_over_positions(weights[..., None], (1, 2))  # [B, 1]
-    weights = weights / total[..., None]  # [B, H, W]
-    mean = sum_over_positions(wide * weights[..., None], (1, 2))
-    return mean, weights
+    if mask is not None:
+        weights = ops.where(is_kept, weights, ops.zeros_like(weights))
+    total = sum_over_positions(weights[..., None], axes)  # [B, 1]
+    if mask is not None:
+        total = ops.where(total == 0, ops.ones_like(total), total)
+    weights = weights / ops.reshape(total, (-1, *(1 for _ in axes)))
+    mean = sum_over_positions(wide * weights[..., None], axes)
+    return mean, weights  # [B, C] and [B, H, W]
 
 
-def softmax_scores(query: Tensor, key: Tensor, scale: float = 1.0) -> Any:
+def softmax_scores(
+    query: Tensor,
+    key: Tensor,
+    scale: float = 1.0,
+    key_mask: Tensor | None = None,
+) -> Any:
     """Softmax over the positions of `key`: `(B, N, M)`, rows sum to one.
 
     Args:
         query: of shape `(B, N, D)`.
         key: of shape `(B, M, D)`.
         scale: factor of the products, at the exponent.
+        key_mask: boolean tensor `(B, M)`; keys where it is `False` have a
+            score of zero. Defaults to `None`, for all keys.
     """
-    return _softmax(_products(query, key, scale))
+    products = _products(query, key, scale)
+    if key_mask is None:
+        return _softmax(products)
+    is_kept = ops.cast(key_mask, "bool")[:, None]  # [B, 1, M]
+    # Finite, so that a row without any key has no NaN before it is cleared.
+    masked = ops.cast(-1e30, products.dtype)
+    scores = _softmax(ops.where(is_kept, products, masked))
+    return ops.where(is_kept, scores, ops.zeros_like(scores))
 
 
-def product_scores(query: Tensor, key: Tensor, scale: float = 1.0) -> Any:
+def product_scores(
+    query: Tensor,
+    key: Tensor,
+    scale: float = 1.0,
+    key_mask: Tensor | None = None,
+) -> Any:
     """Products of queries and keys over the number of keys: `(B, N, M)`."""
-    count = ops.cast(ops.shape(key)[1], widen(key).dtype)
-    return _products(query, key, scale / count)
+    products = _products(query, key, scale)
+    return _share(products, key_mask)
 
 
-def sum_scores(query_term: Any, key_term: Any) -> Any:
+def sum_scores(
+    query_term: Any, key_term: Any, key_mask: Tensor | None = None
+) -> Any:
     """`relu(query_term + key_term)` over the number of keys: `(B, N, M)`.
 
     Args:
         query_term: of shape `(B, N, 1)`.
         key_term: of shape `(B, M, 1)`.
+        key_mask: see `softmax_scores`.
     """
     key_term = ops.swapaxes(widen(key_term), 1, 2)  # [B, 1, M]
-    count = ops.cast(ops.shape(key_term)[2], key_term.dtype)
-    return ops.relu(widen(query_term) + key_term) / count
+    return _share(ops.relu(widen(query_term) + key_term), key_mask)
 
 
 def weighted_values(scores: Tensor, value: Tensor) -> Any:
     """Sum the values by the scores: `(B, N, M)` and `(B, M, D)`."""
     wide = ops.cast(widen(value), scores.dtype)
     return ops.einsum("bnm,bmd->bnd", scores, wide)
+
+
+def _share(scores, key_mask):
+    """Divide `(B, N, M)` by the number of keys, and clear masked ones."""
+    if key_mask is None:
+        return scores / ops.cast(ops.shape(scores)[2], scores.dtype)
+    is_kept = ops.cast(key_mask, "bool")[:, None]  # [B, 1, M]
+    count = num_unmasked(key_mask, scores.dtype)[..., None]  # [B, 1, 1]
+    return ops.where(is_kept, scores, ops.zeros_like(scores)) / count
 
 
 def _softmax(logits):

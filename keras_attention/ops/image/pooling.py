@@ -1,8 +1,9 @@
 """What is left of an image when its positions, or its channels, are pooled.
 
-`B` batch, `H` height, `W` width, `C` channels. Sums are at least float32;
-results have the dtype of the image, and what float16 cannot hold becomes its
-largest number.
+`B` batch, `H` height, `W` width, `C` channels; sequences and volumes, with one
+and three axes of positions, are pooled in the same way. Sums are at
+least float32; results have the dtype of the image, and what float16 cannot
+hold becomes its largest number.
 """
 
 import math
@@ -17,7 +18,8 @@ from keras_attention.ops.compilation import inside_xla
 from keras_attention.ops.image.gating import POOLED_POSITIONS
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.gating import spatial_axes
-from keras_attention.ops.image.sums import mean_over
+from keras_attention.ops.image.masking import fill_masked
+from keras_attention.ops.image.masking import masked_means
 from keras_attention.ops.image.sums import mean_over_positions
 from keras_attention.ops.image.sums import sum_channels
 from keras_attention.ops.image.sums import sum_over_positions
@@ -46,7 +48,8 @@ def global_max_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     >>> keras.ops.convert_to_numpy(global_max_pool(x))
     array([[10., 11.]], dtype=float32)
     """
-    return ops.max(x, axis=spatial_axes(data_format))
+    x = ops.convert_to_tensor(x)
+    return ops.max(x, axis=spatial_axes(data_format, len(x.shape)))
 
 
 def global_lp_pool(x: Tensor, data_format: str = "channels_last") -> Any:
@@ -64,8 +67,11 @@ def global_lp_pool(x: Tensor, data_format: str = "channels_last") -> Any:
     array([[5.]], dtype=float32)
     """
     x = ops.convert_to_tensor(x)
-    squares = ops.square(widen(x))
-    total = sum_over_positions(squares, spatial_axes(data_format))  # [B, C]
+    squares, axes = (
+        ops.square(widen(x)),
+        spatial_axes(data_format, len(x.shape)),
+    )
+    total = sum_over_positions(squares, axes)  # [B, C]
     is_zero = total == 0
     # The inner `where` keeps the root's infinite slope out of the gradient.
     norm = ops.sqrt(ops.where(is_zero, ops.ones_like(total), total))
@@ -89,7 +95,7 @@ def global_log_sum_exp_pool(
     array([[2.0794]], dtype=float32)
     """
     x = ops.convert_to_tensor(x)
-    wide, axes = widen(x), spatial_axes(data_format)
+    wide, axes = widen(x), spatial_axes(data_format, len(x.shape))
     largest = ops.stop_gradient(ops.max(wide, axis=axes))  # [B, C]
     # Of -inf alone, the sum of exponentials is zero and its logarithm -inf.
     shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
@@ -107,7 +113,10 @@ GLOBAL_POOLS = {
 
 
 def global_pools(
-    x: Tensor, pool_types: Sequence[str], data_format: str = "channels_last"
+    x: Tensor,
+    pool_types: Sequence[str],
+    data_format: str = "channels_last",
+    mask: Tensor | None = None,
 ) -> Any:
     """Several global poolings, by name, of `P` kinds: `(B, P, C)`.
 
@@ -116,15 +125,36 @@ def global_pools(
             `channels_first`.
         pool_types: keys of `GLOBAL_POOLS`.
         data_format: `"channels_last"` or `"channels_first"`.
+        mask: boolean tensor of the shape of `x` without channels; positions
+            where it is `False` are not pooled, and are zero in `x`. Of an
+            example without any other, everything pooled is zero. Defaults to
+            `None`, for all positions.
     """
+    if mask is not None:
+        return ops.stack(
+            [_masked_pool(x, name, data_format, mask) for name in pool_types],
+            axis=1,
+        )
     pooled = {}
     if {"max", "avg"} <= set(pool_types):
-        axes = spatial_axes(data_format)
+        axes = spatial_axes(data_format, len(x.shape))
         pooled["max"], pooled["avg"] = _max_and_mean(x, axes)
     for name in pool_types:
         if name not in pooled:
             pooled[name] = GLOBAL_POOLS[name](x, data_format)
     return ops.stack([pooled[name] for name in pool_types], axis=1)
+
+
+def _masked_pool(x, name, data_format, mask):
+    if name == "avg":
+        return masked_means(global_average_pool(x, data_format), mask)
+    if name == "lp":  # Zeros add nothing.
+        return global_lp_pool(x, data_format)
+    filled = fill_masked(x, mask, -math.inf, data_format)
+    pooled = GLOBAL_POOLS[name](filled, data_format)
+    is_empty = ops.logical_not(ops.any(ops.cast(mask, "bool"), axis=1))
+    is_empty = ops.expand_dims(is_empty, -1)
+    return ops.where(is_empty, ops.zeros_like(pooled), pooled)
 
 
 def channel_max_and_mean(x: Tensor, data_format: str = "channels_last") -> Any:
@@ -150,10 +180,7 @@ def max_and_mean(x: Tensor, axis: int) -> Any:
 def _max_and_mean(x, axes):
     if backend.backend() == "tensorflow":
         return _max_and_mean_tensorflow(x, axes)
-    if len(axes) == 2:
-        mean = mean_over_positions(x, axes)
-    else:
-        mean = mean_over(x, *axes)
+    mean = mean_over_positions(x, axes)
     return ops.max(x, axis=axes), ops.cast(mean, x.dtype)
 
 
@@ -188,7 +215,7 @@ def _max_tensorflow(x, axes):
     import tensorflow as tf
 
     size = x.shape[1:3]
-    if tuple(axes) == (1, 2) and None not in size and not inside_xla():
+    if _is_of_image(x, axes) and None not in size and not inside_xla():
         return tf.nn.max_pool2d(x, size, 1, "VALID")
     return tf.reduce_max(x, axes, keepdims=True)
 
@@ -198,18 +225,15 @@ def _mean_tensorflow(x, axes):
     import tensorflow as tf
 
     size, wide = x.shape[1:3], widen(x)
-    if len(axes) == 2:
-        is_small = None not in size and math.prod(size) <= POOLED_POSITIONS
-        if tuple(axes) == (1, 2) and is_small:
-            mean = tf.nn.avg_pool2d(wide, size, 1, "VALID")
-        else:
-            mean = ops.expand_dims(mean_over_positions(wide, axes), axes)
-    elif _is_of_channels(axes) and inside_xla():
-        mean = _sum_tensorflow(wide, axes) / x.shape[3]
+    is_small = None not in size and math.prod(size) <= POOLED_POSITIONS
+    if _is_of_channels(axes) and inside_xla():
+        mean = _sum_tensorflow(wide, axes) / x.shape[-1]
     elif _is_of_channels(axes):
         mean = tf.reduce_mean(wide, axes, keepdims=True)
+    elif _is_of_image(x, axes) and is_small:
+        mean = tf.nn.avg_pool2d(wide, size, 1, "VALID")
     else:
-        mean = ops.expand_dims(mean_over(wide, *axes), axes)
+        mean = ops.expand_dims(mean_over_positions(wide, axes), axes)
     return tf.cast(mean, x.dtype)
 
 
@@ -217,15 +241,19 @@ def _sum_tensorflow(x, axes):
     """Sum over axes, which are kept."""
     import tensorflow as tf
 
-    if len(axes) == 2:
-        return ops.expand_dims(sum_over_positions(x, axes), axes)
     if _is_of_channels(axes):
         return sum_channels(x)
-    return tf.reduce_sum(x, axes, keepdims=True)
+    if len(axes) == 1 and len(x.shape) == 4:  # Channels first.
+        return tf.reduce_sum(x, axes, keepdims=True)
+    return ops.expand_dims(sum_over_positions(x, axes), axes)
 
 
 def _is_of_channels(axes):
     return tuple(axes) in ((-1,), (3,))
+
+
+def _is_of_image(x, axes):
+    return tuple(axes) == (1, 2) and len(x.shape) == 4
 
 
 def channel_windows(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:

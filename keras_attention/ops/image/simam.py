@@ -1,5 +1,6 @@
 """The gate of SimAM: how much a value stands out among its neighbours."""
 
+import math
 from typing import Any
 
 from keras import ops
@@ -7,12 +8,17 @@ from keras import ops
 from keras_attention.ops.image.gating import expand_channel_gate
 from keras_attention.ops.image.gating import means_and_image
 from keras_attention.ops.image.gating import spatial_axes
+from keras_attention.ops.image.masking import num_unmasked
+from keras_attention.ops.image.masking import zero_masked
 from keras_attention.ops.precision import widen
 from keras_attention.types import Tensor
 
 
 def simam(
-    x: Tensor, regularization: float = 1e-4, data_format: str = "channels_last"
+    x: Tensor,
+    regularization: float = 1e-4,
+    data_format: str = "channels_last",
+    mask: Tensor | None = None,
 ) -> Any:
     """Compute the gate of SimAM, one for each value of an image.
 
@@ -24,10 +30,13 @@ def simam(
 
     Args:
         x: image of shape `(B, H, W, C)`, or `(B, C, H, W)` for
-            `channels_first`.
+            `channels_first`; or a sequence or volume.
         regularization: positive number λ. Defaults to 1e-4.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `"channels_last"`.
+        mask: boolean tensor of the shape of `x` without channels; positions
+            where it is `False` count for nothing, and are zero in `x`.
+            Defaults to `None`, for all positions.
 
     Returns:
         Tensor of the shape of `x`, at least float32.
@@ -39,13 +48,25 @@ def simam(
     >>> keras.ops.convert_to_numpy(simam(x)).ravel().round(3)
     array([0.637, 0.637, 0.637, 0.743], dtype=float32)
     """
-    height, width = (ops.shape(x)[axis] for axis in spatial_axes(data_format))
-    mean, wide = means_and_image(widen(ops.convert_to_tensor(x)), data_format)
-    distance = wide - expand_channel_gate(mean, data_format)
+    x = widen(ops.convert_to_tensor(x))
+    rank = len(x.shape)
+    number: Any = math.prod(
+        ops.shape(x)[axis] for axis in spatial_axes(data_format, rank)
+    )
+    number = ops.cast(number, x.dtype)
+    share: Any = 1
+    if mask is not None:
+        unmasked = num_unmasked(mask, x.dtype)  # [B, 1]
+        number, share = unmasked, number / unmasked
+    mean, wide = means_and_image(x, data_format)
+    distance = wide - expand_channel_gate(mean * share, data_format, rank)
+    distance = zero_masked(distance, mask, data_format)
     mean, squares = means_and_image(
         ops.square(distance), data_format
     )  # [B, H, W, C]
-    number = ops.cast(height * width, squares.dtype)
+    mean = mean * share
     variance = mean * (number / ops.maximum(number - 1, 1))  # [B, C]
-    scale = expand_channel_gate(4 * (variance + regularization), data_format)
+    scale = expand_channel_gate(
+        4 * (variance + regularization), data_format, rank
+    )
     return ops.sigmoid(squares / scale + 0.5)

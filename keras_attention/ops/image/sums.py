@@ -10,6 +10,7 @@ devices may round a product's factors: there they are sums.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -56,28 +57,31 @@ def mean_over(x: Tensor, axis: int) -> Any:
     return _mean_by_parts(x, axis)
 
 
-def mean_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
+def mean_over_positions(x: Tensor, axes: Sequence[int]) -> Any:
     """Average an image's height and width in at least float32.
 
     Args:
-        x: image of rank 4.
-        axes: axes of height and width, the height first.
+        x: image of rank 4, or a sequence or volume.
+        axes: axes of height and width, the height first; the one axis of a
+            sequence, or the three of a volume.
 
     Returns:
         Tensor of shape `(B, C)`.
     """
-    if tuple(axes) == (1, 2):
+    if tuple(axes) == (1, 2) and len(x.shape) == 4:
         if _pools(x):
             return _mean_by_pooling(x)
         return mean_over(mean_over(x, 1), 1)
-    return mean_over(mean_over(x, axes[1]), axes[0])
+    for axis in reversed(axes):
+        x = mean_over(x, axis)
+    return x
 
 
-def sum_over_positions(x: Tensor, axes: tuple[int, int]) -> Any:
+def sum_over_positions(x: Tensor, axes: Sequence[int]) -> Any:
     """Sum an image's height and width; see `mean_over_positions`."""
     mean = mean_over_positions(x, axes)
     shape = ops.shape(x)
-    number = shape[axes[0]] * shape[axes[1]]
+    number = math.prod(shape[axis] for axis in axes)
     return mean * ops.cast(number, mean.dtype)
 
 

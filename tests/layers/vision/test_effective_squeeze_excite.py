@@ -68,7 +68,7 @@ def test_initializers_and_regularizers_reach_the_weights():
 def test_bad_input():
     with pytest.raises(ValueError, match="Received: data_format="):
         ka.EffectiveSqueezeExcite(data_format="NHWC")
-    with pytest.raises(ValueError, match="rank 4"):
+    with pytest.raises(ValueError, match="rank 3, 4 or 5"):
         ka.EffectiveSqueezeExcite().build((None, 8))
     with pytest.raises(ValueError, match="defined number of channels"):
         ka.EffectiveSqueezeExcite().build((None, 8, 8, None))

@@ -169,7 +169,7 @@ def test_bad_arguments(arguments, error):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="rank 4"):
+    with pytest.raises(ValueError, match="rank 3, 4 or 5"):
         ka.EfficientChannelAttention().build((None, 8))
     with pytest.raises(ValueError, match="defined number of channels"):
         ka.EfficientChannelAttention().build((None, 8, 8, None))

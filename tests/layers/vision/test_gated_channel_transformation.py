@@ -110,5 +110,5 @@ def test_bad_arguments(arguments, error):
 
 
 def test_bad_shape():
-    with pytest.raises(ValueError, match="rank 4"):
-        ka.GatedChannelTransformation().build((None, 8, 8))
+    with pytest.raises(ValueError, match="rank 3, 4 or 5"):
+        ka.GatedChannelTransformation().build((None, 8))

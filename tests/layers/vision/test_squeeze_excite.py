@@ -185,7 +185,7 @@ def test_unknown_activation(activation):
 
 
 def test_bad_shapes():
-    with pytest.raises(ValueError, match=r"rank 4.*shape=\(None, 8\)"):
+    with pytest.raises(ValueError, match=r"rank 3, 4 or 5.*shape=\(None, 8\)"):
         ka.SqueezeExcite().build((None, 8))
     with pytest.raises(ValueError, match="defined number of channels"):
         ka.SqueezeExcite().build((None, 8, 8, None))
