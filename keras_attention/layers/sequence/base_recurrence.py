@@ -97,6 +97,7 @@ class BaseRecurrence(BaseLayer):
         if mask is not None:
             inputs = replace_masked(inputs, mask)
         output, next_cache = self.mix(inputs, mask, cache)
+        output = ops.cast(output, self.compute_dtype)
         return output if cache is None else (output, next_cache)
 
     def initial_cache(
@@ -189,8 +190,10 @@ class BaseRecurrence(BaseLayer):
         """`(B, T, N * width)` to `(B, T, N, width)`.
 
         Batch and length are taken from `inputs`: converters to ONNX take a
-        wrong shape for that of a dense layer's output.
+        wrong shape for that of a dense layer's output. On torch, that of a
+        layer in float64 may be float32.
         """
+        x = ops.cast(x, self.compute_dtype)
         batch, length, _ = ops.shape(inputs)
         return ops.reshape(x, (batch, length, self.num_heads, width))
 

@@ -153,6 +153,7 @@ class GatedDeltaNet(KernelLayer, BaseRecurrence):
         projected = ops.concatenate(
             [self.query(inputs), self.key(inputs), self.value(inputs)], axis=-1
         )
+        projected = ops.cast(projected, self.compute_dtype)
         mixed, kept = self._convolve(projected, mask, cache)
         query, key, value = ops.split(ops.silu(mixed), [keys, 2 * keys], -1)
         rate = ops.exp(ops.convert_to_tensor(self.log_rate))

@@ -130,7 +130,8 @@ class GatedLinearAttention(WeightedLayer, BaseRecurrence):
         self, inputs: Tensor, mask: Tensor | None, cache: Cache | None
     ) -> tuple[Any, Any]:
         key_dim, value_dim = self._head_dims
-        logits = self.decay_up(self.decay_down(inputs))
+        logits = ops.cast(self.decay_down(inputs), self.compute_dtype)
+        logits = self.decay_up(logits)
         logits = widen(self.split_heads(logits, key_dim, inputs))
         log_decay = ops.log_sigmoid(logits) / self.gate_divisor
         heads, state = gated_linear_attention(

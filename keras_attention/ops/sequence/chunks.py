@@ -11,6 +11,7 @@ sums: no exponential can exceed 1, and a decay to nothing, `-inf`, is no NaN.
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_attention.ops.attention.dot_product import matmul
@@ -46,12 +47,12 @@ def join_chunks(x: Tensor, batch: Any, heads: int, length: Any) -> Any:
 
 def decay_until(log_decay: Tensor) -> Any:
     """Decay from the start of a chunk to each token, its own included."""
-    return ops.exp(ops.cumsum(log_decay, axis=-2))
+    return ops.exp(_cumulative_sum(log_decay, -2))
 
 
 def decay_after(log_decay: Tensor) -> Any:
     """Decay from each token, its own left out, to the end of a chunk."""
-    later = ops.flip(ops.cumsum(ops.flip(log_decay, -2), axis=-2), -2)
+    later = ops.flip(_cumulative_sum(ops.flip(log_decay, -2), -2), -2)
     widths = [(0, 0)] * len(log_decay.shape)
     widths[-2] = (0, 1)
     return ops.exp(ops.pad(later, widths)[..., 1:, :])
@@ -163,6 +164,15 @@ def _pairwise_decay(log_decay):
     counted = ops.where(
         is_later[..., None], ops.expand_dims(log_decay, -2), 0
     )  # row l, column j
-    sums = ops.cumsum(counted, axis=-3)
+    sums = _cumulative_sum(counted, -3)
     is_earlier = places[:, None] >= places
     return ops.where(is_earlier[..., None], ops.exp(sums), 0)
+
+
+def _cumulative_sum(x, axis):
+    """Keras' own narrows float64 to float32 on torch."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cumsum(x, dim=axis)
+    return ops.cumsum(x, axis=axis)

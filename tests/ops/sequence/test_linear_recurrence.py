@@ -249,10 +249,13 @@ def test_dtypes(name, dtype):
         y, state = ops.gated_delta_rule(query, key, value, gates[..., 0], beta)
     else:
         y, state = call(name, given)
-    assert keras.backend.standardize_dtype(y.dtype) in (dtype, "float32")
-    if dtype != "float64":
-        assert keras.backend.standardize_dtype(y.dtype) == dtype
-        assert keras.backend.standardize_dtype(state.dtype) == "float32"
+    # JAX computes in float64 only where it is told to.
+    is_narrowed = dtype == "float64" and keras.backend.backend() == "jax"
+    found = keras.backend.standardize_dtype(y.dtype)
+    assert found == ("float32" if is_narrowed else dtype)
+    wide = "float64" if dtype == "float64" else "float32"
+    found = keras.backend.standardize_dtype(state.dtype)
+    assert found == ("float32" if is_narrowed else wide)
     expected, _ = steps(name, tensors)
     scale = np.abs(expected).max()
     error = np.abs(numpy(y) - expected).max() / scale
