@@ -114,6 +114,13 @@ def check_probability(name: str, value: Any) -> float:
     return check_number(name, value, 0, 1, exclusive_maximum=True)
 
 
+def check_seed(seed: Any) -> int | None:
+    """Return a seed as an `int` of at least 0, or `None`."""
+    if seed is None:
+        return None
+    return check_positive_integer("seed", seed, minimum=0)
+
+
 def check_boolean(name: str, value: Any) -> bool:
     """Return `value`; raise `TypeError` unless it is `True` or `False`."""
     if not isinstance(value, bool):
@@ -254,6 +261,19 @@ def check_sequence_shape(layer: Any, shape: Any) -> int:
             "the input's last dimension."
         )
     return shape[-1]
+
+
+def check_shape(name: str, shape: Any, expected: Any, layer: Any) -> None:
+    """Raise a `ValueError` unless known sizes of the shapes are equal."""
+    fits = len(shape) == len(expected) and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"`{name}` must have the shape {tuple(expected)}. Received: "
+            f"shape={tuple(shape)} for layer '{layer.name}'"
+        )
 
 
 def nearest(value: Any, choices: Iterable[Any]) -> str:

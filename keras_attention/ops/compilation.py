@@ -1,5 +1,7 @@
 """What compiles the computation: the fastest way depends on it."""
 
+from typing import Any
+
 import keras
 
 
@@ -21,3 +23,20 @@ def inside_xla() -> bool:
         return False
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def is_traced(x: Any) -> bool:
+    """Whether the values of a tensor are not known while Python runs."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return not hasattr(x, "numpy")
+    if backend == "jax":
+        import jax
+
+        return isinstance(x, jax.core.Tracer)
+    if backend == "torch":
+        import torch
+
+        # Keras finds the shapes of outputs with tensors of device "meta".
+        return x.device.type == "meta" or torch.compiler.is_compiling()
+    return False

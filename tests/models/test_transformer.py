@@ -254,6 +254,23 @@ def test_caches_equal_the_full_pass(mixer, norm_first):
 
 
 @mixers
+def test_caches_equal_the_full_pass_where_tokens_are_masked(mixer):
+    """At the masked positions too: an output there depends on no step."""
+    model = language_model(mixer)
+    given = np.array([[3, 4, 0, 0, 5, 6, 7], [0, 0, 2, 3, 0, 4, 5]])
+    expected = numpy(model(given))
+    for ends in ([1, 2, 3, 4, 5, 6, 7], [2, 7], [4, 4, 7]):
+        cache, start, parts = model.initial_cache(2, 7), 0, []
+        for end in ends:
+            logits, cache = model(given[:, start:end], cache=cache)
+            parts.append(numpy(logits))
+            start = end
+        np.testing.assert_allclose(
+            np.concatenate(parts, axis=1), expected, atol=1e-5
+        )
+
+
+@mixers
 def test_decoder_caches_equal_the_full_pass(mixer):
     model = translator(mixer)
     expected = numpy(model([SOURCE, TOKENS]))

@@ -30,6 +30,7 @@ from keras_attention.validation import check_boolean
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +139,9 @@ class BaseAttention(BaseLayer):
             check_number(
                 "logit_soft_cap", logit_soft_cap, 0, exclusive_minimum=True
             )
-        self.seed = seed
-        if seed is not None:
-            check_positive_integer("seed", seed, minimum=0)
+        self.seed = check_seed(seed)
         if self.dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
         """Shape of what a cache keeps of a token, by name."""

@@ -22,7 +22,9 @@ from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_seed
 from keras_attention.validation import check_sequence_shape
+from keras_attention.validation import check_shape
 
 # Logits of taps that fall outside. Finite, so that a position whose taps all
 # do has equal weights, which are then set to zero, and no NaN.
@@ -69,9 +71,9 @@ class BaseHeadConvolution(WeightedLayer):
                 "renormalize_padding=True, weight_softmax=False"
             )
         self.use_bias = check_boolean("use_bias", use_bias)
-        self.seed = seed
+        self.seed = check_seed(seed)
         if self.weight_dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
     def build_channels(self, input_shape: Shape) -> None:
@@ -287,18 +289,6 @@ class BaseHeadConvolution(WeightedLayer):
             self._check_cache(inputs, cache)
         return mask
 
-    def check_shape(self, name: str, shape: Shape, expected: Shape) -> None:
-        """Raise a `ValueError` unless known sizes of the shapes are equal."""
-        fits = len(shape) == len(expected) and all(
-            None in pair or pair[0] == pair[1]
-            for pair in zip(shape, expected, strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"`{name}` must have the shape {tuple(expected)}. Received: "
-                f"shape={tuple(shape)} for layer '{self.name}'"
-            )
-
     def _check_causal(self):
         if not self.causal:
             raise ValueError(
@@ -319,7 +309,7 @@ class BaseHeadConvolution(WeightedLayer):
         kept = self.kernel_size - 1
         expected = {"inputs": (batch, kept, channels), "mask": (batch, kept)}
         for key, shape in expected.items():
-            self.check_shape(f"cache['{key}']", cache[key].shape, shape)
+            check_shape(f"cache['{key}']", cache[key].shape, shape, self)
 
 
 def _softmax(logits):

@@ -15,8 +15,8 @@ from keras_attention.ops.attention.scores import masked_softmax
 from keras_attention.ops.attention.scores import weighted_mean
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
-from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_seed
 
 
 class BaseScoreAttention(KernelLayer):
@@ -37,11 +37,9 @@ class BaseScoreAttention(KernelLayer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.dropout = check_probability("dropout", dropout)
-        self.seed = seed
-        if seed is not None:
-            check_positive_integer("seed", seed, minimum=0)
+        self.seed = check_seed(seed)
         if self.dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build_scores(self, query_width: int, key_width: int) -> None:
         """Make the weights for queries and keys of these widths."""
@@ -98,10 +96,14 @@ class BaseScoreAttention(KernelLayer):
         if query_mask is not None:
             allowed = combine_masks(allowed, ops.expand_dims(query_mask, 2))
         if use_causal_mask:
-            places = [
+            queries, keys = (
                 ops.arange(ops.shape(x)[1], dtype="int32") for x in (query, key)
-            ]
-            allowed = combine_masks(allowed, places[0][:, None] >= places[1])
+            )
+            allowed = combine_masks(allowed, queries[:, None] >= keys)
+            # Keys that no query attends to may hold anything.
+            reached = ops.expand_dims(keys < ops.shape(query)[1], 0)
+            key = replace_masked(key, reached)
+            value = replace_masked(value, reached)
         scores = self.compute_scores(query, key)  # [B, T, S]
         scores = masked_softmax(scores, allowed)
         weights = scores

@@ -11,6 +11,7 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_sequence_shape
+from keras_attention.validation import check_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -182,4 +183,4 @@ class DynamicConv1D(BaseHeadConvolution):
                 )
             return
         expected = (*inputs.shape[:2], width)
-        self.check_shape("query", query.shape, expected)
+        check_shape("query", query.shape, expected, self)

@@ -13,6 +13,7 @@ from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_seed
 
 CONVOLUTIONS = {"lightweight": LightweightConv1D, "dynamic": DynamicConv1D}
 
@@ -114,7 +115,7 @@ class GatedConvolutionBlock(WeightedLayer):
         self.input_dropout = check_probability("input_dropout", input_dropout)
         self.dropout = check_probability("dropout", dropout)
         self.use_bias = check_boolean("use_bias", use_bias)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.supports_masking = True
         # Checks the arguments that are the convolution's, before `build`.
         self._make_convolution()
@@ -123,6 +124,7 @@ class GatedConvolutionBlock(WeightedLayer):
         self.mixer = self._make_convolution()
         self.mixer.build(input_shape)
         channels = input_shape[-1]
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: channels})
         self.expand = self._dense(channels * (2 if self.glu else 1), "expand")
         self.expand.build(input_shape)
         self.project = self._dense(channels, "project")

@@ -156,8 +156,9 @@ class GatedDeltaNet(KernelLayer, BaseRecurrence):
         projected = ops.cast(projected, self.compute_dtype)
         mixed, kept = self._convolve(projected, mask, cache)
         query, key, value = ops.split(ops.silu(mixed), [keys, 2 * keys], -1)
-        rate = ops.exp(ops.convert_to_tensor(self.log_rate))
-        step = widen(self.decay(inputs)) + self.step_bias
+        rate = ops.exp(widen(ops.convert_to_tensor(self.log_rate)))
+        step_bias = widen(ops.convert_to_tensor(self.step_bias))
+        step = widen(self.decay(inputs)) + step_bias
         heads, state = gated_delta_rule(
             _unit_length(self.split_heads(query, key_dim, inputs)),
             _unit_length(self.split_heads(key, key_dim, inputs)),
@@ -205,7 +206,7 @@ class GatedDeltaNet(KernelLayer, BaseRecurrence):
         else:
             before = ops.cast(cache["inputs"], x.dtype)
         places = None
-        if mask is not None and x.shape[1] != 0:
+        if mask is not None and 0 not in x.shape[:2]:
             # Those that are not masked move to the front, in their order.
             counted = ops.cast(mask, "int32")
             places = ops.cumsum(counted, axis=1)

@@ -134,8 +134,11 @@ class GatedLinearAttention(WeightedLayer, BaseRecurrence):
         logits = self.decay_up(logits)
         logits = widen(self.split_heads(logits, key_dim, inputs))
         log_decay = ops.log_sigmoid(logits) / self.gate_divisor
+        # The heads come out in the queries' dtype. Before their norm they may
+        # be larger than float16 holds.
+        query = widen(self.split_heads(self.query(inputs), key_dim, inputs))
         heads, state = gated_linear_attention(
-            self.split_heads(self.query(inputs), key_dim, inputs),
+            query,
             self.split_heads(self.key(inputs), key_dim, inputs),
             self.split_heads(self.value(inputs), value_dim, inputs),
             log_decay,

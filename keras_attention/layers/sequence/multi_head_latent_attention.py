@@ -341,11 +341,16 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             As `attend`.
         """
         shape = (*ops.shape(latent)[:2], self.num_heads)
+        key_dim, _, value_dim, _ = self._widths
+        # Widths by number: -1 is nothing where there are no tokens.
         key, value = (
             ops.reshape(
-                matmul(latent, ops.convert_to_tensor(kernel)), (*shape, -1)
+                matmul(latent, ops.convert_to_tensor(kernel)), (*shape, width)
             )
-            for kernel in (self.key_up, self.value_up)
+            for kernel, width in (
+                (self.key_up, key_dim),
+                (self.value_up, value_dim),
+            )
         )  # [B, S, N, D], [B, S, N, E]
         rotary_key = ops.broadcast_to(
             ops.expand_dims(rotary_key, 2), (*shape, rotary_key.shape[-1])

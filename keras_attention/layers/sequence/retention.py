@@ -127,8 +127,10 @@ class Retention(KernelLayer, BaseRecurrence):
             self.split_heads(dense(inputs), key_dim, inputs)
             for dense in (self.query, self.key)
         )
+        # The heads come out in the queries' dtype. Before their norm they may
+        # be larger than float16 holds.
         heads, state = retention(
-            self._rotate(query, positions),
+            widen(self._rotate(query, positions)),
             self._rotate(key, positions),
             self.split_heads(self.value(inputs), value_dim, inputs),
             mask=mask,

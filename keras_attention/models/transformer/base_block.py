@@ -50,6 +50,7 @@ class BaseBlock(WeightedLayer):
     def build_parts(self, input_shape: Shape) -> None:
         """Build the mixer, the feed-forward network and their norms."""
         width = check_sequence_shape(self, input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: width})
         if not self.mixer.built:
             self.mixer.build(tuple(input_shape))
         self.expand = keras.layers.Dense(

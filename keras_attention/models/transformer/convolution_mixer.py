@@ -13,6 +13,7 @@ from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
+from keras_attention.validation import check_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -80,6 +81,7 @@ class ConvolutionMixer(WeightedLayer):
 
     def build(self, input_shape: Shape) -> None:
         width = check_sequence_shape(self, input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: width})
         self.width = width
         filters = self.filters or width
         self.convolution = keras.layers.Conv1D(
@@ -104,6 +106,8 @@ class ConvolutionMixer(WeightedLayer):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         x, _ = replace_masked_tokens(inputs, mask)
+        if cache is not None:
+            check_mixer_cache(self, cache, x.shape)
         if 0 in x.shape[:2]:
             return x if cache is None else (x, cache)
         kept = self.kernel_size - 1
@@ -114,7 +118,7 @@ class ConvolutionMixer(WeightedLayer):
             x = ops.concatenate([cache["inputs"], x], axis=1)
             cache = {"inputs": x[:, ops.shape(x)[1] - kept :]}
         batch, length = ops.shape(x)[0], ops.shape(x)[1] - kept
-        if not isinstance(length, int):
+        if ops.is_tensor(length):
             # TensorFlow's convolution makes something of nothing: a sequence
             # that turns out to be empty gets a position, which is cut off.
             more = ops.maximum(1 - length, 0)
@@ -138,9 +142,11 @@ class ConvolutionMixer(WeightedLayer):
         Raises:
             ValueError: if the layer is not causal or not built.
         """
-        check_decodes(self)
-        shape = (batch_size, self.kernel_size - 1, self.width)
-        return {"inputs": ops.zeros(shape, dtype=self.compute_dtype)}
+        return zero_cache(self, batch_size)
+
+    def cache_shapes(self, batch_size: int | None) -> dict[str, Shape]:
+        """Shapes of the cache's tensors."""
+        return {"inputs": (batch_size, self.kernel_size - 1, self.width)}
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
@@ -163,8 +169,36 @@ class ConvolutionMixer(WeightedLayer):
         }
 
 
-def check_decodes(layer: Any) -> None:
-    """Raise a `ValueError` unless a mixer is causal and built."""
+def zero_cache(layer: Any, batch_size: int) -> Cache:
+    """The cache with which a mixer starts to decode.
+
+    Raises:
+        ValueError: unless the mixer is causal and built.
+    """
+    _check_decodes(layer)
+    if isinstance(batch_size, int):
+        check_positive_integer("batch_size", batch_size)
+    return {
+        name: ops.zeros(shape, dtype=layer.compute_dtype)
+        for name, shape in layer.cache_shapes(batch_size).items()
+    }
+
+
+def check_mixer_cache(layer: Any, cache: Any, input_shape: Shape) -> None:
+    """Raise a `ValueError` unless a cache is the mixer's, for this batch."""
+    _check_decodes(layer)
+    expected = layer.cache_shapes(input_shape[0])
+    if not isinstance(cache, dict) or set(cache) != set(expected):
+        raise ValueError(
+            "`cache` must be what `initial_cache` or the step before "
+            f"returned, a dictionary of {sorted(expected)}. Received: "
+            f"cache={cache!r} for layer '{layer.name}'"
+        )
+    for name, shape in expected.items():
+        check_shape(f"cache['{name}']", cache[name].shape, shape, layer)
+
+
+def _check_decodes(layer):
     if not layer.causal or not layer.built:
         raise ValueError(
             "Decoding with a cache needs a causal layer that is built. "
@@ -179,6 +213,8 @@ def output_spec(
     """What a mixer returns for symbolic inputs: its input's shape."""
     if mask is not None:
         check_sequence_mask("mask", to_boolean_mask("mask", mask), inputs.shape)
+    if cache is not None and hasattr(layer, "cache_shapes"):
+        check_mixer_cache(layer, cache, inputs.shape)
     output = keras.KerasTensor(inputs.shape, dtype=layer.compute_dtype)
     if cache is None:
         return output

@@ -96,4 +96,6 @@ class TransformerEncoderBlock(BaseBlock):
         training: bool | None = None,
     ) -> Any:
         mask = inputs_mask if mask is None else mask
+        if cache is not None:
+            self.mixer.compute_output_spec(inputs, cache=cache)  # checks it
         return output_spec(self, inputs, mask, cache)

@@ -4,8 +4,12 @@ import keras
 from keras import ops
 
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.models.transformer.convolution_mixer import check_decodes
+from keras_attention.models.transformer.convolution_mixer import (
+    check_mixer_cache,
+)
 from keras_attention.models.transformer.convolution_mixer import output_spec
+from keras_attention.models.transformer.convolution_mixer import zero_cache
+from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import replace_masked_tokens
 from keras_attention.types import Cache
 from keras_attention.types import Shape
@@ -21,8 +25,8 @@ class RecurrentMixer(WeightedLayer):
 
     A causal layer has one LSTM of U units. Otherwise half of the units read
     the sequence from its end. If U is not the number of channels D, a dense
-    layer brings the output back to D. Padded positions do not change the
-    state.
+    layer brings the output back to D. Masked positions do not change the
+    state, and the output of the LSTM there is 0.
 
     Args:
         units: U; `None` is the number of channels D.
@@ -77,6 +81,7 @@ class RecurrentMixer(WeightedLayer):
 
     def build(self, input_shape: Shape) -> None:
         width = check_sequence_shape(self, input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: width})
         units = self.units or width
         if not self.causal and units % 2:
             raise ValueError(
@@ -114,16 +119,34 @@ class RecurrentMixer(WeightedLayer):
             return inputs if cache is None else (inputs, cache)
         state = None
         if cache is not None:
+            check_mixer_cache(self, cache, inputs.shape)
             state = [cache["hidden"], cache["cell"]]
+        length, padding = ops.shape(inputs)[1], mask
+        if ops.is_tensor(length):
+            # A sequence that turns out to be empty gets a position, which is
+            # cut off: the LSTM's loop needs one.
+            more = ops.maximum(1 - length, 0)
+            inputs = ops.pad(inputs, ((0, 0), (0, more), (0, 0)))
+            if mask is not None:
+                padding = ops.pad(mask, ((0, 0), (0, more)))
         if self.causal:
-            x, hidden, cell = self.lstm(
-                inputs, initial_state=state, mask=mask, training=training
+            x, *after = self.lstm(
+                inputs, initial_state=state, mask=padding, training=training
             )
         else:
-            x = self.lstm(inputs, mask=mask, training=training)
+            x = self.lstm(inputs, mask=padding, training=training)
+        x = x[:, :length]
+        if mask is not None:
+            # Keras repeats the output before, which a step may not know.
+            x = replace_masked(x, mask)
         if self._units != self._width:
             x = self.project(x)
-        return x if cache is None else (x, {"hidden": hidden, "cell": cell})
+        if cache is None:
+            return x
+        if ops.is_tensor(length):
+            pairs = zip(after, state, strict=True)
+            after = [ops.where(length > 0, new, old) for new, old in pairs]
+        return x, dict(zip(("hidden", "cell"), after, strict=True))
 
     def initial_cache(
         self, batch_size: int, max_length: int | None = None
@@ -137,12 +160,11 @@ class RecurrentMixer(WeightedLayer):
         Raises:
             ValueError: if the layer is not causal or not built.
         """
-        check_decodes(self)
-        shape = (batch_size, self._units)
-        return {
-            name: ops.zeros(shape, dtype=self.compute_dtype)
-            for name in ("hidden", "cell")
-        }
+        return zero_cache(self, batch_size)
+
+    def cache_shapes(self, batch_size: int | None) -> dict[str, Shape]:
+        """Shapes of the cache's tensors."""
+        return dict.fromkeys(("hidden", "cell"), (batch_size, self._units))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

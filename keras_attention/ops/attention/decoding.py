@@ -22,6 +22,7 @@ from keras import ops
 
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.compilation import is_traced
 from keras_attention.types import DTypeLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -82,7 +83,7 @@ def append(
     source = slots - ops.expand_dims(length, 1)  # [B, M]
     is_new = ops.logical_and(source >= 0, source < num_tokens)
     is_old = ops.logical_and(source < 0, ops.cast(cache["mask"], "bool"))
-    source = ops.clip(source, 0, num_tokens - 1)
+    source = ops.maximum(ops.minimum(source, num_tokens - 1), 0)
 
     def write(name, new):
         old = replace_masked(ops.convert_to_tensor(cache[name]), is_old)
@@ -92,6 +93,11 @@ def append(
             is_new, (*ops.shape(is_new), *[1] * (len(new.shape) - 2))
         )
         new = ops.cast(new, old.dtype)
+        if ops.is_tensor(num_tokens):
+            # Something to gather, where a step turns out to have no tokens.
+            more = ops.maximum(1 - num_tokens, 0)
+            rest = [(0, 0)] * (len(new.shape) - 2)
+            new = ops.pad(new, [(0, 0), (0, more), *rest])
         return ops.where(chosen, _take_tokens(new, source), old)
 
     return {
@@ -173,7 +179,7 @@ def check_room(cache: dict[str, Any], *outputs: Tensor | None) -> Any:
     """
     length, max_length = cache["length"], ops.shape(cache["mask"])[1]
     advice = "Give `initial_cache` a larger `max_length`."
-    if not _is_traced(length):
+    if not is_traced(length):
         longest = int(keras.ops.convert_to_numpy(length).max(initial=0))
         if longest > max_length:
             raise ValueError(
@@ -200,17 +206,6 @@ def check_room(cache: dict[str, Any], *outputs: Tensor | None) -> Any:
 def _nan_unless(fits, output):
     fits = ops.reshape(fits, (-1, *[1] * (len(output.shape) - 1)))
     return ops.where(fits, output, ops.cast(float("nan"), output.dtype))
-
-
-def _is_traced(x):
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return not hasattr(x, "numpy")
-    if backend == "jax":
-        import jax
-
-        return isinstance(x, jax.core.Tracer)
-    return False
 
 
 def _differ(size, other):

@@ -287,6 +287,6 @@ def _prepare(options, query, key):
 
 
 def _draw_seed(seed):
-    if isinstance(seed, int):
-        return ops.convert_to_tensor([seed & 0x7FFFFFFF, 0], dtype="int32")
-    return seed.next()
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed.next()
+    return ops.convert_to_tensor([int(seed) & 0x7FFFFFFF, 0], dtype="int32")

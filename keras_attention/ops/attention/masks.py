@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.ops.attention.options import LEAST_BIAS
+from keras_attention.ops.compilation import is_traced
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
@@ -151,7 +152,8 @@ def to_boolean_mask(name: str, mask: Tensor | None) -> Any:
     Args:
         name: String, name of the argument, for the error.
         mask: Boolean or integer tensor, array or nested list. Integers are
-            `True` where they are positive.
+            `True` where they are positive; where their values are known,
+            that is outside of compiled functions, they must be 0 and 1.
 
     Returns:
         Boolean tensor, or the symbolic tensor as it is.
@@ -188,17 +190,21 @@ def to_boolean_mask(name: str, mask: Tensor | None) -> Any:
             "bias: pass it as `attention_bias`, or as `bias` of the op. If it "
             f"holds ones and zeros, pass `{name} > 0`."
         )
-    is_known = isinstance(mask, np.ndarray) and dtype != "bool"
-    if is_known and not np.isin(mask, (0, 1)).all():
-        raise ValueError(
-            f"`{name}` must hold 1 where a position is attended to and 0 "
-            "elsewhere, if it is of integers. Received: values from "
-            f"{mask.min()} to {mask.max()}"
-        )
     if isinstance(mask, keras.KerasTensor):
         return mask
-    mask = ops.convert_to_tensor(mask)
-    return mask if dtype == "bool" else mask > 0
+    if dtype == "bool":
+        return ops.convert_to_tensor(mask)
+    # Keras makes tensors of the arrays that a layer is given.
+    if isinstance(mask, np.ndarray) or not is_traced(mask):
+        values = ops.convert_to_numpy(mask)
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                f"`{name}` must hold 1 where a position is attended to and 0 "
+                "elsewhere, if it is of integers. Received: values from "
+                f"{values.min()} to {values.max()}. If every other number "
+                f"than 0 is attended to, pass `{name} != 0`."
+            )
+    return ops.convert_to_tensor(mask) > 0
 
 
 def check_sequence_mask(name: str, mask: Tensor | None, shape: Shape) -> None:

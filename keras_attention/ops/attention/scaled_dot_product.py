@@ -27,6 +27,7 @@ from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
+from keras_attention.validation import check_seed
 
 
 def scaled_dot_product_attention(
@@ -331,6 +332,8 @@ def _check_options(options):
             "`keras.random.SeedGenerator` for new values at every call. "
             f"Received: dropout={options.dropout}, seed=None"
         )
+    if not isinstance(options.seed, keras.random.SeedGenerator):
+        check_seed(options.seed)
 
 
 def _sinks_by_score(sinks, heads):

@@ -257,7 +257,7 @@ def _depthwise(x, filters, pads):
     same = taps % 2 == 1 and pads == pad_widths(taps, "same")
     padding = "same" if same else "valid"
     batch, length = ops.shape(x)[0], _output_length(x, taps, pads)
-    known = isinstance(length, int)
+    known = not ops.is_tensor(length)
     if not same:
         # One position at least, where the length may be 0.
         more = 0 if known else ops.maximum(1 - length, 0)

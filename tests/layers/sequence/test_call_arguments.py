@@ -20,6 +20,12 @@ CAUSAL = {
     "attention": lambda: ka.MultiHeadAttention(2, causal=True),
     "alibi": lambda: ka.MultiHeadAttention(2, positions="alibi", causal=True),
     "no-weights": lambda: ka.ScaledDotProductAttention(causal=True),
+    "latent": lambda: ka.MultiHeadLatentAttention(2, causal=True),
+    "differential": lambda: ka.DifferentialAttention(2, causal=True),
+    "linear": lambda: ka.LinearAttention(2, causal=True),
+    "retention": lambda: ka.Retention(2),
+    "gated-linear": lambda: ka.GatedLinearAttention(2),
+    "delta": lambda: ka.GatedDeltaNet(2, value_dim=3, kernel_size=1),
     "lightweight": lambda: ka.LightweightConv1D(2, 4, causal=True),
     "dynamic": lambda: ka.DynamicConv1D(2, 4, causal=True),
     "gated": lambda: ka.GatedConvolutionBlock(2, 3, causal=True),
@@ -243,6 +249,32 @@ def test_a_mask_of_floats_is_refused_by_every_layer(name):
         layer(x, mask=np.ones((2, 3), "float32"))
 
 
+@causal
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("shape", [(2, 8), (2, 1, 3, 8), (2, 3, 9)])
+def test_shapes_of_one_sequence(name, symbolic, shape):
+    layer = CAUSAL[name]()
+    layer(tokens(2, 3, 8))
+    if name == "no-weights" and len(shape) > 2:
+        pytest.skip("Heads may have an axis of their own, and any width.")
+    with pytest.raises(ValueError, match="[Rr]eceived|found"):
+        layer(*either_way([tokens(*shape)], symbolic))
+
+
+@causal
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_a_cache_of_another_batch(name, symbolic):
+    layer = CAUSAL[name]()
+    layer(tokens(2, 3, 8))
+    cache = layer.initial_cache(3, 5)
+    names = list(cache)
+    x, *values = either_way([tokens(2, 3, 8), *cache.values()], symbolic)
+    with pytest.raises(ValueError, match="`cache.*Received"):
+        layer(x, cache=dict(zip(names, values, strict=True)))
+    with pytest.raises(ValueError, match="`cache.*Received"):
+        layer(x, cache={"state": values[0]})
+
+
 # Lists, integers.
 
 
@@ -279,6 +311,14 @@ def test_lists_as_the_mask_of_one_sequence(name):
         np.testing.assert_array_equal(numpy(layer(x, mask=given)), expected)
 
 
+@causal
+def test_integers_that_are_no_mask(name):
+    layer, mask = CAUSAL[name](), np.array([[2, 2, 0], [0, 2, 2]])
+    for given in (mask, mask.tolist(), keras.ops.convert_to_tensor(mask)):
+        with pytest.raises(ValueError, match="from 0 to 2.*mask != 0"):
+            layer(tokens(2, 3, 8), mask=given)
+
+
 @attention
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_a_list_of_tensors_is_refused(kind, symbolic):
@@ -301,6 +341,45 @@ def test_integers_as_inputs(name):
     np.testing.assert_allclose(
         numpy(layer(x)), numpy(layer(x.astype("float32"))), atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: ka.MultiHeadAttention(2, dropout=0.5, seed=seed),
+        lambda seed: ka.AdditiveAttention(dropout=0.5, seed=seed),
+        lambda seed: ka.DynamicConv1D(2, 3, weight_dropout=0.5, seed=seed),
+        lambda seed: ka.GatedConvolutionBlock(2, 3, dropout=0.5, seed=seed),
+    ],
+)
+def test_integers_of_numpy_as_seeds(make):
+    x = tokens(2, 3, 8)
+    layer, other = make(np.int64(3)), make(3)
+    layer(x)
+    other(x)
+    other.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(
+        numpy(layer(x, training=True)), numpy(other(x, training=True))
+    )
+    assert type(layer.get_config()["seed"]) is int
+    for seed in (-1, 1.5, "3"):
+        with pytest.raises((TypeError, ValueError), match="`seed` must be"):
+            make(seed)
+
+
+@pytest.mark.parametrize(
+    "layer", [ka.GatedDeltaNet, ka.GatedLinearAttention, ka.Retention]
+)
+def test_recurrences_in_float16_throughout(layer):
+    """Weights too: what is computed in float32 is cast first."""
+    x, half = tokens(2, 5, 8), layer(2, dtype="float16")
+    y = numpy(half(x))
+    whole = layer(2)
+    whole.build(x.shape)
+    whole.set_weights([w.astype("float32") for w in half.get_weights()])
+    np.testing.assert_allclose(y, numpy(whole(x)), atol=2e-2)
+    # Sums of products are beyond float16 before they are normalized.
+    assert np.isfinite(numpy(half(2000 * x))).all()
 
 
 # Nothing to attend to.
@@ -349,31 +428,59 @@ def test_no_query_or_no_key(arguments, queries, keys):
         np.testing.assert_array_equal(numpy(y), np.ones((2, queries, 8)))
 
 
+MIXERS = {
+    "convolution": lambda: ConvolutionMixer(4),
+    "convolution-causal": lambda: ConvolutionMixer(4, 6, causal=True),
+    "one-tap": lambda: ConvolutionMixer(1),
+    "recurrent": lambda: RecurrentMixer(),
+    "recurrent-causal": lambda: RecurrentMixer(6, causal=True),
+    "attention": lambda: ka.MultiHeadAttention(2, causal=True),
+    "latent": lambda: ka.MultiHeadLatentAttention(2, causal=True),
+    "differential": lambda: ka.DifferentialAttention(2, causal=True),
+}
+
+
 @pytest.mark.tensorflow
-@pytest.mark.parametrize(
-    "arguments", [{}, {"filters": 6, "causal": True}, {"kernel_size": 1}]
-)
-def test_a_convolution_of_lengths_of_zero_in_a_graph(arguments):
+@pytest.mark.parametrize("name", MIXERS)
+def test_lengths_of_zero_in_a_graph(name):
     import tensorflow as tf
 
-    layer = ConvolutionMixer(**{"kernel_size": 4, **arguments})
+    layer = MIXERS[name]()
     layer(tokens(2, 3, 8))
-    run = tf.function(layer, input_signature=[tf.TensorSpec((None, None, 8))])
+    run = tf.function(
+        lambda x, mask: (layer(x), layer(x, mask=mask)),
+        input_signature=[
+            tf.TensorSpec((None, None, 8)),
+            tf.TensorSpec((None, None), "bool"),
+        ],
+    )
     for shape in ((2, 0, 8), (0, 3, 8), (0, 0, 8), (2, 1, 8), (2, 9, 8)):
-        x = tokens(*shape)
-        np.testing.assert_allclose(
-            numpy(run(x)), numpy(layer(x)), rtol=1e-5, atol=1e-6
-        )
-    if layer.causal:
-        step = tf.function(
-            lambda x, cache: layer(x, cache=cache)[0],
-            input_signature=[
-                tf.TensorSpec((None, None, 8)),
-                {"inputs": tf.TensorSpec((None, 3, 8))},
-            ],
-        )
-        y = step(tokens(2, 0, 8), layer.initial_cache(2))
-        assert y.shape == (2, 0, 8)
+        x, mask = tokens(*shape), np.arange(shape[1]) % 3 < 2
+        mask = np.broadcast_to(mask, shape[:2])
+        for found, expected in zip(
+            run(x, mask), (layer(x), layer(x, mask=mask)), strict=True
+        ):
+            np.testing.assert_allclose(
+                numpy(found), numpy(expected), rtol=1e-5, atol=1e-6
+            )
+    if not layer.causal:
+        return
+    cache = layer.initial_cache(2, 9)
+    step = tf.function(
+        lambda x, cache: layer(x, cache=cache),
+        input_signature=[
+            tf.TensorSpec((None, None, 8)),
+            {
+                n: tf.TensorSpec((None, *t.shape[1:]), t.dtype)
+                for n, t in cache.items()
+            },
+        ],
+    )
+    _, before = step(tokens(2, 3, 8), cache)
+    y, after = step(tokens(2, 0, 8), before)
+    assert y.shape == (2, 0, 8)
+    for key, tensor in before.items():
+        np.testing.assert_array_equal(numpy(after[key]), numpy(tensor))
 
 
 @pytest.mark.tensorflow

@@ -215,6 +215,16 @@ def test_functional_model_and_inspection():
 
 
 @layers
+def test_keys_that_come_after_the_last_query_may_hold_anything(name):
+    query, value, key = inputs()
+    layer = LAYERS[name]()
+    expected = numpy(layer(query, value, key, use_causal_mask=True))
+    value[:, 3:], key[:, 3:] = np.inf, np.nan
+    found = layer(query, value, key, use_causal_mask=True)
+    np.testing.assert_allclose(numpy(found), expected, rtol=1e-5, atol=1e-6)
+
+
+@layers
 @pytest.mark.parametrize("lengths", [(0, 3), (3, 0), (1, 1)])
 def test_few_tokens(name, lengths):
     query, key = draw(2, lengths[0], 6), draw(2, lengths[1], 6)

@@ -105,6 +105,8 @@ def test_lists_and_integers_are_masks(mask):
     "mask, error, message",
     [
         ([[0, -9]], ValueError, "values from -9 to 0"),
+        (np.array([[0, 2]]), ValueError, "values from 0 to 2.*mask != 0"),
+        (keras.ops.convert_to_tensor([[0, 2]]), ValueError, "from 0 to 2"),
         ([[True], [True, False]], ValueError, "rows of one length"),
         ("left", TypeError, "dtype <U4"),
         ({"a": 1}, TypeError, "of type dict"),

@@ -347,6 +347,7 @@ def test_dropout_keeps_or_drops_and_the_gradient_agrees(way, options):
 def test_dropout_seeds(way):
     _, one, _ = dropped(way)
     np.testing.assert_array_equal(one, dropped(way)[1])
+    np.testing.assert_array_equal(one, dropped(way, seed=np.int64(3))[1])
     assert ((one == 0) != (dropped(way, seed=4)[1] == 0)).any()
     chunks = one[:, :, 0:4] == 0, one[:, :, 4:8] == 0
     assert (chunks[0] != chunks[1]).any()
@@ -394,6 +395,7 @@ def test_shapes_that_do_not_fit(shapes, message):
         ({"window": -3}, ValueError, "window=-3"),
         ({"dropout": 1.0}, ValueError, "dropout=1.0"),
         ({"dropout": 0.1}, ValueError, "needs a `seed`"),
+        ({"dropout": 0.1, "seed": 1.5}, TypeError, "seed=1.5"),
         ({"logit_soft_cap": 0}, ValueError, "logit_soft_cap=0"),
         ({"implementation": "fast"}, ValueError, "implementation='fast'"),
         ({"mask": ones(3, 3)}, TypeError, "is a bias"),
