@@ -126,10 +126,7 @@ def compare(batch, length, causal, jit, backward, rounds, kv_heads, torch):
     theirs, call = keras_layer(causal, kv_heads)
     ours.build(x.shape)
     theirs.build(x.shape, x.shape)
-    for variable, value in zip(
-        ours.weights, in_our_form(theirs.weights), strict=True
-    ):
-        variable.assign(value)
+    ours.set_weights(theirs.get_weights())
     cases = {
         "ours": compiled(
             ours, ours.weights, [x], backward, jit, upstream=upstream
@@ -139,19 +136,19 @@ def compare(batch, length, causal, jit, backward, rounds, kv_heads, torch):
         ),
     }
     found, expected = cases["ours"](), cases["Keras"]()
-    if backward:
-        expected = (*expected[:2], *in_our_form(expected[2:]))
     check_equal(expected, found, f"attention of {length} tokens")
     if torch is not None:
         cases["torch"] = torch
         given = torch.load(
             "benchmarks.peers.torch_attention:case",
             x=x.numpy(),
-            weights=[weight.numpy() for weight in ours.weights],
+            weights=[weight.numpy() for weight in in_torch_form(ours.weights)],
             heads=HEADS,
             causal=causal,
             upstream=upstream.numpy() if backward else None,
         )
+        if backward:
+            found = (*found[:2], *in_torch_form(found[2:]))
         check_equal(found, given, f"torch's attention of {length} tokens")
     return interleave(cases, rounds)
 
@@ -176,10 +173,10 @@ def keras_layer(
     return layer, lambda x: layer(x, x, use_causal_mask=causal)
 
 
-def in_our_form(tensors: list) -> list[tf.Tensor]:
-    """Weights of Keras' layer, or their gradients, in the order of ours.
+def in_torch_form(tensors: list) -> list[tf.Tensor]:
+    """Weights or gradients with one kernel for queries, keys and values.
 
-    Keras has a kernel and a bias each for queries, keys, values, output.
+    Keras and ours have a kernel and a bias each for them, and the output.
     """
     tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
     kernels = [tf.reshape(kernel, (WIDTH, -1)) for kernel in tensors[0:6:2]]

@@ -24,11 +24,15 @@ class Entry:
         optional: names of arrays that it may have.
         convert: function of these, in this order, with `None` for what is
             missing. It returns the weight, or `None` for zeros.
+        input_axes: `None`; or, for a weight with an axis of heads, how many
+            of its first axes are one in what `convert` returns, while the
+            others are another one.
     """
 
     required: tuple[str, ...]
     convert: Callable[..., np.ndarray | None]
     optional: tuple[str, ...] = ()
+    input_axes: int | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -36,11 +40,15 @@ class Entry:
 
     def within(self, module: str) -> "Entry":
         """Return the entry of a layer inside a module."""
-        return Entry(
-            tuple(module + key for key in self.required),
-            self.convert,
-            tuple(module + key for key in self.optional),
+        return replace(
+            self,
+            required=tuple(module + key for key in self.required),
+            optional=tuple(module + key for key in self.optional),
         )
+
+    def by_head(self, input_axes: int) -> "Entry":
+        """Return the entry of a weight with an axis of heads."""
+        return replace(self, input_axes=input_axes)
 
 
 @dataclass(frozen=True)
@@ -116,26 +124,6 @@ def vector(*keys: str, scale: float = 1.0) -> Entry:
     return Entry((), convert, keys)
 
 
-def biases(*modules: str) -> Entry:
-    """Biases of modules, one after the other; zeros for those without."""
-    count = len(modules)
-
-    def convert(*parts):
-        weights, vectors = parts[:count], parts[count:]
-        return np.concatenate(
-            [
-                np.zeros(len(weight)) if bias is None else bias.ravel()
-                for weight, bias in zip(weights, vectors, strict=True)
-            ]
-        )
-
-    return Entry(
-        tuple(f"{module}.weight" for module in modules),
-        convert,
-        tuple(f"{module}.bias" for module in modules),
-    )
-
-
 def as_is(*keys: str) -> Entry:
     return Entry(keys, lambda array: array)
 
@@ -172,24 +160,6 @@ def columns(*keys: str, inputs: int = 1) -> Entry:
             axis=-1,
         ),
     )
-
-
-def with_heads(entry: Entry, axis: int, *heads: int) -> Entry:
-    """An entry whose arrays have an axis of heads, as Keras' kernels do.
-
-    Args:
-        entry: Entry that joins the heads.
-        axis: Integer, the axis of the heads of an array with three.
-        *heads: Integers, how many the layer has, for each array.
-    """
-
-    def convert(*parts):
-        for part, count in zip(parts, heads, strict=True):
-            if part.ndim == 3 and part.shape[axis] != count:
-                raise ValueError(f"{part.shape[axis]} heads for {count}")
-        return entry.convert(*parts)
-
-    return Entry(entry.required, convert, entry.optional)
 
 
 NORMALIZATION = Format(

@@ -49,14 +49,13 @@ from keras_attention.weights.entries import DENSE
 from keras_attention.weights.entries import NORMALIZATION
 from keras_attention.weights.entries import Entry
 from keras_attention.weights.entries import Format
-from keras_attention.weights.entries import biases
+from keras_attention.weights.entries import as_is
 from keras_attention.weights.entries import columns
 from keras_attention.weights.entries import joined
 from keras_attention.weights.entries import matrix
 from keras_attention.weights.entries import ravelled
 from keras_attention.weights.entries import two_dense
 from keras_attention.weights.entries import vector
-from keras_attention.weights.entries import with_heads
 from keras_attention.weights.vision_formats import bam
 from keras_attention.weights.vision_formats import batch_norm_block
 from keras_attention.weights.vision_formats import global_context_formats
@@ -69,58 +68,56 @@ from keras_attention.weights.vision_formats import triplet_attention
 
 def attention(query: str, key: str, value: str, output: str) -> Format:
     """Three modules of torch for the projections, and one for the output."""
-    names = (query, key, value)
-    entries = {
-        "query_key_value_kernel": matrix(*(f"{n}.weight" for n in names)),
-        "query_key_value_bias": biases(*names),
-        "output_kernel": matrix(f"{output}.weight"),
-        "output_bias": vector(f"{output}.bias"),
-    }
-    for ours, theirs in zip(("query", "key", "value"), names, strict=True):
-        entries[f"{ours}_kernel"] = matrix(f"{theirs}.weight")
-        entries[f"{ours}_bias"] = vector(f"{theirs}.bias")
+    names = {"query": query, "key": key, "value": value}
+    entries = output_of_attention(output)
+    for ours, theirs in names.items():
+        entries[f"{ours}/kernel"] = matrix(f"{theirs}.weight").by_head(1)
+        entries[f"{ours}/bias"] = vector(f"{theirs}.bias").by_head(0)
     # BERT calls the normalization after it a part of attention.
     norm = ("output.LayerNorm.weight", "output.LayerNorm.bias")
     return Format(entries, outside=norm)
 
 
-def torch_attention() -> Format:
-    """Torch's own layer: one array of weights, or three, and one of biases."""
-    entries = {
-        "query_key_value_kernel": matrix("in_proj_weight"),
-        "query_key_value_bias": vector("in_proj_bias"),
-        "output_kernel": matrix("out_proj.weight"),
-        "output_bias": vector("out_proj.bias"),
-    }
+def fused_attention(weight: str, bias: str, output: str) -> Format:
+    """One array of torch for the three projections, one after the other."""
+    entries = output_of_attention(output)
     for number, name in enumerate(("query", "key", "value")):
-        entries[f"{name}_kernel"] = matrix(f"{name[0]}_proj_weight")
-        entries[f"{name}_bias"] = Entry(
-            (), partial(_third, number), ("in_proj_bias",)
+        entries[f"{name}/kernel"] = Entry(
+            (weight,), partial(_third_matrix, number), input_axes=1
+        )
+        entries[f"{name}/bias"] = Entry(
+            (), partial(_third, number), (bias,), input_axes=0
         )
     return Format(entries)
 
 
-def keras_attention(layer: MultiHeadAttention) -> Format:
-    """Keras' MultiHeadAttention and GroupQueryAttention."""
-    kv_heads = layer.num_kv_heads or layer.num_heads
-    heads = (layer.num_heads, kv_heads, kv_heads)
-    names = ("query", "key", "value")
-    theirs = [f"_{name}_dense" for name in names]
-    entries = {
-        "query_key_value_kernel": with_heads(
-            columns(*(f"{n}.kernel" for n in theirs)), 1, *heads
-        ),
-        "query_key_value_bias": vector(*(f"{n}.bias" for n in theirs)),
-        "output_kernel": with_heads(
-            columns("_output_dense.kernel", inputs=2), 0, layer.num_heads
-        ),
-        "output_bias": vector("_output_dense.bias"),
-    }
-    for ours, name, count in zip(names, theirs, heads, strict=True):
-        entries[f"{ours}_kernel"] = with_heads(
-            columns(f"{name}.kernel"), 1, count
+def torch_attention_of_widths() -> Format:
+    """Torch's own layer, where query, key and value differ in width."""
+    entries = output_of_attention("out_proj")
+    for number, name in enumerate(("query", "key", "value")):
+        weight = f"{name[0]}_proj_weight"
+        entries[f"{name}/kernel"] = matrix(weight).by_head(1)
+        entries[f"{name}/bias"] = Entry(
+            (), partial(_third, number), ("in_proj_bias",), input_axes=0
         )
-        entries[f"{ours}_bias"] = vector(f"{name}.bias")
+    return Format(entries)
+
+
+def output_of_attention(module: str) -> dict[str, Entry]:
+    return {
+        "attention_output/kernel": matrix(f"{module}.weight").by_head(2),
+        "attention_output/bias": vector(f"{module}.bias"),
+    }
+
+
+def keras_attention(*projections: str) -> Format:
+    """Keras' MultiHeadAttention and GroupQueryAttention."""
+    entries = {}
+    for name in (*projections, "output"):
+        ours = "attention_output" if name == "output" else name
+        kernel, bias = f"_{name}_dense.kernel", f"_{name}_dense.bias"
+        entries[f"{ours}/kernel"] = as_is(kernel)
+        entries[f"{ours}/bias"] = vector(bias).by_head(0)
     return Format(entries)
 
 
@@ -128,34 +125,12 @@ def _third(number, array):
     return None if array is None else np.split(array, 3)[number]
 
 
+def _third_matrix(number, array):
+    return np.split(array, 3)[number].T
+
+
 def _cbam(channel: tuple[str, str], spatial: Format) -> Format:
     return joined(two_dense(*channel).within("channel_attention/", ""), spatial)
-
-
-def attention_formats(
-    layer: MultiHeadAttention, prefix: str
-) -> tuple[Format, ...]:
-    return (
-        torch_attention(),
-        attention("self.query", "self.key", "self.value", "output.dense"),
-        attention(
-            "attention.query",
-            "attention.key",
-            "attention.value",
-            "output.dense",
-        ),
-        attention("q_lin", "k_lin", "v_lin", "out_lin"),
-        attention("q_proj", "k_proj", "v_proj", "out_proj"),
-        Format(  # timm's vision transformers
-            {
-                "query_key_value_kernel": matrix("qkv.weight"),
-                "query_key_value_bias": vector("qkv.bias"),
-                "output_kernel": matrix("proj.weight"),
-                "output_bias": vector("proj.bias"),
-            }
-        ),
-        keras_attention(layer),
-    )
 
 
 GATE = "spatial_attention/"
@@ -290,7 +265,23 @@ FORMATS: dict[
     GlobalContext: global_context_formats,
     NonLocal: non_local_formats,
     SelectiveKernel: selective_kernel_formats,
-    MultiHeadAttention: attention_formats,
+    MultiHeadAttention: (
+        fused_attention("in_proj_weight", "in_proj_bias", "out_proj"),
+        torch_attention_of_widths(),
+        attention("self.query", "self.key", "self.value", "output.dense"),
+        attention(
+            "attention.query",
+            "attention.key",
+            "attention.value",
+            "output.dense",
+        ),
+        attention("q_lin", "k_lin", "v_lin", "out_lin"),
+        attention("q_proj", "k_proj", "v_proj", "out_proj"),
+        # timm's vision transformers
+        fused_attention("qkv.weight", "qkv.bias", "proj"),
+        keras_attention("query", "key", "value"),
+        keras_attention("query", "key", "value", "gate"),
+    ),
     LightweightConv1D: (
         Format(
             {

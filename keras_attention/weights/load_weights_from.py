@@ -1,3 +1,4 @@
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -317,6 +318,7 @@ def _value(weight, entry, arrays):
         value = np.zeros(0)
     if value is None:
         return np.zeros(weight.shape)
+    value = _split_heads(value, weight, entry)
     if value.shape != tuple(weight.shape):
         shapes = ", ".join(
             f"{key} {arrays[key].shape}" for key in entry.keys if key in arrays
@@ -343,6 +345,15 @@ def _check_values(name, array):
             f"Weights must be finite. Received: '{name}' with NaN or infinite "
             "values. Give a checkpoint of a training that did not diverge."
         )
+
+
+def _split_heads(value, weight, entry):
+    """Give a matrix or vector the axes of heads that the weight has."""
+    if entry.input_axes is None:
+        return value
+    axes, shape = entry.input_axes, tuple(weight.shape)
+    joined = [math.prod(part) for part in (shape[:axes], shape[axes:]) if part]
+    return value.reshape(shape) if list(value.shape) == joined else value
 
 
 def _check_settings(layer, module, theirs):

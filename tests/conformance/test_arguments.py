@@ -49,6 +49,7 @@ def behaviour(row: Row, make) -> Iterator[tuple[str, Any]]:
     yield "weights", [numpy(weight) for weight in layer.weights]
     yield "dtypes", [weight.dtype for weight in layer.weights]
     yield "are trainable", [weight.trainable for weight in layer.weights]
+    yield "constraints", [type(weight.constraint) for weight in layer.weights]
     yield "losses", list(map(numpy, layer.losses))
     yield (
         "policies",

@@ -60,14 +60,7 @@ def test_multi_head_attention(causal):
     with torch.no_grad():
         theirs.in_proj_bias.copy_(torch.tensor(draw(72, seed=5)))
         theirs.out_proj.bias.copy_(torch.tensor(draw(24, seed=6)))
-        ours.set_weights(
-            [
-                theirs.in_proj_weight.numpy().T,
-                theirs.in_proj_bias.numpy(),
-                theirs.out_proj.weight.numpy().T,
-                theirs.out_proj.bias.numpy(),
-            ]
-        )
+        ka.load_weights_from(ours, theirs)
         z = torch.tensor(x)
         expected, scores = theirs(
             z,

@@ -148,9 +148,12 @@ def test_a_projection_without_its_bias_has_zeros():
     layer = ka.MultiHeadAttention(2)
     layer.build((None, None, 6))
     assert load_weights_from(layer, source) == []
-    bias = next(w for w in layer.weights if w.name == "query_key_value_bias")
-    parts = [source["q_proj.bias"], np.zeros(6), source["v_proj.bias"]]
-    np.testing.assert_array_equal(numpy(bias), np.concatenate(parts))
+    for dense, bias in (
+        (layer.query_dense, source["q_proj.bias"]),
+        (layer.key_dense, np.zeros(6)),
+        (layer.value_dense, source["v_proj.bias"]),
+    ):
+        np.testing.assert_array_equal(numpy(dense.bias).ravel(), bias)
 
 
 @pytest.mark.parametrize("heads", [2, 4])

@@ -54,6 +54,9 @@ class AttentionInputs:
         key_positions: Integers `(S,)`, with a cache `(B, T)`.
         given_positions: Integers `(T,)` or `(B, T)`, and `(S,)` or `(B, S)`:
             the caller's positions of queries and keys, or `None`.
+        causal: Boolean, whether a query attends to no later key.
+        window: Integer, a query attends only to the keys less than `window`
+            positions away; `None` for all.
     """
 
     query: Any
@@ -67,6 +70,8 @@ class AttentionInputs:
     cache: Any
     query_positions: Any
     key_positions: Any
+    causal: bool
+    window: int | None
     given_positions: Any = None
 
     @property
@@ -117,6 +122,8 @@ class BaseAttention(BaseLayer):
     """
 
     scale: float | None = None
+    # A window that is aligned at the first key, as Keras' layers have it.
+    sliding_window: int | None = None
 
     def __init__(
         self,
@@ -141,7 +148,10 @@ class BaseAttention(BaseLayer):
             )
         self.seed = check_seed(seed)
         if self.dropout:
-            self.seed_generator = keras.random.SeedGenerator(self.seed)
+            # Named and owned as in Keras' layers, whose files then load.
+            self._dropout_layer = keras.layers.Dropout(
+                self.dropout, seed=self.seed, name="dropout", dtype="float32"
+            )
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
         """Shape of what a cache keeps of a token, by name."""
@@ -157,10 +167,10 @@ class BaseAttention(BaseLayer):
         """Raise a `ValueError` unless ranks and widths are the layer's."""
         raise NotImplementedError
 
-    def scores_shape(self, query_shape: Shape, num_keys: Any) -> tuple:
+    def scores_shape(self, query_shape: Shape, key_shape: Shape) -> tuple:
         """Shape of the scores that the layer returns."""
         heads = self.num_query_heads(query_shape)
-        return (query_shape[0], heads, query_shape[1], num_keys)
+        return (query_shape[0], heads, query_shape[1], key_shape[1])
 
     def initial_cache(
         self, batch_size: int, max_length: int | None = None
@@ -202,6 +212,7 @@ class BaseAttention(BaseLayer):
         attention_mask: Tensor | None,
         attention_bias: Tensor | None,
         cache: Any,
+        use_causal_mask: bool = False,
         given_positions: tuple[Any, Any] = (None, None),
     ) -> AttentionInputs:
         """Check and complete the arguments of a call; replace masked tokens.
@@ -224,7 +235,22 @@ class BaseAttention(BaseLayer):
         )
         query_mask, key_mask = masks
         num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
-        in_use = None
+        in_use, causal, window = None, self.causal, self.window
+        windows = [w for w in (window, self.sliding_window) if w is not None]
+        if cache is not None or _have_one_length(query, key):
+            # The first keys and the last ones are the same positions.
+            causal = causal or bool(use_causal_mask)
+            window = min(windows, default=None)
+        else:
+            by_first_key = position_mask(
+                ops.arange(num_queries, dtype="int32"),
+                ops.arange(num_keys, dtype="int32"),
+                bool(use_causal_mask),
+                self.sliding_window,
+            )  # [T, S]
+            if by_first_key is not None:
+                by_first_key = ops.expand_dims(by_first_key, (0, 1))
+            mask = combine_masks(mask, by_first_key)
         if cache is not None:
             places = decoding.token_positions(cache, num_keys)
             places = places, places
@@ -239,8 +265,8 @@ class BaseAttention(BaseLayer):
                     combine_masks(mask, own),
                     num_queries,
                     num_keys,
-                    self.causal,
-                    self.window,
+                    causal,
+                    window,
                 )
         query, key, value = _replace_masked_tokens(
             query, key, value, query_mask, key_mask, in_use
@@ -256,10 +282,28 @@ class BaseAttention(BaseLayer):
             in_use,
             cache,
             *places,
+            causal,
+            window,
             given_positions=self.check_positions(
                 *given_positions, query.shape, key.shape, is_self, cache
             ),
         )
+
+    def as_sequences(
+        self, query: Tensor, value: Tensor, key: Tensor, *others: Any
+    ) -> tuple[Any, ...]:
+        """Give tensors, masks and bias the axes of sequences.
+
+        A layer that takes tensors of other ranks overrides it.
+
+        Args:
+            query: Tensor or symbolic tensor.
+            value: As the query.
+            key: As the query.
+            *others: Masks of query, value and key, mask and bias of the
+                scores; each may be `None`.
+        """
+        return query, value, key, *others
 
     def remember(
         self, inputs: AttentionInputs, **tokens: Tensor
@@ -316,7 +360,7 @@ class BaseAttention(BaseLayer):
             own_bias = ops.swapaxes(position_bias, 1, 2)  # [B, N, T, S]
             position_bias = None
         if cache is None:
-            options |= {"causal": self.causal, "window": self.window}
+            options |= {"causal": inputs.causal, "window": inputs.window}
             options["distance_bias"] = position_bias
             if inputs.key_mask is not None:
                 own_mask = padding_mask(inputs.key_mask)  # [B, 1, 1, S]
@@ -326,7 +370,7 @@ class BaseAttention(BaseLayer):
                 inputs.query_positions,
                 ops.arange(num_slots, dtype="int32"),
                 True,
-                self.window,
+                inputs.window,
             )  # [B, T, M]
             own_mask = combine_masks(
                 ops.expand_dims(by_position, 1), padding_mask(cache["mask"])
@@ -353,7 +397,7 @@ class BaseAttention(BaseLayer):
                 scale=self.scale,
                 logit_soft_cap=self.logit_soft_cap,
                 dropout=dropout,
-                seed=self.seed_generator if dropout else None,
+                seed=self._dropout_layer.seed_generator if dropout else None,
                 return_scores=return_scores,
                 **options,
             ),
@@ -383,16 +427,17 @@ class BaseAttention(BaseLayer):
         value_mask: Tensor | None = None,
         key_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        use_causal_mask: bool = False,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
         mask: Tensor | None = None,
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
     ) -> Any:
         is_self = value is None
-        query, value, key, *_ = self._check_call(
+        sequences = self._check_call(
             query,
             value,
             key,
@@ -406,16 +451,18 @@ class BaseAttention(BaseLayer):
         self.check_positions(
             query_positions,
             key_positions,
-            query.shape,
-            key.shape,
+            sequences[0].shape,
+            sequences[2].shape,
             is_self,
             cache,
         )
+        value = query if value is None else value
+        key = value if key is None else key
         shapes = [query.shape, value.shape, key.shape]
         output, scores = self._spec(self.compute_output_shape(*shapes)), None
         if return_attention_scores:
-            keys = key.shape[1] if cache is None else cache["mask"].shape[1]
-            scores = self._spec(self.scores_shape(query.shape, keys))
+            keys = key if cache is None else cache["mask"]
+            scores = self._spec(self.scores_shape(query.shape, keys.shape))
         if cache is not None:
             cache = {
                 name: keras.KerasTensor(tensor.shape, tensor.dtype)
@@ -461,6 +508,25 @@ class BaseAttention(BaseLayer):
             value_mask = query_mask if value_mask is None else value_mask
         value = query if value is None else value
         key = value if key is None else key
+        (
+            query,
+            value,
+            key,
+            query_mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+        ) = self.as_sequences(
+            query,
+            value,
+            key,
+            query_mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            attention_bias,
+        )
         shapes = [tuple(x.shape) for x in (query, key, value)]
         self._check_lengths(*shapes)
         masks = {}
@@ -599,6 +665,12 @@ class BaseAttention(BaseLayer):
                 "attends to a later one. Received: causal=False in layer "
                 f"'{self.name}'. Make the layer with `causal=True`."
             )
+
+
+def _have_one_length(query, key):
+    """Whether there are as many queries as keys, as far as is known."""
+    lengths = query.shape[1], key.shape[1]
+    return query is key or None not in lengths and lengths[0] == lengths[1]
 
 
 def _replace_masked_tokens(query, key, value, query_mask, key_mask, in_use):

@@ -93,6 +93,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             as well. Its rows sum to 1 - λ, and it may be negative. Defaults
             to `False`.
         training: Boolean, whether scores are dropped.
+        use_causal_mask: Boolean, whether query i attends to keys up to i
+            alone, counted from the first key as in Keras; `causal` of the
+            layer counts from the last. Defaults to `False`.
         mask: `query_mask` by another name, for self-attention.
         query_positions: Integer tensor `(T,)` or `(batch, T)`, positions of
             the queries; see `MultiHeadAttention`. Defaults to `None`.
@@ -257,10 +260,11 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         value_mask: Tensor | None = None,
         key_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        use_causal_mask: bool = False,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
         mask: Tensor | None = None,
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
@@ -275,6 +279,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
+            use_causal_mask,
             given_positions=(query_positions, key_positions),
         )
         query = self._split(self.query_projection(inputs.query), 2)

@@ -3,18 +3,30 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.head_projections import dense_from_heads
+from keras_attention.layers.sequence.head_projections import dense_to_heads
+from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
-from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.attention.dot_product import matmul
+from keras_attention.ops.attention.axes import AttentionAxes
+from keras_attention.ops.attention.masks import check_sequence_mask
+from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.positions import BasePositions
 from keras_attention.types import Cache
+from keras_attention.types import RegularizerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
+
+# What `keras.layers.GroupQueryAttention` calls its arguments.
+KERAS_NAMES = {
+    "num_query_heads": "num_heads",
+    "head_dim": "key_dim",
+    "num_key_value_heads": "num_kv_heads",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -23,7 +35,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
 
         Q, K, V = split of x W + b, by head               # [B, T, N, D] each
         head_n = softmax(Q_n K_nᵀ / √D) V_n               # [B, T, E]
-        y = concatenation of the heads, projected         # [B, T, output_dim]
+        y = concatenation of the heads, projected         # [B, T, output_shape]
 
     With one input it is self-attention, so it fits into a `Sequential` model.
     Sequences beyond about a thousand tokens are attended in chunks of
@@ -33,10 +45,14 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
     Asking for the scores does not change the output, and neither does dropout
     outside training.
 
-    If query, key and value have one width, the three projections are the
-    columns of one kernel: self-attention multiplies by it once, and attention
-    to another sequence by its columns. If the widths differ there are three
-    kernels. Each projection is initialized by itself.
+    The layer takes the place of `keras.layers.MultiHeadAttention`: arguments
+    of that name mean the same here, its weights are the same and in the same
+    order, and its configuration is read by `from_config`. So is that of
+    `keras.layers.GroupQueryAttention`, which has other names: `head_dim` for
+    `key_dim`, `num_query_heads` for `num_heads`, and `num_key_value_heads`
+    for `num_kv_heads`. The projections are
+    sublayers, `query_dense`, `key_dense`, `value_dense`, `gate_dense` and
+    `output_dense`, which can be quantized or given a LoRA adapter.
 
     Args:
         num_heads: Integer, number of heads N.
@@ -44,19 +60,30 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             `None`, the query's width divided by `num_heads`.
         value_dim: Integer, width E of a head's values. Defaults to `None`,
             `key_dim`.
-        num_kv_heads: Integer, number of heads of keys and values, each shared
-            by `num_heads / num_kv_heads` heads; 1 is multi-query attention.
-            Defaults to `None`, `num_heads`.
-        output_dim: Integer, width of the output. Defaults to `None`, the
-            query's.
         dropout: Float in [0, 1), rate at which scores are dropped in
             training. Defaults to `0.0`.
         use_bias: Boolean, whether the projections have biases. Defaults to
             `True`.
+        output_shape: Integer or tuple of integers, the features of a token of
+            the output. Defaults to `None`, the query's width.
+        attention_axes: Integer or tuple of integers, axes of the inputs along
+            which positions attend to each other, apart from the batch's and
+            the last. Along the others each position is by itself. Several are
+            taken as one, the last of them the fastest; `causal`, `window` and
+            `positions` go by that order. Defaults to `None`, all.
+        num_kv_heads: Integer, number of heads of keys and values, each shared
+            by `num_heads / num_kv_heads` heads; 1 is multi-query attention.
+            Defaults to `None`, `num_heads`.
+        use_gate: Boolean, whether each head's output is multiplied by a gate,
+            the sigmoid of a projection of the query, for each feature.
+            Defaults to `False`.
         causal: Boolean, whether a query attends to no later key. Defaults to
             `False`.
         window: Integer, a query attends only to the keys less than `window`
             positions away. Defaults to `None`, all keys.
+        sliding_window: Integer, as `window`, but where queries and keys
+            differ in number, the first query is at the first key instead of
+            the last at the last. Defaults to `None`, all keys.
         positions: `"rotary"` rotates queries and keys by their positions;
             `"alibi"` subtracts from each score a multiple of the distance,
             a different one for each head; `"relative"` adds a learned number
@@ -73,6 +100,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             is added to the softmax's denominator, so that a head can attend
             to nothing. Defaults to `False`.
         seed: Integer seed of the dropout. Defaults to `None`.
+        kernel_constraint: Constraint of the kernels. Defaults to `None`.
+        bias_constraint: Constraint of the biases. Defaults to `None`.
+        activity_regularizer: Regularizer of the outputs of the projections,
+            each by itself. Defaults to `None`.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer`, and the arguments of
             `keras.layers.Layer`.
@@ -106,6 +137,9 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         return_attention_scores: Boolean, whether to return the scores, before
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
+        use_causal_mask: Boolean, whether query i attends to keys up to i
+            alone, counted from the first key as in Keras; `causal` of the
+            layer counts from the last. Defaults to `False`.
         mask: `query_mask` by another name, for self-attention.
         query_positions: Integer tensor `(T,)` or `(batch, T)`, the queries'
             positions for `positions`, such as those of several texts in one
@@ -117,11 +151,15 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
 
     Input shape:
         query `(batch, T, width)`, value and key `(batch, S, width)`. Batch, T
-        and S may be `None`.
+        and S may be `None`. There may be further axes: `(batch, height, width,
+        channels)`, for example, of which `attention_axes` are attended along;
+        masks of the inputs have all axes but the last.
 
     Output shape:
-        `(batch, T, output_dim)`; scores `(batch, num_heads, T, S)`. In this
-        order: output, scores if asked for, cache if one was given.
+        `(batch, T, *output_shape)`; scores `(batch, num_heads, T, S)`. In
+        this order: output, scores if asked for, cache if one was given. With
+        further axes, the output's first are the query's, and scores are
+        `(batch, other axes, num_heads, axes of the queries, of the keys)`.
 
     Raises:
         TypeError: for an argument or a mask of the wrong type.
@@ -134,7 +172,9 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         al., arXiv:2104.09864. ALiBi: Press et al., arXiv:2108.12409. Relative
         buckets: Raffel et al., arXiv:1910.10683. Normalized queries and keys:
         Dehghani et al., arXiv:2302.05442, section 2, there with a layer norm.
-        Sinks: gpt-oss, arXiv:2508.10925.
+        Sinks: gpt-oss, arXiv:2508.10925. Gate: Qiu et al., arXiv:2505.06708,
+        section 2.2, of the query's token, after the attention, for each
+        feature.
 
     Example:
 
@@ -156,17 +196,24 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         num_heads: int,
         key_dim: int | None = None,
         value_dim: int | None = None,
-        num_kv_heads: int | None = None,
-        output_dim: int | None = None,
         dropout: float = 0.0,
         use_bias: bool = True,
+        *,
+        output_shape: int | Shape | None = None,
+        attention_axes: int | tuple[int, ...] | None = None,
+        num_kv_heads: int | None = None,
+        use_gate: bool = False,
         causal: bool = False,
         window: int | None = None,
+        sliding_window: int | None = None,
         positions: str | BasePositions | None = None,
         qk_norm: bool = False,
         logit_soft_cap: float | None = None,
         use_sinks: bool = False,
         seed: int | None = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        activity_regularizer: RegularizerLike = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -183,15 +230,25 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             ("key_dim", key_dim),
             ("value_dim", value_dim),
             ("num_kv_heads", num_kv_heads),
-            ("output_dim", output_dim),
+            ("sliding_window", sliding_window),
         ):
             if value is not None:
                 check_positive_integer(name, value)
         self.key_dim = key_dim
         self.value_dim = value_dim
         self.num_kv_heads = num_kv_heads
-        self.output_dim = output_dim
+        self.sliding_window = sliding_window
+        self.attention_axes = _to_axes(attention_axes)
+        # An attribute `output_shape` would be taken for the shape of a tensor.
+        self._output_shape = _to_output_shape(output_shape)
         self.use_bias = check_boolean("use_bias", use_bias)
+        self.use_gate = check_boolean("use_gate", use_gate)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        # Keras' layer regularizes the projections, of which the output is one.
+        self.projection_regularizer = keras.regularizers.get(
+            activity_regularizer
+        )
         self.qk_norm = check_boolean("qk_norm", qk_norm)
         self.use_sinks = check_boolean("use_sinks", use_sinks)
         self._kv_heads = num_kv_heads or num_heads
@@ -212,29 +269,33 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         self.check_one_tensor("query", query_shape)
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
+        self._axes = self._find_axes(query_shape)
+        self._check_axes(query_shape, value_shape, key_shape)
+        query_shape, value_shape, key_shape = (
+            self._axes.fold_shape(shape)
+            for shape in (query_shape, value_shape, key_shape)
+        )
         widths = self._input_widths(query_shape, key_shape, value_shape)
         self._widths = widths
         self._head_dims = self._find_head_dims(widths[0])
         key_dim, value_dim = self._head_dims
-        self._columns = (
-            self.num_heads * key_dim,
-            self._kv_heads * key_dim,
-            self._kv_heads * value_dim,
+        self._query_dense = self._add_dense(
+            "query", self.num_heads, key_dim, query_shape
         )
-        self._is_fused = len(set(widths)) == 1
-        if self._is_fused:
-            parts = [("query_key_value", widths[0], self._columns)]
-        else:
-            parts = [
-                (name, width, (columns,))
-                for name, width, columns in zip(
-                    ("query", "key", "value"),
-                    widths,
-                    self._columns,
-                    strict=True,
-                )
-            ]
-        self._projections = [self._add_projection(*part) for part in parts]
+        self._key_dense = self._add_dense(
+            "key", self._kv_heads, key_dim, key_shape
+        )
+        if self.use_gate:
+            self._gate_dense = self._add_dense(
+                "gate",
+                self.num_heads,
+                value_dim,
+                query_shape,
+                activation="sigmoid",
+            )
+        self._value_dense = self._add_dense(
+            "value", self._kv_heads, value_dim, value_shape
+        )
         if self.qk_norm:
             self.query_norm = self._add_norm("query_norm", key_dim)
             self.key_norm = self._add_norm("key_norm", key_dim)
@@ -243,11 +304,37 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             self.sinks = self.add_weight(
                 name="sinks", shape=(self.num_heads,), initializer="zeros"
             )
-        self._output_projection = self._add_projection(
-            "output",
-            self.num_heads * value_dim,
-            (self.output_dim or widths[0],),
+        self._output_dense = dense_from_heads(
+            self._output_shape or widths[:1],
+            self.use_bias,
+            **self._dense_arguments("attention_output"),
         )
+        self._output_dense.build((None, None, self.num_heads, value_dim))
+
+    @property
+    def query_dense(self) -> keras.layers.EinsumDense:
+        """Projection of the queries."""
+        return self._query_dense
+
+    @property
+    def key_dense(self) -> keras.layers.EinsumDense:
+        """Projection of the keys."""
+        return self._key_dense
+
+    @property
+    def value_dense(self) -> keras.layers.EinsumDense:
+        """Projection of the values."""
+        return self._value_dense
+
+    @property
+    def gate_dense(self) -> keras.layers.EinsumDense:
+        """Projection of the gate, with `use_gate=True`."""
+        return self._gate_dense
+
+    @property
+    def output_dense(self) -> keras.layers.EinsumDense:
+        """Projection of the output."""
+        return self._output_dense
 
     def call(
         self,
@@ -258,10 +345,11 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         value_mask: Tensor | None = None,
         key_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        use_causal_mask: bool = False,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
         mask: Tensor | None = None,
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
@@ -276,10 +364,16 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
+            use_causal_mask,
             given_positions=(query_positions, key_positions),
         )
-        query, key, value = self.project_inputs(inputs)
-        # [B, T, N, D], [B, S, K, D], [B, S, K, E]
+        query_sizes = ops.shape(query)
+        key_sizes = ops.shape(
+            query if value is None else value if key is None else key
+        )
+        query = project(self._query_dense, inputs.query)  # [B, T, N, D]
+        key = project(self._key_dense, inputs.key)  # [B, S, K, D]
+        value = project(self._value_dense, inputs.value)  # [B, S, K, E]
         query, key = self._position(query, key, inputs)
         inputs, (key, value) = self.remember(inputs, key=key, value=value)
         output, scores, cache = self.attend(
@@ -292,7 +386,15 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             position_bias=self.position_bias(inputs),
             sinks=self._sinks(),
         )  # [B, T, N, E], [B, N, T, S]
-        output = self.project_output(output)  # [B, T, output_dim]
+        if self.use_gate:
+            output = output * project(self._gate_dense, inputs.query)
+        output = project(self._output_dense, output)  # [B, T, output_shape]
+        if not self._axes.are_a_sequence:
+            output = self._axes.unfold(output, query_sizes)
+            if scores is not None:
+                scores = self._axes.unfold_scores(
+                    scores, query_sizes, key_sizes
+                )
         return self.collect(output, scores, cache)
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
@@ -301,6 +403,12 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
                 "Without `key_dim`, the cache's widths are known once the "
                 f"layer is built. Received: layer '{self.name}', not built. "
                 "Call `layer.build(shape)`, or the layer, first."
+            )
+        if self.built and not self._axes.are_a_sequence:
+            raise ValueError(
+                "A cache is of sequences, tensors of shape (batch, length, "
+                f"width). Received: layer '{self.name}', built for tensors of "
+                f"rank {self._axes.rank}"
             )
         key_dim, value_dim = self._find_head_dims(None)
         return {
@@ -328,7 +436,73 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        return (*query_shape[:-1], self.output_dim or query_shape[-1])
+        if value_shape is not None and key_shape is not None:
+            self._check_key_sizes(value_shape, key_shape)
+        return (*query_shape[:-1], *(self._output_shape or query_shape[-1:]))
+
+    def scores_shape(self, query_shape: Shape, key_shape: Shape) -> tuple:
+        axes = self._find_axes(query_shape)
+        return axes.scores_shape(query_shape, key_shape, self.num_heads)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MultiHeadAttention":
+        """Makes a layer from a configuration: its own, or one of Keras.
+
+        Args:
+            config: Dictionary, what `get_config` returned, of this layer, of
+                `keras.layers.MultiHeadAttention` or of
+                `keras.layers.GroupQueryAttention`.
+        """
+        return super().from_config(
+            {KERAS_NAMES.get(name, name): v for name, v in config.items()}
+        )
+
+    def as_sequences(
+        self, query: Tensor, value: Tensor, key: Tensor, *others: Any
+    ) -> tuple[Any, ...]:
+        axes = self._axes if self.built else self._find_axes(query.shape)
+        shapes = [tuple(x.shape) for x in (query, value, key)]
+        if axes.are_a_sequence and all(len(shape) == 3 for shape in shapes):
+            return query, value, key, *others
+        self._check_axes(*shapes)
+        *masks, attention_mask, attention_bias = others
+        folded: dict[int, Any] = {}
+
+        def fold(x):
+            # What is one tensor stays one.
+            if id(x) not in folded:
+                folded[id(x)] = axes.fold(x)
+            return folded[id(x)]
+
+        names = "query_mask", "value_mask", "key_mask"
+        for n, (name, mask, shape) in enumerate(
+            zip(names, masks, shapes, strict=True)
+        ):
+            if mask is None:
+                continue
+            mask = to_boolean_mask(name, mask)
+            check_sequence_mask(name, mask, shape, len(shape) - 1)
+            masks[n] = masks[0] if n and others[n] is others[0] else fold(mask)
+        sizes = [
+            x.shape if isinstance(x, keras.KerasTensor) else ops.shape(x)
+            for x in (query, key)
+        ]
+        if attention_mask is not None:
+            attention_mask = axes.fold_scores(
+                "attention_mask",
+                to_boolean_mask("attention_mask", attention_mask),
+                *sizes,
+                self.num_heads,
+            )
+        if attention_bias is not None:
+            attention_bias = axes.fold_scores(
+                "attention_bias",
+                ops.convert_to_tensor(attention_bias),
+                *sizes,
+                self.num_heads,
+            )
+        tensors = (fold(x) for x in (query, value, key))
+        return *tensors, *masks, attention_mask, attention_bias
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -337,35 +511,23 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             "key_dim": self.key_dim,
             "value_dim": self.value_dim,
             "num_kv_heads": self.num_kv_heads,
-            "output_dim": self.output_dim,
+            "output_shape": self._output_shape,
             "use_bias": self.use_bias,
+            "use_gate": self.use_gate,
+            "attention_axes": self.attention_axes,
+            "sliding_window": self.sliding_window,
+            "kernel_constraint": keras.constraints.serialize(
+                self.kernel_constraint
+            ),
+            "bias_constraint": keras.constraints.serialize(
+                self.bias_constraint
+            ),
+            "activity_regularizer": keras.regularizers.serialize(
+                self.projection_regularizer
+            ),
             "qk_norm": self.qk_norm,
             "use_sinks": self.use_sinks,
         }
-
-    def project_inputs(self, inputs: Tensor) -> Any:
-        """Queries, keys and values of the heads.
-
-        One product for each run of equal inputs, if the kernel is one.
-        """
-        tensors, products = (inputs.query, inputs.key, inputs.value), []
-        while (first := len(products)) < 3:
-            stop = first + 1
-            while (
-                self._is_fused and stop < 3 and tensors[stop] is tensors[first]
-            ):
-                stop += 1
-            products += self._multiply(tensors[first], first, stop)
-        key_dim, value_dim = self._head_dims
-        return [
-            ops.reshape(product, (*ops.shape(product)[:2], heads, width))
-            for product, heads, width in zip(
-                products,
-                (self.num_heads, self._kv_heads, self._kv_heads),
-                (key_dim, key_dim, value_dim),
-                strict=True,
-            )
-        ]
 
     def _position(self, query, key, inputs):
         """Normalize and rotate queries and keys, if the layer does so."""
@@ -379,58 +541,24 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             return None
         return ops.reshape(self.sinks, (1, self.num_heads, 1, 1))
 
-    def project_output(self, output: Tensor) -> Tensor:
-        """`(B, T, N, E)` to `(B, T, output_dim)`."""
-        batch, length, heads, width = ops.shape(output)
-        joined = ops.reshape(output, (batch, length, heads * width))
-        return _project(joined, *self._output_projection)
-
-    def _multiply(self, x, first, stop):
-        """Projections number `first` to `stop` of query, key and value."""
-        if self._is_fused:
-            kernel, bias = self._projections[0]
-            if stop - first < 3:
-                start = sum(self._columns[:first])
-                columns = slice(start, sum(self._columns[:stop]))
-                kernel = kernel[:, columns]
-                bias = None if bias is None else bias[columns]
-        else:
-            kernel, bias = self._projections[first]
-        product = _project(x, kernel, bias)
-        ends = [sum(self._columns[first:n]) for n in range(first + 1, stop)]
-        return ops.split(product, ends, axis=-1) if ends else [product]
-
-    def _add_projection(self, name, width, columns):
-        def each(initializer, *lead):
-            # The widths of one projection, not of all, scale its values.
-            parts = [clone_initializer(initializer) for _ in columns]
-
-            def initialize(shape, dtype=None):
-                return ops.concatenate(
-                    [
-                        part((*lead, size), dtype=dtype)
-                        for part, size in zip(parts, columns, strict=True)
-                    ],
-                    axis=-1,
-                )
-
-            return initialize
-
-        kernel = self.add_weight(
-            name=f"{name}_kernel",
-            shape=(width, sum(columns)),
-            initializer=each(self.kernel_initializer, width),
-            regularizer=self.kernel_regularizer,
+    def _dense_arguments(self, name):
+        return self.sublayer_arguments(
+            name,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            activity_regularizer=self.projection_regularizer,
         )
-        if not self.use_bias:
-            return kernel, None
-        bias = self.add_weight(
-            name=f"{name}_bias",
-            shape=(sum(columns),),
-            initializer=each(self.bias_initializer),
-            regularizer=self.bias_regularizer,
+
+    def _add_dense(self, name, heads, width, shape, **arguments):
+        dense = dense_to_heads(
+            heads,
+            width,
+            self.use_bias,
+            **self._dense_arguments(name),
+            **arguments,
         )
-        return kernel, bias
+        dense.build(shape)
+        return dense
 
     def _add_norm(self, name, width):
         norm = keras.layers.RMSNormalization(
@@ -453,6 +581,63 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
                 )
         return query_shape[-1], key_shape[-1], value_shape[-1]
 
+    def _find_axes(self, shape):
+        rank = len(shape)
+        if rank < 3:
+            raise ValueError(
+                "MultiHeadAttention expects tensors of shape (batch, length, "
+                "width), or of more axes between batch and width. Received: "
+                f"query of shape {tuple(shape)} for layer '{self.name}'"
+            )
+        axes = self.attention_axes
+        axes = range(1, rank - 1) if axes is None else axes
+        axes = tuple(n + rank if n < 0 else n for n in axes)
+        if len(set(axes)) < len(axes) or not all(
+            1 <= n <= rank - 2 for n in axes
+        ):
+            raise ValueError(
+                "`attention_axes` must be different axes between the batch's, "
+                f"0, and the last, {rank - 1}. Received: attention_axes="
+                f"{self.attention_axes} for query of shape {tuple(shape)} in "
+                f"layer '{self.name}'"
+            )
+        return AttentionAxes(rank, axes)
+
+    def _check_axes(self, query_shape, value_shape, key_shape):
+        """Check ranks and the axes that are not attended along."""
+        if self.built and len(query_shape) != self._axes.rank:
+            raise ValueError(
+                f"Layer '{self.name}' was built for tensors of rank "
+                f"{self._axes.rank}. Received: query of shape {query_shape}"
+            )
+        axes = self._find_axes(query_shape)
+        for name, shape in (("value", value_shape), ("key", key_shape)):
+            if len(shape) != axes.rank or any(
+                None not in (query_shape[n], shape[n])
+                and query_shape[n] != shape[n]
+                for n in axes.free
+            ):
+                raise ValueError(
+                    "Query, key and value must have the same number of axes, "
+                    "and the same sizes of those that are not attended along, "
+                    f"{axes.free}. Received: query of shape {query_shape}, "
+                    f"{name} of shape {shape} for layer '{self.name}'"
+                )
+        self._check_key_sizes(value_shape, key_shape)
+
+    def _check_key_sizes(self, value_shape, key_shape):
+        value_sizes, key_sizes = value_shape[1:-1], key_shape[1:-1]
+        if len(value_sizes) != len(key_sizes) or any(
+            None not in pair and pair[0] != pair[1]
+            for pair in zip(value_sizes, key_sizes, strict=True)
+        ):
+            raise ValueError(
+                "Key and value must have the same length, or the same sizes "
+                "of all axes but the last, which must be equal. Received: "
+                f"value of shape {tuple(value_shape)}, key of shape "
+                f"{tuple(key_shape)} for layer '{self.name}'"
+            )
+
     def _find_head_dims(self, width):
         if self.built or self.key_dim is None and width is None:
             return self._head_dims
@@ -473,6 +658,23 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             self.positions.check_width(key_dim)
 
 
-def _project(x, kernel, bias):
-    product = matmul(x, kernel)
-    return product if bias is None else product + bias
+def _to_axes(axes):
+    if axes is None:
+        return None
+    is_sequence = isinstance(axes, list | tuple) and axes
+    numbers = tuple(axes) if is_sequence else (axes,)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(
+                "`attention_axes` must be an integer or a tuple of integers. "
+                f"Received: attention_axes={axes!r}"
+            )
+    return numbers
+
+
+def _to_output_shape(output_shape):
+    if output_shape is None:
+        return None
+    is_sequence = isinstance(output_shape, list | tuple) and output_shape
+    sizes = output_shape if is_sequence else [output_shape]
+    return tuple(check_positive_integer("output_shape", n) for n in sizes)

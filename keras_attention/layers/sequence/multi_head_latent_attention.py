@@ -92,6 +92,9 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         return_attention_scores: Boolean, whether to return the scores, before
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
+        use_causal_mask: Boolean, whether query i attends to keys up to i
+            alone, counted from the first key as in Keras; `causal` of the
+            layer counts from the last. Defaults to `False`.
         mask: `query_mask` by another name, for self-attention.
         query_positions: Integer tensor `(T,)` or `(batch, T)`, positions of
             the queries, with a cache of the new tokens. Defaults to `None`,
@@ -253,10 +256,11 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         query_mask: Tensor | None = None,
         value_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        use_causal_mask: bool = False,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
         mask: Tensor | None = None,
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
@@ -271,6 +275,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             attention_mask,
             attention_bias,
             cache,
+            use_causal_mask,
             given_positions=(query_positions, key_positions),
         )
         query, rotary_query = self.project_query(inputs)

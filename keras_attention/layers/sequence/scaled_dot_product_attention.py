@@ -70,6 +70,9 @@ class ScaledDotProductAttention(BaseAttention):
         return_attention_scores: Boolean, whether to return the scores, before
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
+        use_causal_mask: Boolean, whether query i attends to keys up to i
+            alone, counted from the first key as in Keras; `causal` of the
+            layer counts from the last. Defaults to `False`.
         mask: `query_mask` by another name, for self-attention.
 
     Input shape:
@@ -167,10 +170,11 @@ class ScaledDotProductAttention(BaseAttention):
         value_mask: Tensor | None = None,
         key_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        use_causal_mask: bool = False,
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
         mask: Tensor | None = None,
     ) -> Any:
         inputs = self.prepare(
@@ -183,6 +187,7 @@ class ScaledDotProductAttention(BaseAttention):
             attention_mask,
             attention_bias,
             cache,
+            use_causal_mask,
         )
         query, key, value = inputs.query, inputs.key, inputs.value
         if self._rank == 3:
@@ -224,8 +229,8 @@ class ScaledDotProductAttention(BaseAttention):
             shapes = [(*s[:2], 1, s[2]) for s in shapes]
         check_attention_shapes(*shapes)
 
-    def scores_shape(self, query_shape: Shape, num_keys: int | None) -> Shape:
-        shape = super().scores_shape(query_shape, num_keys)
+    def scores_shape(self, query_shape: Shape, key_shape: Shape) -> Shape:
+        shape = super().scores_shape(query_shape, key_shape)
         return shape if self._rank == 4 else (shape[0], *shape[2:])
 
     def compute_output_shape(

@@ -207,7 +207,9 @@ def to_boolean_mask(name: str, mask: Tensor | None) -> Any:
     return ops.convert_to_tensor(mask) > 0
 
 
-def check_sequence_mask(name: str, mask: Tensor | None, shape: Shape) -> None:
+def check_sequence_mask(
+    name: str, mask: Tensor | None, shape: Shape, num_axes: int = 2
+) -> None:
     """Check that a mask of positions has the axes of its sequence.
 
     Args:
@@ -215,12 +217,13 @@ def check_sequence_mask(name: str, mask: Tensor | None, shape: Shape) -> None:
         mask: Boolean tensor.
         shape: Shape of the sequence, `(B, T, ...)`, sizes `None` where they
             are not known.
+        num_axes: Number of axes of positions, the batch's included.
 
     Raises:
-        ValueError: If `mask` is not of shape `(B, T)`.
+        ValueError: If the mask has not the first `num_axes` of them.
     """
-    found, expected = tuple(mask.shape), tuple(shape[:2])
-    fits = len(found) == 2 and all(
+    found, expected = tuple(mask.shape), tuple(shape[:num_axes])
+    fits = len(found) == num_axes and all(
         None in pair or pair[0] == pair[1]
         for pair in zip(found, expected, strict=True)
     )

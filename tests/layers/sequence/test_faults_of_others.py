@@ -101,7 +101,7 @@ def test_6_dropout_changes_nothing_at_inference():
 
 
 def test_7_symbolic_shapes_are_those_of_the_result():
-    layer = made(key_dim=3, value_dim=5, output_dim=7)
+    layer = made(key_dim=3, value_dim=5, output_shape=7)
     query, value = keras.Input((5, 8)), keras.Input((6, 9))
     y, scores = layer(query, value, return_attention_scores=True)
     assert tuple(y.shape) == (None, 5, 7)
@@ -133,14 +133,12 @@ def test_9_grouped_heads_equal_repeated_ones(kv_heads):
     x = tokens(2, 5, 8)
     grouped.build(x.shape)
     repeated.build(x.shape)
-    kernel, bias, *output = grouped.get_weights()
-    parts = np.split(kernel, [8, 8 + 2 * kv_heads], axis=1)
-    for n in (1, 2):
-        heads = parts[n].reshape(8, kv_heads, 2)
-        parts[n] = heads.repeat(4 // kv_heads, axis=1).reshape(8, 8)
-    kernel = np.concatenate(parts, axis=1)
-    repeated.set_weights([kernel, np.zeros(24), *output])
-    assert (bias == 0).all()
+    values = grouped.get_weights()
+    for n in (2, 4):  # the kernels of keys and values
+        values[n] = values[n].repeat(4 // kv_heads, axis=1)
+    for n in (3, 5):  # their biases
+        values[n] = values[n].repeat(4 // kv_heads, axis=0)
+    repeated.set_weights(values)
     np.testing.assert_allclose(numpy(grouped(x)), numpy(repeated(x)), atol=1e-6)
 
 

@@ -32,39 +32,39 @@ def tokens(*shape, seed=0):
 
 
 def weights(layer):
-    return {v.name: numpy(v) for v in layer.weights}
+    """Weights by path inside the layer; kernels by head are matrices."""
+    return {
+        v.path.removeprefix(f"{layer.path}/"): numpy(v) for v in layer.weights
+    }
 
 
-def projected(layer, x, columns, heads):
+def projected(layer, name, x):
     """One projection of (B, T, width), by head."""
     given = weights(layer)
-    y = x.astype("float64") @ given["query_key_value_kernel"][:, columns]
-    if "query_key_value_bias" in given:
-        y = y + given["query_key_value_bias"][columns]
-    return y.reshape(*y.shape[:2], heads, -1)
+    y = np.einsum("btw,wnd->btnd", x.astype("float64"), given[f"{name}/kernel"])
+    return y + given.get(f"{name}/bias", 0)
 
 
-def reference(layer, query, value=None, key=None, kv_heads=None, **options):
+def output_kernel(layer):
+    kernel = weights(layer)["attention_output/kernel"]
+    return kernel.reshape(-1, kernel.shape[-1])
+
+
+def reference(layer, query, value=None, key=None, **options):
     """Section 3.2.2 of arXiv:1706.03762, from the layer's weights."""
     value = query if value is None else value
     key = value if key is None else key
-    heads = layer.num_heads
-    kv_heads = kv_heads or heads
-    key_dim = layer.key_dim or query.shape[-1] // heads
-    value_dim = layer.value_dim or key_dim
-    ends = np.cumsum(
-        [heads * key_dim, kv_heads * key_dim, kv_heads * value_dim]
-    )
     output, scores = attention(
-        projected(layer, query, slice(0, ends[0]), heads),
-        projected(layer, key, slice(ends[0], ends[1]), kv_heads),
-        projected(layer, value, slice(ends[1], ends[2]), kv_heads),
+        projected(layer, "query", query),
+        projected(layer, "key", key),
+        projected(layer, "value", value),
         **options,
     )
+    if layer.use_gate:
+        output = output / (1 + np.exp(-projected(layer, "gate", query)))
     joined = output.reshape(*output.shape[:2], -1)
-    given = weights(layer)
-    y = joined @ given["output_kernel"] + given.get("output_bias", 0)
-    return y, scores
+    bias = weights(layer).get("attention_output/bias", 0)
+    return joined @ output_kernel(layer) + bias, scores
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,10 @@ def reference(layer, query, value=None, key=None, kv_heads=None, **options):
     [
         ({}, {}),
         ({"use_bias": False}, {}),
-        ({"key_dim": 5, "value_dim": 7, "output_dim": 11}, {}),
+        ({"key_dim": 5, "value_dim": 7, "output_shape": 11}, {}),
+        ({"use_gate": True, "value_dim": 5}, {}),
+        ({"sliding_window": 2}, {"window": 2}),
+        ({"sliding_window": 4, "window": 2}, {"window": 2}),
         ({"causal": True}, {"causal": True}),
         ({"window": 2}, {"window": 2}),
         ({"logit_soft_cap": 0.7}, {"logit_soft_cap": 0.7}),
@@ -90,7 +93,8 @@ def test_equals_the_paper(arguments, options):
 def test_grouped_heads_equal_the_paper(kv_heads):
     layer = make(6, num_kv_heads=kv_heads)
     x = tokens(2, 5, WIDTH)
-    expected, _ = reference(layer, x, kv_heads=kv_heads)
+    assert weights(layer)["key/kernel"].shape == (WIDTH, kv_heads, 2)
+    expected, _ = reference(layer, x)
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -112,16 +116,12 @@ def test_inputs_of_different_widths():
     assert tuple(y.shape) == (2, 5, 6)
     kernels = {n: v for n, v in weights(layer).items() if "kernel" in n}
     assert {n: v.shape for n, v in kernels.items()} == {
-        "query_kernel": (6, 6),
-        "key_kernel": (13, 6),
-        "value_kernel": (11, 6),
-        "output_kernel": (6, 6),
+        "query/kernel": (6, 2, 3),
+        "key/kernel": (13, 2, 3),
+        "value/kernel": (11, 2, 3),
+        "attention_output/kernel": (2, 3, 6),
     }
-    heads = [
-        (x.astype("float64") @ kernels[f"{name}_kernel"]).reshape(2, -1, 2, 3)
-        for name, x in (("query", query), ("key", key), ("value", value))
-    ]
-    expected = attention(*heads)[0].reshape(2, 5, 6) @ kernels["output_kernel"]
+    expected, _ = reference(layer, query, value, key)
     np.testing.assert_allclose(numpy(y), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_inputs_of_different_widths():
         (1024, {"num_heads": 16}, 4_198_400),
         (1024, {"num_heads": 16, "use_bias": False}, 4 * 1024**2),
         (64, {"num_heads": 4, "num_kv_heads": 1}, 2 * 65 * 64 + 2 * 65 * 16),
-        (64, {"num_heads": 4, "key_dim": 8, "value_dim": 5, "output_dim": 3},
+        (64, {"num_heads": 4, "key_dim": 8, "value_dim": 5, "output_shape": 3},
          65 * (32 + 32 + 20) + 21 * 3),
         (64, {"num_heads": 4, "qk_norm": True}, 4 * 65 * 64 + 2 * 16),
         (64, {"num_heads": 4, "positions": "relative"}, 4 * 65 * 64 + 32 * 4),
@@ -147,9 +147,11 @@ def test_number_of_parameters(width, arguments, count):
 def test_each_projection_is_initialized_by_itself():
     layer = ka.MultiHeadAttention(8, num_kv_heads=1)
     layer.build((None, None, 512))
-    kernel = weights(layer)["query_key_value_kernel"]
-    query, key, value = np.split(kernel, [512, 576], axis=1)
-    for part, columns in ((query, 512), (key, 64), (value, 64)):
+    query, key, value, output = (
+        weights(layer)[f"{name}/kernel"]
+        for name in ("query", "key", "value", "attention_output")
+    )
+    for part, columns in ((query, 512), (key, 64), (value, 64), (output, 512)):
         limit = np.sqrt(6 / (512 + columns))
         assert np.abs(part).max() == pytest.approx(limit, rel=0.01)
     assert (key != value).any()
@@ -219,9 +221,8 @@ def test_relative_equals_the_paper(causal):
 def test_qk_norm_bounds_the_products():
     layer = make(3, qk_norm=True)
     x = tokens(2, 5, WIDTH)
-    ends = [WIDTH, 2 * WIDTH, 3 * WIDTH]
     query, key, value = (
-        projected(layer, x, slice(end - WIDTH, end), 3) for end in ends
+        projected(layer, name, x) for name in ("query", "key", "value")
     )
     scales = [numpy(n.scale) for n in (layer.query_norm, layer.key_norm)]
     query, key = (
@@ -229,10 +230,8 @@ def test_qk_norm_bounds_the_products():
         for y, scale in zip((query, key), scales, strict=True)
     )
     output, _ = attention(query, key, value)
-    given = weights(layer)
-    expected = (
-        output.reshape(2, 5, -1) @ given["output_kernel"] + given["output_bias"]
-    )
+    bias = weights(layer)["attention_output/bias"]
+    expected = output.reshape(2, 5, -1) @ output_kernel(layer) + bias
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -340,7 +339,12 @@ def test_fits_into_a_model_with_an_embedding():
         ({"key_dim": 0}, ValueError),
         ({"value_dim": -1}, ValueError),
         ({"num_kv_heads": 0}, ValueError),
-        ({"output_dim": 1.5}, TypeError),
+        ({"output_shape": 1.5}, TypeError),
+        ({"output_shape": (3, 0)}, ValueError),
+        ({"output_shape": ()}, TypeError),
+        ({"use_gate": 1}, TypeError),
+        ({"sliding_window": 0}, ValueError),
+        ({"sliding_window": 2.0}, TypeError),
         ({"dropout": 1.0}, ValueError),
         ({"use_bias": None}, TypeError),
         ({"causal": 1}, TypeError),

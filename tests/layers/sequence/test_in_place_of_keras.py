@@ -1,0 +1,443 @@
+"""What is written for Keras' attention layers means the same for ours."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from support.arrays import numpy
+from support.attention import draw
+
+
+def tokens(*shape, seed=0):
+    return draw(*shape, seed=seed, dtype="float32")
+
+
+def randomize(layer, seed=1):
+    generator = np.random.default_rng(seed)
+    layer.set_weights(
+        [
+            generator.normal(size=w.shape).astype("float32") / 2
+            for w in layer.get_weights()
+        ]
+    )
+    return layer
+
+
+def pair(*shapes, num_heads=2, key_dim=3, **arguments):
+    """Keras' layer and ours, with equal weights."""
+    theirs = keras.layers.MultiHeadAttention(num_heads, key_dim, **arguments)
+    ours = ka.MultiHeadAttention(num_heads, key_dim, **arguments)
+    for layer in (theirs, ours):
+        layer.build(*shapes)
+    randomize(theirs)
+    ours.set_weights(theirs.get_weights())
+    return theirs, ours
+
+
+def assert_equal(ours, theirs, tolerance=1e-5):
+    np.testing.assert_allclose(
+        numpy(ours), numpy(theirs), rtol=1e-4, atol=tolerance
+    )
+
+
+# By hand: one head of width 1, weights of 1, so that only masks decide.
+
+
+def means(layer_arguments, queries, keys, **call):
+    """What each query gets of the values 0, 1, 2, … if all keys are alike."""
+    layer = ka.MultiHeadAttention(1, 1, use_bias=False, **layer_arguments)
+    query = np.zeros((1, queries, 1), "float32")
+    value = np.arange(keys, dtype="float32").reshape(1, keys, 1)
+    layer.build(query.shape, value.shape)
+    layer.set_weights([np.ones(w.shape) for w in layer.get_weights()])
+    return numpy(layer(query, value, **call))[0, :, 0].tolist()
+
+
+def test_use_causal_mask_begins_at_the_first_key():
+    assert means({}, 3, 3, use_causal_mask=True) == [0.0, 0.5, 1.0]
+    assert means({}, 2, 4, use_causal_mask=True) == [0.0, 0.5]
+    assert means({}, 4, 2, use_causal_mask=True) == [0.0, 0.5, 0.5, 0.5]
+    # Ours is aligned at the last key.
+    assert means({"causal": True}, 2, 4) == [1.0, 1.5]
+    assert means({"causal": True}, 4, 2) == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_both_causal_masks():
+    found = means({"causal": True}, 4, 2, use_causal_mask=True)
+    assert found == [0.0, 0.0, 0.0, 0.5]
+    found = means({"causal": True}, 2, 4, use_causal_mask=True)
+    assert found == [0.0, 0.5]
+
+
+def test_a_sliding_window_begins_at_the_first_key():
+    assert means({"sliding_window": 2}, 3, 5) == [0.5, 1.0, 2.0]
+    assert means({"sliding_window": 1}, 3, 5) == [0.0, 1.0, 2.0]
+    assert means({"window": 2}, 3, 5) == [2.0, 3.0, 3.5]
+    found = means({"sliding_window": 2}, 3, 5, use_causal_mask=True)
+    assert found == [0.0, 0.5, 1.5]
+
+
+def test_integers_and_lists_are_masks():
+    for mask in ([[1, 0, 1]], np.array([[1, 0, 1]]), [[True, False, True]]):
+        assert means({}, 2, 3, attention_mask=mask) == [1.0, 1.0]
+        assert means({}, 2, 3, value_mask=mask) == [1.0, 1.0]
+    with pytest.raises(TypeError, match="is a bias"):
+        means({}, 2, 3, attention_mask=[[1.0, 0.0, 1.0]])
+
+
+# Beside Keras' layer.
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"use_bias": False, "dropout": 0.3},
+        {"output_shape": 5},
+        {"output_shape": (5, 2)},
+        {"use_gate": True},
+        {"sliding_window": 2},
+    ],
+)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("queries, keys", [(5, 5), (3, 5), (5, 3)])
+def test_equals_keras(arguments, causal, queries, keys):
+    query, value = tokens(2, queries, 6), tokens(2, keys, 4, seed=1)
+    theirs, ours = pair(query.shape, value.shape, **arguments)
+    mask = np.random.default_rng(3).random((2, queries, keys)) < 0.8
+    mask[:, :, 0] = True  # Keras gives a query without keys a mean.
+    call = {"attention_mask": mask, "use_causal_mask": causal}
+    expected = theirs(query, value, return_attention_scores=True, **call)
+    found = ours(query, value, return_attention_scores=True, **call)
+    seen = numpy(expected[1]).sum(-1) > 0.5
+    if seen.all():
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    assert tuple(found[0].shape) == ours.compute_output_shape(
+        query.shape, value.shape
+    )
+
+
+def test_positional_arguments_are_those_of_keras():
+    ours = ka.MultiHeadAttention(2, 3, 4, 0.25, False)
+    theirs = keras.layers.MultiHeadAttention(2, 3, 4, 0.25, False)
+    for name in ("num_heads", "key_dim", "value_dim", "dropout", "use_bias"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    calls = [
+        list(inspect.signature(layer.call).parameters)
+        for layer in (ours, theirs)
+    ]
+    assert calls[0][: len(calls[1])] == calls[1]
+
+
+# Several axes.
+
+
+@pytest.mark.parametrize(
+    "query_sizes, key_sizes, axes, mask_shape",
+    [
+        ((3, 4), (3, 2), 2, (4, 2)),
+        ((3, 4), (3, 2), -2, (2, 4, 2)),
+        ((3, 4), (5, 4), 1, (2, 4, 3, 5)),
+        ((3, 4), (5, 2), None, (3, 4, 5, 2)),
+        ((3, 4), (5, 2), (1, 2), (2, 1, 3, 4, 5, 2)),
+        ((5, 3, 4), (5, 6, 2), (2, 3), (2, 5, 2, 3, 4, 6, 2)),
+        ((5, 3, 4), (5, 6, 2), (-3, -2), None),
+        ((5, 3, 4), (2, 3, 2), (1, 3), None),
+    ],
+)
+@pytest.mark.parametrize("use_gate", [False, True])
+def test_attention_axes_equal_keras(
+    query_sizes, key_sizes, axes, mask_shape, use_gate
+):
+    query = tokens(2, *query_sizes, 6)
+    value = tokens(2, *key_sizes, 7, seed=1)
+    theirs, ours = pair(
+        query.shape, value.shape, attention_axes=axes, use_gate=use_gate
+    )
+    mask = None
+    if mask_shape is not None:
+        mask = np.random.default_rng(0).random(mask_shape) < 0.8
+        mask[..., 0] = True
+    call = {"attention_mask": mask, "return_attention_scores": True}
+    expected = theirs(query, value, **call)
+    found = ours(query, value, **call)
+    for one, other in zip(found, expected, strict=True):
+        assert tuple(one.shape) == tuple(other.shape)
+        assert_equal(one, other)
+    symbolic = ours(
+        keras.Input(query.shape[1:]),
+        keras.Input(value.shape[1:]),
+        return_attention_scores=True,
+    )
+    for one, other in zip(symbolic, found, strict=True):
+        assert tuple(one.shape[1:]) == tuple(other.shape[1:])
+
+
+@pytest.mark.parametrize("positions", [None, "rotary", "relative"])
+def test_attention_along_one_axis_is_attention_of_each_row(positions):
+    arguments = {"causal": True, "positions": positions}
+    layer = ka.MultiHeadAttention(2, attention_axes=3, **arguments)
+    x = tokens(2, 3, 2, 5, 8)
+    mask = np.random.default_rng(0).random((2, 3, 1, 1, 5, 5)) < 0.8
+    y = numpy(layer(x, attention_mask=mask))
+    rows = ka.MultiHeadAttention(2, **arguments)
+    rows.build((None, None, 8))
+    rows.set_weights(layer.get_weights())
+    for n in range(3):
+        for m in range(2):
+            expected = rows(x[:, n, m], attention_mask=mask[:, n, 0, 0])
+            assert_equal(y[:, n, m], expected)
+
+
+def test_masks_of_images_leave_positions_out():
+    layer = ka.MultiHeadAttention(2)
+    x = tokens(2, 3, 4, 8)
+    mask = np.random.default_rng(0).random((2, 3, 4)) < 0.6
+    layer.build(x.shape)
+    randomize(layer)
+    broken = np.where(mask[..., None], x, np.nan)
+    y, scores = layer(broken, mask=mask, return_attention_scores=True)
+    flat, flat_scores = layer_of_rank_3(layer)(
+        x.reshape(2, 12, 8),
+        mask=mask.reshape(2, 12),
+        return_attention_scores=True,
+    )
+    assert_equal(numpy(y).reshape(2, 12, 8), flat)
+    assert_equal(numpy(scores).reshape(2, 2, 12, 12), flat_scores)
+
+
+def layer_of_rank_3(layer):
+    flat = ka.MultiHeadAttention(2)
+    flat.build((None, None, 8))
+    flat.set_weights(layer.get_weights())
+    return flat
+
+
+def test_open_sizes_in_a_model():
+    inputs = keras.Input((None, None, 8))
+    layer = ka.MultiHeadAttention(2, attention_axes=1)
+    y, scores = layer(inputs, return_attention_scores=True)
+    assert tuple(y.shape) == (None, None, None, 8)
+    assert tuple(scores.shape) == (None, None, 2, None, None)
+    model = keras.Model(inputs, [y, scores])
+    x = tokens(2, 5, 3, 8)
+    for found, expected in zip(
+        model.predict(x, verbose=0),
+        layer(x, return_attention_scores=True),
+        strict=True,
+    ):
+        assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("axes", [0, 3, -1, (1, 1), (2, 4)])
+def test_axes_out_of_range(axes):
+    layer = ka.MultiHeadAttention(2, attention_axes=axes)
+    with pytest.raises(ValueError, match="attention_axes=.*query of shape"):
+        layer.build((2, 3, 4, 8))
+
+
+@pytest.mark.parametrize("axes", [1.0, "1", (), (1, "2"), True])
+def test_axes_of_another_type(axes):
+    with pytest.raises(TypeError, match="`attention_axes` must be"):
+        ka.MultiHeadAttention(2, attention_axes=axes)
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_shapes_with_axes(symbolic):
+    layer = ka.MultiHeadAttention(2, attention_axes=2)
+    layer.build((None, 3, 4, 8))
+
+    def tensor(*shape):
+        return keras.KerasTensor(shape) if symbolic else tokens(*shape)
+
+    x = tensor(2, 3, 4, 8)
+    with pytest.raises(ValueError, match="not attended along"):
+        layer(x, tensor(2, 2, 4, 8))
+    with pytest.raises(ValueError, match="same number of axes"):
+        layer(x, tensor(2, 3, 8))
+    with pytest.raises(ValueError, match="built for tensors of rank 4"):
+        layer(tensor(2, 3, 8))
+    with pytest.raises(ValueError, match=r"`attention_mask` must end in"):
+        layer(x, attention_mask=np.ones((2, 4, 3), bool))
+    with pytest.raises(ValueError, match=r"`query_mask` must have the shape"):
+        layer(x, query_mask=np.ones((2, 3), bool))
+    if not symbolic:
+        causal = ka.MultiHeadAttention(2, attention_axes=2, causal=True)
+        causal.build((None, 3, 4, 8))
+        with pytest.raises(ValueError, match="cache is of sequences"):
+            causal.initial_cache(2, 3)
+
+
+# Constraints and regularizers.
+
+
+def test_constraints_are_those_of_every_projection():
+    layer = ka.MultiHeadAttention(
+        2,
+        use_gate=True,
+        kernel_constraint="non_neg",
+        bias_constraint=keras.constraints.MaxNorm(2.0),
+    )
+    layer.build((None, None, 8))
+    assert len(layer.weights) == 10
+    for weight in layer.weights:
+        kind = "NonNeg" if weight.name == "kernel" else "MaxNorm"
+        assert type(weight.constraint).__name__ == kind
+
+
+def test_activity_regularizer_is_of_every_projection():
+    x = tokens(2, 5, 6)
+    theirs, ours = pair(x.shape, x.shape, activity_regularizer="l2")
+    theirs(x, x)
+    ours(x, x)
+    assert len(ours.losses) == 4
+    for one, other in zip(ours.losses, theirs.losses, strict=True):
+        assert_equal(one, other)
+
+
+# Configuration.
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_reads_the_configuration_of_grouped_queries(kv_heads):
+    theirs = keras.layers.GroupQueryAttention(3, 4, kv_heads, use_gate=True)
+    query, value = tokens(2, 5, 6), tokens(2, 4, 6, seed=1)
+    theirs(query, value)
+    randomize(theirs)
+    ours = ka.MultiHeadAttention.from_config(theirs.get_config())
+    assert (ours.num_heads, ours.key_dim) == (4, 3)
+    ours.build(query.shape, value.shape)
+    ours.set_weights(theirs.get_weights())
+    for causal in (False, True):
+        assert_equal(
+            ours(query, value, use_causal_mask=causal),
+            theirs(query, value, use_causal_mask=causal),
+        )
+
+
+# Files, and models that are changed over.
+
+
+def keras_model(grouped=True, dropout=0.0):
+    tokens = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(7, 8, mask_zero=True)(tokens)
+    y = keras.layers.MultiHeadAttention(2, 4, dropout=dropout, name="first")(
+        x, x, use_causal_mask=True
+    )
+    if grouped:
+        y = keras.layers.GroupQueryAttention(4, 4, 2, name="second")(y, x)
+    return keras.Model(tokens, keras.layers.Dense(3)(y))
+
+
+def with_our_attention(layer):
+    kinds = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+    if isinstance(layer, kinds):
+        return ka.MultiHeadAttention.from_config(layer.get_config())
+    return layer.__class__.from_config(layer.get_config())
+
+
+# Keras' own layer for grouped queries drops the mask with a warning.
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_a_cloned_model_has_our_attention(tmp_path):
+    theirs = keras_model()
+    ours = keras.models.clone_model(theirs, clone_function=with_our_attention)
+    for name in ("first", "second"):
+        assert type(ours.get_layer(name)) is ka.MultiHeadAttention
+    # Without padding: Keras' first layer takes the mask away from `x`.
+    ids = np.array([[1, 2, 3, 4], [5, 6, 1, 2]])
+    ours.set_weights(theirs.get_weights())
+    expected = numpy(theirs(ids))
+    assert_equal(ours(ids), expected)
+    ours.save(tmp_path / "ours.keras")
+    again = keras.saving.load_model(tmp_path / "ours.keras")
+    assert_equal(again(ids), ours(ids))
+
+
+def test_a_file_of_weights_is_one_of_the_other(tmp_path):
+    theirs = keras_model(grouped=False, dropout=0.2)
+    ours = keras.models.clone_model(theirs, clone_function=with_our_attention)
+    ids = np.array([[1, 2, 3, 4], [5, 6, 0, 0]])
+    real = ids > 0  # Masked queries of Keras get a mean.
+    expected = numpy(theirs(ids))[real]
+    for source, target in ((theirs, ours), (ours, theirs)):
+        path = tmp_path / "model.weights.h5"
+        source.save_weights(path)
+        target.set_weights([0 * w for w in target.get_weights()])
+        target.load_weights(path)
+        assert_equal(numpy(target(ids))[real], expected)
+
+
+# Quantization, adapters, dtype policies.
+
+
+@pytest.mark.filterwarnings("ignore:.*not have a `quantize` method")
+def test_projections_are_quantized_to_int8(tmp_path):
+    x = tokens(2, 5, 8)
+    inputs = keras.Input((5, 8))
+    layer = ka.MultiHeadAttention(2, use_gate=True, name="attention")
+    model = keras.Model(inputs, layer(inputs))
+    before = numpy(model(x))
+    model.quantize("int8")
+    for dense in (
+        layer.query_dense,
+        layer.key_dense,
+        layer.value_dense,
+        layer.gate_dense,
+        layer.output_dense,
+    ):
+        kernel = keras.backend.standardize_dtype(dense._kernel.dtype)
+        assert kernel == "int8"
+    after = numpy(model(x))
+    assert 0 < np.square(after - before).mean() < 1e-3
+    model.save(tmp_path / "int8.keras")
+    again = keras.saving.load_model(tmp_path / "int8.keras")
+    assert_equal(again(x), after)
+
+
+def test_an_adapter_of_low_rank():
+    layer = ka.MultiHeadAttention(2, use_bias=False)
+    x = tokens(2, 5, 8)
+    before = numpy(layer(x))
+    for dense in (layer.query_dense, layer.value_dense):
+        dense.enable_lora(2)
+    assert len(layer.trainable_variables) == 2 + 2 * 2
+    assert_equal(layer(x), before)  # It starts as zero.
+    layer.query_dense.lora_kernel_b.assign(tokens(2, 4, seed=2))
+    assert np.abs(numpy(layer(x)) - before).max() > 1e-3
+
+
+def test_a_dtype_policy_of_one_projection():
+    policies = keras.dtype_policies.DTypePolicyMap()
+    policies["attention/query"] = keras.dtype_policies.get("int8_from_float32")
+    policies["attention/value"] = keras.DTypePolicy("bfloat16")
+    layer = ka.MultiHeadAttention(2, dtype=policies, name="attention")
+    layer.build((None, None, 8))
+    dtypes = {
+        dense.name: keras.backend.standardize_dtype(dense._kernel.dtype)
+        for dense in (layer.query_dense, layer.key_dense, layer.value_dense)
+    }
+    assert dtypes == {"query": "int8", "key": "float32", "value": "bfloat16"}
+
+
+def test_reads_the_configuration_of_keras():
+    theirs = keras.layers.MultiHeadAttention(
+        2,
+        3,
+        output_shape=5,
+        sliding_window=3,
+        use_gate=True,
+        kernel_regularizer="l2",
+        kernel_constraint="non_neg",
+        name="attention",
+    )
+    x = tokens(2, 5, 6)
+    theirs(x, x)
+    ours = ka.MultiHeadAttention.from_config(theirs.get_config())
+    ours.build(x.shape)
+    assert ours.name == "attention"
+    ours.set_weights(theirs.get_weights())
+    assert_equal(ours(x, x), theirs(x, x))
