@@ -110,7 +110,7 @@ class SpatialAttention(KernelLayer, BaseAnyRankGate):
                 **arguments,
             )
         self.convolution.build((*unknown, 2))
-        self.norm = keras.layers.BatchNormalization(
+        self.norm = _NormOfOneChannel(
             momentum=0.99,
             epsilon=1e-5,
             gamma_initializer=clone_initializer(self.gamma_initializer),
@@ -138,3 +138,14 @@ class SpatialAttention(KernelLayer, BaseAnyRankGate):
                 self.gamma_initializer
             ),
         }
+
+
+class _NormOfOneChannel(keras.layers.BatchNormalization):
+    """Batch normalization whose moments keep the axis of the one channel.
+
+    With a mask Keras squeezes it too, which torch's function refuses.
+    """
+
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        return ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
