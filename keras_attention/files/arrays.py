@@ -32,9 +32,9 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Example:
 
-    >>> path = pathlib.Path(folder, "images.npz")
-    >>> np.savez(path, x=np.ones((2, 3)))
-    >>> {name: x.shape for name, x in read_arrays(path).items()}
+    >>> from keras_attention.files import read_arrays
+    >>> np.savez("images.npz", x=np.ones((2, 3)))
+    >>> {name: x.shape for name, x in read_arrays("images.npz").items()}
     {'x': (2, 3)}
     """
     arrays = {}

@@ -84,9 +84,9 @@ def inspect_file(path: str | os.PathLike) -> FileReport:
 
     Example:
 
-    >>> path = pathlib.Path(folder, "images.npz")
-    >>> np.savez(path, x=np.ones((2, 3), "float32"))
-    >>> report = inspect_file(path)
+    >>> from keras_attention.files import inspect_file
+    >>> np.savez("images.npz", x=np.ones((2, 3), "float32"))
+    >>> report = inspect_file("images.npz")
     >>> report.tensors, report.findings
     ([('x', (2, 3), 'float32')], [])
     """
