@@ -82,10 +82,9 @@ def torch_attention(
     Returns:
         Output `(B, T, N, E)`, and `None` for the scores.
     """
-    output = _attend(
-        *(x.transpose(1, 2) for x in (query, key, value)), options
-    ).transpose(1, 2)
     inputs = query, key, value
+    q, k, v = (x.transpose(1, 2) for x in inputs)
+    output = _attend(q, k, v, options).transpose(1, 2)
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
 
         def again(query, key, value):
