@@ -49,6 +49,8 @@ class AttentionInputs:
             caller's bias.
         in_use: `None`, or what `positions_in_use` says of `mask`.
         cache: Cache of the tokens before, or `None`.
+        memory: What `encode_memory` returned, or `None`; key and value then
+            stand for it.
         query_positions: Integers `(T,)`, with a cache `(B, T)`: the places
             that causality and a window count.
         key_positions: Integers `(S,)`, with a cache `(B, T)`.
@@ -72,6 +74,7 @@ class AttentionInputs:
     key_positions: Any
     causal: bool
     window: int | None
+    memory: Any = None
     given_positions: Any = None
 
     @property
@@ -107,9 +110,9 @@ class AttentionInputs:
 class BaseAttention(BaseLayer):
     """Base of the layers that attend from queries to keys and values.
 
-    A subclass implements `call` as `prepare`, what it does to the heads,
-    `remember`, `attend` and `collect`; and `cache_widths`, `num_query_heads`,
-    `check_widths` and `compute_output_shape`.
+    A subclass implements `call` as `prepare`, what it does to the queries,
+    `remember`, `attend` and `collect`; and `project_keys`, `cache_widths`,
+    `num_query_heads`, `check_widths` and `compute_output_shape`.
 
     Args:
         dropout: Float, rate at which scores are dropped in training.
@@ -155,6 +158,10 @@ class BaseAttention(BaseLayer):
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
         """Shape of what a cache keeps of a token, by name."""
+        raise NotImplementedError
+
+    def project_keys(self, inputs: "AttentionInputs") -> dict[str, Any]:
+        """What a cache keeps of each token, `(B, S, ...)`, by name."""
         raise NotImplementedError
 
     def num_query_heads(self, query_shape: Shape) -> int:
@@ -221,6 +228,15 @@ class BaseAttention(BaseLayer):
             TypeError: For a mask of floats.
             ValueError: For shapes that do not fit.
         """
+        value, key, value_mask, memory, cache = self.recall(
+            query, value, key, value_mask, key_mask, cache
+        )
+        if memory is not None and use_causal_mask:
+            raise ValueError(
+                "`use_causal_mask` counts queries, which are given piece by "
+                "piece with a memory. Received: use_causal_mask=True for "
+                f"layer '{self.name}'"
+            )
         is_self = value is None
         query, value, key, masks, mask, bias = self._check_call(
             query,
@@ -284,8 +300,14 @@ class BaseAttention(BaseLayer):
             *places,
             causal,
             window,
+            memory=memory,
             given_positions=self.check_positions(
-                *given_positions, query.shape, key.shape, is_self, cache
+                *given_positions,
+                query.shape,
+                key.shape,
+                is_self,
+                cache,
+                memory,
             ),
         )
 
@@ -305,20 +327,39 @@ class BaseAttention(BaseLayer):
         """
         return query, value, key, *others
 
+    def recall(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor,
+        value_mask: Tensor | None,
+        key_mask: Tensor | None,
+        cache: Any,
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """Tell a memory from a cache; a subclass that has none leaves it.
+
+        Returns:
+            Value, key, value mask, memory and cache, of the last two one at
+            most.
+        """
+        return value, key, value_mask, None, cache
+
     def remember(
-        self, inputs: AttentionInputs, **tokens: Tensor
+        self, inputs: AttentionInputs
     ) -> tuple[AttentionInputs, list[Any]]:
-        """Put the new tokens into the cache, if there is one.
+        """Project the keys' tokens, and put them into a cache if there is one.
 
         Args:
             inputs: What `prepare` returned.
-            **tokens: What a cache keeps of each token, `(B, T, ...)`.
 
         Returns:
-            The inputs with the next cache, and what is known of all tokens
-            that can be attended to, in the order of `tokens`: of the cache's
-            slots, or `tokens` themselves.
+            The inputs with the next cache, and what `project_keys` says of
+            all tokens that can be attended to: of the new ones, or of the
+            cache's slots, or of a memory.
         """
+        if inputs.memory is not None:
+            return inputs, [inputs.memory[name] for name in self.cache_widths()]
+        tokens = self.project_keys(inputs)
         if inputs.cache is None:
             return inputs, list(tokens.values())
         cache = decoding.append(inputs.cache, tokens, inputs.key_mask)
@@ -352,7 +393,7 @@ class BaseAttention(BaseLayer):
 
         Returns:
             Output `(B, T, N, E)`; scores `(B, N, T, S)` or `None`; the next
-            cache or `None`.
+            cache, the memory or `None`.
         """
         cache, own_mask, own_bias = inputs.cache, None, None
         in_use = inputs.in_use
@@ -410,7 +451,7 @@ class BaseAttention(BaseLayer):
                 scores = ops.where(valid, scores, 0)
         if cache is not None:
             output, scores = decoding.check_room(cache, output, scores)
-        return output, scores, cache
+        return output, scores, cache if inputs.memory is None else inputs.memory
 
     def collect(self, output: Tensor, scores: Tensor, cache: Any) -> Any:
         """Join what a call returns: output, scores and cache if there are."""
@@ -436,6 +477,10 @@ class BaseAttention(BaseLayer):
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
     ) -> Any:
+        given = cache
+        value, key, value_mask, memory, cache = self.recall(
+            query, value, key, value_mask, key_mask, cache
+        )
         is_self = value is None
         sequences = self._check_call(
             query,
@@ -455,6 +500,7 @@ class BaseAttention(BaseLayer):
             sequences[2].shape,
             is_self,
             cache,
+            memory,
         )
         value = query if value is None else value
         key = value if key is None else key
@@ -463,12 +509,12 @@ class BaseAttention(BaseLayer):
         if return_attention_scores:
             keys = key if cache is None else cache["mask"]
             scores = self._spec(self.scores_shape(query.shape, keys.shape))
-        if cache is not None:
-            cache = {
+        if given is not None:
+            given = {
                 name: keras.KerasTensor(tensor.shape, tensor.dtype)
-                for name, tensor in cache.items()
+                for name, tensor in given.items()
             }
-        return self.collect(output, scores, cache)
+        return self.collect(output, scores, given)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -587,6 +633,7 @@ class BaseAttention(BaseLayer):
         key_shape: Shape,
         is_self: bool,
         cache: Any,
+        memory: Any,
     ) -> tuple[Any, Any] | None:
         """Check and complete the positions that a call was given.
 

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.base_attention import AttentionInputs
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
 )
@@ -87,8 +88,8 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             where any size may be 1. It holds for both maps.
         attention_bias: Float tensor that is added to the scores of both maps;
             shapes as for `attention_mask`.
-        cache: What `initial_cache`, or the call before, returned; see
-            `MultiHeadAttention`.
+        cache: What `initial_cache`, `encode_memory` or the call before
+            returned; see `MultiHeadAttention`.
         return_attention_scores: Boolean, whether to return A, before dropout,
             as well. Its rows sum to 1 - λ, and it may be negative. Defaults
             to `False`.
@@ -282,12 +283,10 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             use_causal_mask,
             given_positions=(query_positions, key_positions),
         )
-        query = self._split(self.query_projection(inputs.query), 2)
-        key = self._split(self.key_projection(inputs.key), 2)
-        value = self._split(self.value_projection(inputs.value), 1)
-        query, key = self.rotate(query, key, inputs)
         # Heads are pairs of a query, and of a key, for the two maps.
-        inputs, (key, value) = self.remember(inputs, key=key, value=value)
+        query = self._split(self.query_projection(inputs.query), 2)
+        query = self.rotate_query(query, inputs)
+        inputs, (key, value) = self.remember(inputs)
         position_bias = self.position_bias(inputs)
         outputs, maps = [], []
         for first in (0, 1):
@@ -310,6 +309,11 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             ops.reshape(output, (batch, length, heads * width))
         )  # [B, T, output_dim]
         return self.collect(output, scores, cache)
+
+    def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
+        key = self._split(self.key_projection(inputs.key), 2)
+        value = self._split(self.value_projection(inputs.value), 1)
+        return {"key": self.rotate_key(key, inputs), "value": value}
 
     def find_lambda_init(self) -> float:
         """λ_init: what was given, or by the layer's depth."""
@@ -340,6 +344,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             "key": (2 * self._kv_heads, key_dim),
             "value": (self._kv_heads, 2 * key_dim),
         }
+
+    def input_widths(self) -> tuple[int, int, int]:
+        return self._widths
 
     def num_query_heads(self, query_shape: Shape) -> int:
         return self.num_heads

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.base_attention import AttentionInputs
 from keras_attention.layers.sequence.head_projections import dense_from_heads
 from keras_attention.layers.sequence.head_projections import dense_to_heads
 from keras_attention.layers.sequence.head_projections import project
@@ -133,7 +134,9 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             slot, and keep their distance to others: steps of any size equal
             one call. Pad prompts of different lengths on the left. Tokens
             beyond the last slot are an error, in a TensorFlow graph when it
-            runs; what XLA compiles gives NaN for that row.
+            runs; what XLA compiles gives NaN for that row. Or what
+            `encode_memory` returned, keys and values of another sequence, to
+            which the query attends.
         return_attention_scores: Boolean, whether to return the scores, before
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
@@ -372,10 +375,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             query if value is None else value if key is None else key
         )
         query = project(self._query_dense, inputs.query)  # [B, T, N, D]
-        key = project(self._key_dense, inputs.key)  # [B, S, K, D]
-        value = project(self._value_dense, inputs.value)  # [B, S, K, E]
-        query, key = self._position(query, key, inputs)
-        inputs, (key, value) = self.remember(inputs, key=key, value=value)
+        if self.qk_norm:
+            query = self.query_norm(query)
+        query = self.rotate_query(query, inputs)
+        inputs, (key, value) = self.remember(inputs)
         output, scores, cache = self.attend(
             query,
             key,
@@ -396,6 +399,18 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
                     scores, query_sizes, key_sizes
                 )
         return self.collect(output, scores, cache)
+
+    def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
+        key = project(self._key_dense, inputs.key)  # [B, S, K, D]
+        if self.qk_norm:
+            key = self.key_norm(key)
+        return {
+            "key": self.rotate_key(key, inputs),
+            "value": project(self._value_dense, inputs.value),
+        }
+
+    def input_widths(self) -> tuple[int, int, int]:
+        return self._widths
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
         if not self.built and self.key_dim is None:
@@ -528,12 +543,6 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             "qk_norm": self.qk_norm,
             "use_sinks": self.use_sinks,
         }
-
-    def _position(self, query, key, inputs):
-        """Normalize and rotate queries and keys, if the layer does so."""
-        if self.qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
-        return self.rotate(query, key, inputs)
 
     def _sinks(self):
         """`(1, N, 1, 1)`; `None` for none."""

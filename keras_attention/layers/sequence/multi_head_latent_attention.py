@@ -87,8 +87,8 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             where any size may be 1.
         attention_bias: Float tensor that is added to the scores; shapes as
             for `attention_mask`.
-        cache: What `initial_cache`, or the call before, returned; see
-            `MultiHeadAttention`.
+        cache: What `initial_cache`, `encode_memory` or the call before
+            returned; see `MultiHeadAttention`.
         return_attention_scores: Boolean, whether to return the scores, before
             dropout, as well. Defaults to `False`.
         training: Boolean, whether scores are dropped.
@@ -279,11 +279,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             given_positions=(query_positions, key_positions),
         )
         query, rotary_query = self.project_query(inputs)
-        latent, rotary_key = self.project_latent(inputs)
-        rotary_query, rotary_key = self.rotate(rotary_query, rotary_key, inputs)
-        inputs, (latent, rotary_key) = self.remember(
-            inputs, latent=latent, rotary_key=rotary_key[:, :, 0]
-        )
+        inputs, (latent, rotary_key) = self.remember(inputs)
         attend = (
             self.attend_absorbed if self._absorbs(inputs) else self.attend_plain
         )
@@ -312,14 +308,22 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             self.query_up(x),
             (*ops.shape(x)[:2], self.num_heads, key_dim + rotary_dim),
         )
-        return query[..., :key_dim], query[..., key_dim:]
+        rotary_query = self.rotate_query(query[..., key_dim:], inputs)
+        return query[..., :key_dim], rotary_query
 
-    def project_latent(self, inputs: AttentionInputs) -> tuple[Any, Any]:
-        """The latent `(B, S, L)` and the keys' shared part `(B, S, 1, R)`."""
+    def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
+        """The latent `(B, S, L)` and the keys' shared part `(B, S, R)`."""
         latent_dim = self._widths[-1]
         down = self.latent_down(inputs.value)
         rotary_key = ops.expand_dims(down[..., latent_dim:], 2)
-        return self.latent_norm(down[..., :latent_dim]), rotary_key
+        return {
+            "latent": self.latent_norm(down[..., :latent_dim]),
+            "rotary_key": self.rotate_key(rotary_key, inputs)[:, :, 0],
+        }
+
+    def input_widths(self) -> tuple[int, int, int]:
+        query_width, value_width = self._input_widths
+        return query_width, value_width, value_width
 
     def attend_plain(
         self,
@@ -477,7 +481,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         D + R + E; by head it makes queries and outputs of T tokens, the other
         keys and values of all slots, L (D + E) multiplications each.
         """
-        if inputs.cache is None:
+        if inputs.cache is None and inputs.memory is None:
             return False
         num_queries = inputs.query.shape[1]
         if num_queries is None:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.sequence.base_attention import AttentionInputs
-from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.sequence.memory_attention import MemoryAttention
 from keras_attention.positions import BasePositions
 from keras_attention.positions import get as get_positions
 from keras_attention.positions import serialize as serialize_positions
@@ -16,11 +16,11 @@ from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
 
 
-class PositionedAttention(BaseAttention):
+class PositionedAttention(MemoryAttention):
     """Base of the layers with the argument `positions`.
 
-    A subclass calls `build_positions` in `build`, and in `call` `rotate` and
-    `position_bias`.
+    A subclass calls `build_positions` in `build`, `rotate_query` and
+    `position_bias` in `call`, and `rotate_key` in `project_keys`.
 
     Args:
         positions: See `MultiHeadAttention`.
@@ -57,17 +57,33 @@ class PositionedAttention(BaseAttention):
                 ),
             )
 
-    def rotate(
-        self, query: Tensor, key: Tensor, inputs: AttentionInputs
-    ) -> tuple[Any, Any]:
-        """Rotate queries and keys, `(B, T, N, D)`, by their positions."""
+    def rotate_query(self, query: Tensor, inputs: AttentionInputs) -> Any:
+        """Rotate queries, `(B, T, N, D)`, by their positions."""
         if self.positions is None:
-            return query, key
-        query_positions, key_positions = inputs.encoded_positions
-        return (
-            self.positions.rotate(query, query_positions),
-            self.positions.rotate(key, key_positions),
-        )
+            return query
+        return self.positions.rotate(query, inputs.encoded_positions[0])
+
+    def rotate_key(self, key: Tensor, inputs: AttentionInputs) -> Any:
+        """Rotate keys, `(B, S, N, D)`, by their positions."""
+        if self.positions is None:
+            return key
+        return self.positions.rotate(key, inputs.encoded_positions[1])
+
+    def memory_positions(
+        self, query_positions: Any, key_positions: Any
+    ) -> tuple[Any, Any]:
+        if self.positions is None:
+            return None, None
+        return query_positions, key_positions
+
+    def check_memory_options(self) -> None:
+        super().check_memory_options()
+        if self.positions is not None and self.positions.uses_distances:
+            raise ValueError(
+                "A memory goes with rotary positions, or with none: biases by "
+                "distance need the positions of its keys. Received: positions="
+                f"{self.positions} in layer '{self.name}'"
+            )
 
     def position_bias(self, inputs: AttentionInputs) -> Any:
         """Bias for each of `inputs.distances`, `None` for none."""
@@ -85,7 +101,18 @@ class PositionedAttention(BaseAttention):
         key_shape: Shape,
         is_self: bool,
         cache: Any,
+        memory: Any,
     ) -> tuple[Any, Any] | None:
+        if memory is not None and self.positions is not None:
+            if query_positions is None or key_positions is not None:
+                raise ValueError(
+                    "With a memory and rotary positions, `query_positions` "
+                    "must be given, and `key_positions` are those of the "
+                    f"memory. Received: query_positions={query_positions!r}, "
+                    f"key_positions={key_positions!r} for layer '{self.name}'"
+                )
+            # Of the keys, which are rotated already.
+            key_positions = ops.zeros((1,), "int32")
         if query_positions is None and key_positions is None:
             return None
         received = f"positions={self.positions} in layer '{self.name}'"

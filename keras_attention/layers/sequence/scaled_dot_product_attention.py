@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.base_attention import AttentionInputs
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.ops.attention.scaled_dot_product import (
     check_attention_shapes,
@@ -189,12 +190,10 @@ class ScaledDotProductAttention(BaseAttention):
             cache,
             use_causal_mask,
         )
-        query, key, value = inputs.query, inputs.key, inputs.value
+        inputs, (key, value) = self.remember(inputs)
+        query = inputs.query
         if self._rank == 3:
-            query, key, value = (
-                ops.expand_dims(x, 2) for x in (query, key, value)
-            )
-        inputs, (key, value) = self.remember(inputs, key=key, value=value)
+            query = ops.expand_dims(query, 2)
         output, scores, cache = self.attend(
             query, key, value, inputs, return_attention_scores, training
         )  # [B, T, N, E], [B, N, T, S]
@@ -202,6 +201,12 @@ class ScaledDotProductAttention(BaseAttention):
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
         return self.collect(output, scores, cache)
+
+    def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
+        tokens = {"key": inputs.key, "value": inputs.value}
+        if self._rank == 3:
+            return {name: ops.expand_dims(x, 2) for name, x in tokens.items()}
+        return tokens
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
         if not self.built:

@@ -107,6 +107,34 @@ def append(
     }
 
 
+def check_memory(
+    layer: Any, memory: Any, expected: dict[str, Any], query_shape: Shape
+) -> None:
+    """Checks a memory against the layer it is given to and the queries.
+
+    Args:
+        layer: Layer, for the error.
+        memory: What was given.
+        expected: What is kept of a token, by name: the shape after `(B, S)`.
+        query_shape: Shape of the queries, `(B, T, ...)`.
+
+    Raises:
+        ValueError: If the memory is another layer's or another batch's.
+    """
+    advice = f"Make it with the `encode_memory` of layer '{layer.name}'."
+    names = [*expected, "mask"]
+    if set(memory) != set(names):
+        raise ValueError(
+            f"`cache` must be a dictionary of {', '.join(map(repr, names))} if "
+            f"it is a memory. Received: {sorted(memory)}. {advice}"
+        )
+    length = memory["mask"].shape[1]
+    shapes = {name: (None, length, *width) for name, width in expected.items()}
+    _check_shapes(
+        memory, {**shapes, "mask": (None, length)}, query_shape[0], advice
+    )
+
+
 def check_cache(
     layer: Any, cache: Any, expected: dict[str, Any], tokens_shape: Shape
 ) -> None:
@@ -134,17 +162,29 @@ def check_cache(
     batch, num_tokens = tokens_shape[:2]
     max_length = cache["mask"].shape[1]
     shapes = {
-        **{name: (None, None, *widths) for name, widths in expected.items()},
+        **{
+            name: (None, max_length, *width) for name, width in expected.items()
+        },
         "mask": (None, max_length),
         "length": (None,),
     }
+    _check_shapes(cache, shapes, batch, advice)
+    if None not in (num_tokens, max_length) and num_tokens > max_length:
+        raise ValueError(
+            f"`cache` is too short. Received: {num_tokens} tokens for a "
+            f"cache of {max_length}. Give `initial_cache` a larger "
+            "`max_length`."
+        )
+
+
+def _check_shapes(cache, shapes, batch, advice):
     for name, wanted in shapes.items():
         shape = tuple(cache[name].shape)
         fits = len(shape) == len(wanted) and all(
             None in pair or pair[0] == pair[1]
             for pair in zip(shape, wanted, strict=True)
         )
-        if not fits or _differ(max_length, (*shape, max_length)[1]):
+        if not fits:
             raise ValueError(
                 f"`cache` is of another layer: its '{name}' must have the "
                 f"shape {wanted}. Received: cache['{name}'] of shape {shape}. "
@@ -155,12 +195,6 @@ def check_cache(
                 f"`cache` is of another batch. Received: a cache for "
                 f"{shape[0]} rows with a batch of {batch}. {advice}"
             )
-    if None not in (num_tokens, max_length) and num_tokens > max_length:
-        raise ValueError(
-            f"`cache` is too short. Received: {num_tokens} tokens for a "
-            f"cache of {max_length}. Give `initial_cache` a larger "
-            "`max_length`."
-        )
 
 
 def check_room(cache: dict[str, Any], *outputs: Tensor | None) -> Any:
