@@ -28,6 +28,9 @@ from keras_attention.types import Tensor
 # With these options alone, the keys before a chunk's queries need no mask.
 UNMASKED_PREFIX = frozenset({"causal", "scale", "dropout", "seed"})
 
+# The two of `head_mixing`, among the tensors that chunks share.
+MIXING = ("logit_mixing", "score_mixing")
+
 
 def chunked_attention(
     query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions
@@ -84,6 +87,8 @@ def chunked_attention(
             entries = tensors["distance_bias"][..., : plan.chunk + num_keys - 1]
             by_distance = expand_relative_bias(entries, plan.chunk, num_keys)
             changes["bias"] = changes.get("bias", 0) + by_distance
+        if options.head_mixing is not None:
+            changes["head_mixing"] = [tensors[name] for name in MIXING]
         never_empty = isinstance(plan.shift, int) and plan.shift >= 0
         return attend_block(
             tensors["query"],
@@ -108,6 +113,8 @@ def chunked_attention(
         return {
             name: x[..., :num_keys, :]
             if name == "value"
+            else x
+            if name in MIXING
             else _first_keys(x, num_keys)
             for name, x in shared.items()
         }
@@ -141,6 +148,9 @@ def _split_inputs(query, key, value, options, plan, blocks):
             shared[name] = by_head(tensor)
         else:
             rows[name] = by_query(tensor)
+    if options.head_mixing is not None:
+        for name, kernel in zip(MIXING, options.head_mixing, strict=True):
+            shared[name] = ops.expand_dims(kernel, 0)
     if options.distance_bias is not None:
         lead = plan.num_queries - plan.chunk + plan.first_key
         step = -plan.chunk if plan.pieces is None else 0
@@ -183,10 +193,13 @@ def _by_reach(x, axis, plan: ChunkPlan, blocks):
 def _loops_over_heads(options):
     """Whether each chunk is of one head of the keys, which saves memory.
 
+    Not where heads are mixed, which takes all of them.
     A bias for all heads would have to be repeated. JAX and torch would add
     up gradients of all heads at every step.
     """
-    fits = all(x.shape[1] != 1 for x in options.by_score().values())
+    fits = options.head_mixing is None and all(
+        x.shape[1] != 1 for x in options.by_score().values()
+    )
     return keras.backend.backend() == "tensorflow" and fits
 
 

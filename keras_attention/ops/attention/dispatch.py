@@ -241,6 +241,7 @@ PLAIN = AttentionPath(
             "scale",
             "logit_soft_cap",
             "sinks",
+            "head_mixing",
             "dropout",
             "seed",
             "return_scores",
@@ -281,6 +282,10 @@ def _prepare(options, query, key):
             if is_empty
             else ops.maximum(ops.cast(options.distance_bias, dtype), LEAST_BIAS)
         )
+    if options.head_mixing is not None:
+        changes["head_mixing"] = [
+            ops.cast(kernel, dtype) for kernel in options.head_mixing
+        ]
     if options.seed is not None:
         changes["seed"] = _draw_seed(options.seed)
     return options.replace(**changes)

@@ -52,15 +52,25 @@ def attend_block(
             _matmul_and_mask, mask=mask_of_rows, num_unmasked=num_unmasked
         )
     scores = _grouped_product(query, key, product)  # [B, N, T, S]
+    if options.head_mixing is not None:
+        scores = mix_heads(scores, options.head_mixing[0])
     scores = attention_weights(scores, options, is_masked=bool(num_unmasked))
+    has_keys = None
+    if mask is not None and not never_empty:
+        has_keys = ops.any(mask, axis=-1, keepdims=True)
+    if options.head_mixing is not None:
+        if has_keys is not None:
+            # Of a head without keys the others get nothing.
+            scores = ops.where(has_keys, scores, 0)
+            has_keys = ops.any(has_keys, axis=1, keepdims=True)
+        scores = mix_heads(scores, options.head_mixing[1])
     weights = scores
     if options.dropout:
         kept = dropout_mask(ops.shape(scores), options, index)
         weights = ops.where(kept, scores / (1 - options.dropout), 0)
     output = _grouped_product(weights, value, _matmul_with_long_factor)
-    if mask is not None and not never_empty:
+    if has_keys is not None:
         # Replaced, not multiplied by 0: the mean of no values may be NaN.
-        has_keys = ops.any(mask, axis=-1, keepdims=True)
         output = ops.where(has_keys, output, 0)
         if options.return_scores:
             scores = ops.where(has_keys, scores, 0)
@@ -87,6 +97,14 @@ def expand_relative_bias(bias: Tensor, num_queries: Any, num_keys: Any) -> Any:
     flat = flat[..., : num_queries * (length - 1)]
     rows = ops.reshape(flat, (*lead, num_queries, length - 1))
     return rows[..., :num_keys]
+
+
+def mix_heads(scores: Tensor, kernel: Tensor) -> Any:
+    """Sum over heads n of `scores[:, n] * kernel[n, m]`, for each head m."""
+    batch, heads, *sizes = ops.shape(scores)
+    flat = ops.reshape(scores, (batch, heads, sizes[0] * sizes[1]))
+    mixed = matmul(ops.transpose(kernel), flat)
+    return ops.reshape(mixed, (batch, heads, *sizes))
 
 
 def matmul(x: Tensor, y: Tensor) -> Any:

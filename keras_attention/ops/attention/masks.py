@@ -284,6 +284,15 @@ def positions_in_use(
     return end > start, mask  # [b, n, T], [b, n, S]
 
 
+def join_heads(in_use: tuple[Any, Any]) -> tuple[Any, Any]:
+    """What `positions_in_use` says, for heads that are mixed.
+
+    A query or key that one head uses has a part in the scores of all.
+    """
+    queries, keys = (ops.any(mask, axis=1, keepdims=True) for mask in in_use)
+    return queries, keys
+
+
 def replace_masked(x: Tensor, mask: Tensor | None) -> Any:
     """Replace what is masked by zeros, in the gradient as well.
 

@@ -45,6 +45,9 @@ class AttentionOptions:
         logit_soft_cap: Float c; scaled products s become `c * tanh(s / c)`.
         sinks: Float tensor that broadcasts to `(B, N, T, 1)`: a logit for
             each head that is added to the softmax's denominator.
+        head_mixing: Two float matrices `(N, N)`: the scaled products of all
+            heads are multiplied by the first one before anything else is
+            done to them, the weights by the second one before dropout.
         dropout: Float, rate at which weights are dropped.
         seed: Two integers that determine the dropout.
         return_scores: Boolean, whether the weights before dropout are
@@ -59,6 +62,7 @@ class AttentionOptions:
     scale: float | None = None
     logit_soft_cap: float | None = None
     sinks: Any = dataclasses.field(default=None, metadata=BY_SCORE)
+    head_mixing: Any = None
     dropout: float = 0.0
     seed: Any = None
     return_scores: bool = False
@@ -144,6 +148,8 @@ def attention_weights(
     scores: Tensor, options: AttentionOptions, is_masked: bool = False
 ) -> Any:
     """Weights of the keys: the softmax of the modified scores.
+
+    The mixing of heads before and after is left to the caller.
 
     Args:
         scores: Scaled products, `(B, N, T, S)`.

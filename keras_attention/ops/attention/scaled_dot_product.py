@@ -17,6 +17,7 @@ from keras_attention.ops.attention.dispatch import choose_path
 from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
+from keras_attention.ops.attention.masks import join_heads
 from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
@@ -42,6 +43,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     logit_soft_cap: float | None = None,
     sinks: Any = None,
+    head_mixing: Any = None,
     dropout: float = 0.0,
     seed: int | keras.random.SeedGenerator | None = None,
     return_scores: bool = False,
@@ -86,6 +88,10 @@ def scaled_dot_product_attention(
         sinks: Float tensor of shape `(N,)`, a logit for each head that is
             added to the softmax's denominator, so that the scores of a query
             sum to less than 1. Defaults to `None`.
+        head_mixing: Two float tensors of shape `(N, N)`, "talking heads":
+            products[m] becomes Σ_n products[n] · first[n, m], before a cap,
+            bias or mask, and scores[m] Σ_n scores[n] · second[n, m]. Defaults
+            to `None`.
         dropout: Float in [0, 1), rate at which scores are dropped. Defaults
             to `0.0`.
         seed: Integer or `keras.random.SeedGenerator`; required for dropout.
@@ -111,7 +117,8 @@ def scaled_dot_product_attention(
         Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation
         1. Chunks: Rabe & Staats, arXiv:2112.05682. Grouped heads: Ainslie et
         al., arXiv:2305.13245. Soft cap: Gemma 2, arXiv:2408.00118, section 2.
-        Sinks: gpt-oss, arXiv:2508.10925.
+        Sinks: gpt-oss, arXiv:2508.10925. Talking heads: Shazeer et al.,
+        arXiv:2003.02436, section 3.
 
     Example:
 
@@ -134,6 +141,7 @@ def scaled_dot_product_attention(
         scale=scale,
         logit_soft_cap=logit_soft_cap,
         sinks=sinks,
+        head_mixing=head_mixing,
         dropout=dropout,
         seed=seed,
         return_scores=return_scores,
@@ -288,6 +296,8 @@ def _prepare_inputs(query, key, value, implementation, **options):
     ):
         some = ops.ones((1, 1, 1, 1), "bool") if mask is None else mask
         in_use = positions_in_use(some, num_queries, num_keys, causal, window)
+        if options.head_mixing is not None:
+            in_use = join_heads(in_use)
         query, key, value = replace_unused(query, key, value, in_use)
     if options.distance_bias is not None:
         distance_bias = ops.convert_to_tensor(options.distance_bias)
@@ -295,6 +305,10 @@ def _prepare_inputs(query, key, value, implementation, **options):
         changes["distance_bias"] = distance_bias
     if options.sinks is not None:
         changes["sinks"] = _sinks_by_score(options.sinks, query.shape[2])
+    if options.head_mixing is not None:
+        changes["head_mixing"] = _mixing_kernels(
+            options.head_mixing, query.shape[2]
+        )
     if not options.dropout:
         changes["seed"] = None
     return query, key, value, options.replace(**changes)
@@ -344,6 +358,18 @@ def _sinks_by_score(sinks, heads):
             f"{(heads,)}. Received: sinks of shape {tuple(sinks.shape)}"
         )
     return ops.reshape(sinks, (1, heads, 1, 1))
+
+
+def _mixing_kernels(head_mixing, heads):
+    kernels = [ops.convert_to_tensor(kernel) for kernel in head_mixing]
+    shapes = [tuple(kernel.shape) for kernel in kernels]
+    if shapes != [(heads, heads)] * 2:
+        raise ValueError(
+            "`head_mixing` must be two matrices with a row and a column for "
+            f"each head, of shape {(heads, heads)}. Received: head_mixing of "
+            f"shapes {shapes}"
+        )
+    return kernels
 
 
 def _check_distance_bias(distance_bias, scores_shape):
