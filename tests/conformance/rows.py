@@ -437,6 +437,17 @@ ROWS = [
     Row(
         ka.MultiHeadAttention,
         {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "talking_heads": True,
+            "causal": True,
+        },
+        SEQUENCE,
+        variant="talking-heads",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {
             "num_heads": 3,
             "key_dim": 4,
             "value_dim": 5,

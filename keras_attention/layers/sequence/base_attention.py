@@ -15,6 +15,7 @@ from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
+from keras_attention.ops.attention.masks import join_heads
 from keras_attention.ops.attention.masks import padding_mask
 from keras_attention.ops.attention.masks import position_mask
 from keras_attention.ops.attention.masks import positions_in_use
@@ -423,6 +424,8 @@ class BaseAttention(BaseLayer):
                     num_slots,
                 )
         if in_use is not None:
+            if options.get("head_mixing") is not None:
+                in_use = join_heads(in_use)
             query, key, value = replace_unused(query, key, value, in_use)
         bias = inputs.bias
         if own_bias is not None:

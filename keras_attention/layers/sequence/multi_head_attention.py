@@ -11,6 +11,7 @@ from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
+from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.axes import AttentionAxes
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import to_boolean_mask
@@ -100,6 +101,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         use_sinks: Boolean, whether each head has a sink, a learned logit that
             is added to the softmax's denominator, so that a head can attend
             to nothing. Defaults to `False`.
+        talking_heads: Boolean, whether the heads' products are multiplied by
+            a learned matrix from heads to heads before the softmax, and their
+            scores by another one after it. Masks and biases by head are of
+            the heads in between. Defaults to `False`.
         seed: Integer seed of the dropout. Defaults to `None`.
         kernel_constraint: Constraint of the kernels. Defaults to `None`.
         bias_constraint: Constraint of the biases. Defaults to `None`.
@@ -175,9 +180,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         al., arXiv:2104.09864. ALiBi: Press et al., arXiv:2108.12409. Relative
         buckets: Raffel et al., arXiv:1910.10683. Normalized queries and keys:
         Dehghani et al., arXiv:2302.05442, section 2, there with a layer norm.
-        Sinks: gpt-oss, arXiv:2508.10925. Gate: Qiu et al., arXiv:2505.06708,
-        section 2.2, of the query's token, after the attention, for each
-        feature.
+        Sinks: gpt-oss, arXiv:2508.10925. Talking heads: Shazeer et al.,
+        arXiv:2003.02436, section 3, with as many heads throughout. Gate: Qiu
+        et al., arXiv:2505.06708, section 2.2, of the query's token, after the
+        attention, for each feature.
 
     Example:
 
@@ -213,6 +219,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         qk_norm: bool = False,
         logit_soft_cap: float | None = None,
         use_sinks: bool = False,
+        talking_heads: bool = False,
         seed: int | None = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
@@ -254,6 +261,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         )
         self.qk_norm = check_boolean("qk_norm", qk_norm)
         self.use_sinks = check_boolean("use_sinks", use_sinks)
+        self.talking_heads = check_boolean("talking_heads", talking_heads)
         self._kv_heads = num_kv_heads or num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
@@ -307,6 +315,17 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             self.sinks = self.add_weight(
                 name="sinks", shape=(self.num_heads,), initializer="zeros"
             )
+        if self.talking_heads:
+            self.head_mixing = [
+                self.add_weight(
+                    name=f"{name}_mixing_kernel",
+                    shape=(self.num_heads, self.num_heads),
+                    initializer=clone_initializer(self.kernel_initializer),
+                    regularizer=self.kernel_regularizer,
+                    constraint=self.kernel_constraint,
+                )
+                for name in ("product", "score")
+            ]
         self._output_dense = dense_from_heads(
             self._output_shape or widths[:1],
             self.use_bias,
@@ -388,6 +407,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             training,
             position_bias=self.position_bias(inputs),
             sinks=self._sinks(),
+            head_mixing=self.head_mixing if self.talking_heads else None,
         )  # [B, T, N, E], [B, N, T, S]
         if self.use_gate:
             output = output * project(self._gate_dense, inputs.query)
@@ -542,6 +562,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             ),
             "qk_norm": self.qk_norm,
             "use_sinks": self.use_sinks,
+            "talking_heads": self.talking_heads,
         }
 
     def _sinks(self):

@@ -353,6 +353,7 @@ def test_fits_into_a_model_with_an_embedding():
         ({"positions": "rotatory"}, ValueError),
         ({"qk_norm": "yes"}, TypeError),
         ({"use_sinks": 1}, TypeError),
+        ({"talking_heads": 1}, TypeError),
         ({"logit_soft_cap": -1.0}, ValueError),
         ({"positions": 3}, TypeError),
         ({"seed": -1}, ValueError),
@@ -398,3 +399,29 @@ def test_bad_calls():
         layer(x, attention_mask=np.ones((5, 4), bool))
     with pytest.raises(ValueError, match="attention_bias of shape"):
         layer(x, attention_bias=tokens(7, 1, 5, 5))
+
+
+# Talking heads.
+
+
+def test_heads_that_talk_to_themselves_are_multi_head_attention():
+    plain, x = make(4), tokens(2, 5, WIDTH)
+    layer = ka.MultiHeadAttention(4, talking_heads=True)
+    layer.build(x.shape)
+    assert layer.count_params() == plain.count_params() + 2 * 16
+    mixing = {id(kernel) for kernel in layer.head_mixing}
+    shared = [weight for weight in layer.weights if id(weight) not in mixing]
+    for weight, other in zip(shared, plain.weights, strict=True):
+        weight.assign(other)
+    for kernel in layer.head_mixing:
+        kernel.assign(np.eye(4))
+    np.testing.assert_allclose(
+        numpy(layer(x)), numpy(plain(x)), rtol=1e-5, atol=1e-5
+    )
+    # The second head's scores are twice those of the first.
+    first, second = (numpy(kernel) for kernel in layer.head_mixing)
+    second[:, 1] = 2 * second[:, 0]
+    layer.head_mixing[1].assign(second)
+    _, scores = layer(x, return_attention_scores=True)
+    scores = numpy(scores)
+    np.testing.assert_allclose(scores[:, 1], 2 * scores[:, 0], rtol=1e-5)
