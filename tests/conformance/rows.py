@@ -448,6 +448,18 @@ ROWS = [
     Row(
         ka.MultiHeadAttention,
         {
+            "num_heads": 2,
+            "causal": True,
+            "window": 3,
+            "num_sink_tokens": 2,
+            "positions": "rotary",
+        },
+        SEQUENCE,
+        variant="sink-tokens",
+    ),
+    Row(
+        ka.MultiHeadAttention,
+        {
             "num_heads": 3,
             "key_dim": 4,
             "value_dim": 5,

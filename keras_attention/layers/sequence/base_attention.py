@@ -15,6 +15,7 @@ from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import expand_to_heads
+from keras_attention.ops.attention.masks import first_tokens
 from keras_attention.ops.attention.masks import join_heads
 from keras_attention.ops.attention.masks import padding_mask
 from keras_attention.ops.attention.masks import position_mask
@@ -22,6 +23,7 @@ from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.attention.masks import window_or_first_mask
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.scaled_dot_product import replace_unused
 from keras_attention.types import Cache
@@ -128,6 +130,8 @@ class BaseAttention(BaseLayer):
     scale: float | None = None
     # A window that is aligned at the first key, as Keras' layers have it.
     sliding_window: int | None = None
+    # First tokens that are inside of every window.
+    num_sink_tokens: int = 0
 
     def __init__(
         self,
@@ -276,6 +280,12 @@ class BaseAttention(BaseLayer):
                 query_positions(num_queries, num_keys),
                 ops.arange(num_keys, dtype="int32"),
             )
+            if self.num_sink_tokens:
+                sinks = first_tokens(key_mask, num_keys, self.num_sink_tokens)
+                mask = combine_masks(
+                    mask, window_or_first_mask(places[0], sinks, causal, window)
+                )
+                window = None
             if mask is not None:
                 own = None if key_mask is None else padding_mask(key_mask)
                 in_use = positions_in_use(
@@ -367,6 +377,13 @@ class BaseAttention(BaseLayer):
         inputs = dataclasses.replace(inputs, cache=cache)
         return inputs, [cache[name] for name in tokens]
 
+    def find_sinks(self, inputs: AttentionInputs) -> Any:
+        """Mask of the first tokens, `(b, S)`, with a cache of its slots."""
+        cache = inputs.cache
+        mask = inputs.key_mask if cache is None else cache["mask"]
+        num_keys = ops.shape(inputs.key if cache is None else mask)[1]
+        return first_tokens(mask, num_keys, self.num_sink_tokens)
+
     def attend(
         self,
         query: Tensor,
@@ -408,14 +425,23 @@ class BaseAttention(BaseLayer):
                 own_mask = padding_mask(inputs.key_mask)  # [B, 1, 1, S]
         else:
             num_slots = ops.shape(key)[1]
-            by_position = position_mask(
-                inputs.query_positions,
-                ops.arange(num_slots, dtype="int32"),
-                True,
-                inputs.window,
-            )  # [B, T, M]
+            if self.num_sink_tokens:
+                by_position = window_or_first_mask(
+                    inputs.query_positions,
+                    self.find_sinks(inputs),
+                    True,
+                    inputs.window,
+                )  # [B, 1, T, M]
+            else:
+                by_position = position_mask(
+                    inputs.query_positions,
+                    ops.arange(num_slots, dtype="int32"),
+                    True,
+                    inputs.window,
+                )  # [B, T, M]
+                by_position = ops.expand_dims(by_position, 1)
             own_mask = combine_masks(
-                ops.expand_dims(by_position, 1), padding_mask(cache["mask"])
+                by_position, padding_mask(cache["mask"])
             )  # [B, 1, T, M]
             if inputs.mask is not None:
                 in_use = positions_in_use(

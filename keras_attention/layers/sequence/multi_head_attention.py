@@ -105,6 +105,11 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             a learned matrix from heads to heads before the softmax, and their
             scores by another one after it. Masks and biases by head are of
             the heads in between. Defaults to `False`.
+        num_sink_tokens: Integer, number of first tokens, masked ones not
+            counted, that every query attends to besides its `window`, as
+            StreamingLLM does. With rotary positions they stay at the far end
+            of the window: their distance does not grow beyond it. Defaults to
+            `0`.
         seed: Integer seed of the dropout. Defaults to `None`.
         kernel_constraint: Constraint of the kernels. Defaults to `None`.
         bias_constraint: Constraint of the biases. Defaults to `None`.
@@ -180,7 +185,8 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         al., arXiv:2104.09864. ALiBi: Press et al., arXiv:2108.12409. Relative
         buckets: Raffel et al., arXiv:1910.10683. Normalized queries and keys:
         Dehghani et al., arXiv:2302.05442, section 2, there with a layer norm.
-        Sinks: gpt-oss, arXiv:2508.10925. Talking heads: Shazeer et al.,
+        Sinks: gpt-oss, arXiv:2508.10925. Kept first tokens: Xiao
+        et al., arXiv:2309.17453, section 3.2. Talking heads: Shazeer et al.,
         arXiv:2003.02436, section 3, with as many heads throughout. Gate: Qiu
         et al., arXiv:2505.06708, section 2.2, of the query's token, after the
         attention, for each feature.
@@ -220,6 +226,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         logit_soft_cap: float | None = None,
         use_sinks: bool = False,
         talking_heads: bool = False,
+        num_sink_tokens: int = 0,
         seed: int | None = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
@@ -262,6 +269,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         self.qk_norm = check_boolean("qk_norm", qk_norm)
         self.use_sinks = check_boolean("use_sinks", use_sinks)
         self.talking_heads = check_boolean("talking_heads", talking_heads)
+        self.num_sink_tokens = check_positive_integer(
+            "num_sink_tokens", num_sink_tokens, 0
+        )
+        self._check_sink_tokens()
         self._kv_heads = num_kv_heads or num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
@@ -396,10 +407,12 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         query = project(self._query_dense, inputs.query)  # [B, T, N, D]
         if self.qk_norm:
             query = self.query_norm(query)
-        query = self.rotate_query(query, inputs)
+        rotated = self.rotate_query(query, inputs)
         inputs, (key, value) = self.remember(inputs)
+        if self.num_sink_tokens and self.positions is not None:
+            rotated, key = self.rotate_to_sinks(rotated, query, key, inputs)
         output, scores, cache = self.attend(
-            query,
+            rotated,
             key,
             value,
             inputs,
@@ -563,7 +576,25 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             "qk_norm": self.qk_norm,
             "use_sinks": self.use_sinks,
             "talking_heads": self.talking_heads,
+            "num_sink_tokens": self.num_sink_tokens,
         }
+
+    def _check_sink_tokens(self):
+        if not self.num_sink_tokens:
+            return
+        if self.window is None or self.sliding_window is not None:
+            raise ValueError(
+                "`num_sink_tokens` are kept besides a `window`, and do not go "
+                "with `sliding_window`. Received: num_sink_tokens="
+                f"{self.num_sink_tokens}, window={self.window}, "
+                f"sliding_window={self.sliding_window}"
+            )
+        if self.positions is not None and self.positions.uses_distances:
+            raise ValueError(
+                "`num_sink_tokens` goes with rotary positions, or with none. "
+                f"Received: num_sink_tokens={self.num_sink_tokens}, positions="
+                f"{self.positions}"
+            )
 
     def _sinks(self):
         """`(1, N, 1, 1)`; `None` for none."""

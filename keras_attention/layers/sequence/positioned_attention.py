@@ -63,6 +63,36 @@ class PositionedAttention(MemoryAttention):
             return query
         return self.positions.rotate(query, inputs.encoded_positions[0])
 
+    def rotate_to_sinks(
+        self, rotated: Tensor, query: Tensor, key: Tensor, inputs: Any
+    ) -> tuple[Any, Any]:
+        """Keep the first tokens at the far end of the window.
+
+        Beyond the window, a query is as far from them as if the tokens in
+        between did not exist. Queries and keys become twice as wide: one half
+        is for the first tokens, and the keys of all others are zero there.
+
+        Args:
+            rotated: Rotated queries, `(B, T, N, D)`.
+            query: The queries before they were rotated.
+            key: Rotated keys, `(B, S, K, D)`.
+            inputs: What `remember` returned.
+        """
+        is_first = self.find_sinks(inputs)  # [b, S]
+        start = ops.cast(ops.argmax(is_first, axis=1), "int32")  # [b]
+        last = start + self.num_sink_tokens + self.window - 1
+        places = ops.minimum(
+            inputs.query_positions, ops.expand_dims(last, 1)
+        )  # [b, T]
+        to_first = self.positions.rotate(query, places)
+        is_first = ops.expand_dims(is_first, (2, 3))
+        zero = ops.zeros((), key.dtype)
+        parts = ops.where(is_first, zero, key), ops.where(is_first, key, zero)
+        return (
+            ops.concatenate([rotated, to_first], axis=-1),
+            ops.concatenate(parts, axis=-1),
+        )
+
     def rotate_key(self, key: Tensor, inputs: AttentionInputs) -> Any:
         """Rotate keys, `(B, S, N, D)`, by their positions."""
         if self.positions is None:
@@ -121,6 +151,12 @@ class PositionedAttention(MemoryAttention):
                 "Without `positions`, the layer has no use for "
                 f"`query_positions` and `key_positions`. Received: {received}. "
                 "Make the layer with `positions`, such as 'rotary'."
+            )
+        if self.num_sink_tokens:
+            raise ValueError(
+                "`num_sink_tokens` counts the places of tokens, which cannot "
+                f"be given. Received: num_sink_tokens={self.num_sink_tokens} "
+                f"in layer '{self.name}' with positions for a call"
             )
         if cache is not None and self.positions.uses_distances:
             raise ValueError(

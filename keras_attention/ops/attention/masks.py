@@ -60,6 +60,44 @@ def position_mask(
     return mask
 
 
+def first_tokens(mask: Tensor | None, num_keys: Any, count: int) -> Any:
+    """Mask of the first keys of each row that are not masked themselves.
+
+    Args:
+        mask: Boolean tensor `(B, S)`, or `None`.
+        num_keys: Number of keys S.
+        count: Integer, how many keys.
+
+    Returns:
+        Boolean tensor `(B, S)`, or `(1, S)` without a mask.
+    """
+    if mask is None:
+        return ops.expand_dims(ops.arange(num_keys, dtype="int32") < count, 0)
+    rank = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    return ops.logical_and(mask, rank <= count)
+
+
+def window_or_first_mask(
+    query_positions: Any, is_first: Tensor, causal: bool, window: int
+) -> Any:
+    """Mask of a window that some keys are in wherever they are.
+
+    Args:
+        query_positions: Integers of shape `(T,)` or `(B, T)`.
+        is_first: What `first_tokens` returned, `(b, S)`.
+        causal: Boolean, whether a query attends to no later key.
+        window: Integer, see `position_mask`.
+
+    Returns:
+        Boolean tensor `(b, 1, T, S)`.
+    """
+    keys = ops.arange(ops.shape(is_first)[1], dtype="int32")
+    near = position_mask(query_positions, keys, causal, window)
+    mask = ops.logical_or(near, ops.expand_dims(is_first, 1))  # [b, T, S]
+    mask = combine_masks(mask, position_mask(query_positions, keys, causal))
+    return ops.expand_dims(mask, 1)
+
+
 def causal_mask(
     query_length: int, key_length: int, window: int | None = None
 ) -> Any:

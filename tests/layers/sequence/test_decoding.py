@@ -21,6 +21,7 @@ VARIANTS = {
     "relative": {"positions": RelativeBias(4, 5)},
     "window": {"window": 3, "logit_soft_cap": 2.0},
     "sinks": {"use_sinks": True},
+    "sink tokens": {"window": 2, "num_sink_tokens": 2, "positions": "rotary"},
     "talking heads": {"talking_heads": True, "num_kv_heads": 2},
 }
 variants = pytest.mark.parametrize("variant", VARIANTS)
