@@ -1024,6 +1024,8 @@ OUTPUTS: dict[str, float] = {
     "MultiHeadAttention-multi-query-alibi": -0.229521,
     "MultiHeadAttention-relative": -2.52229,
     "MultiHeadAttention-qk-norm-cap": -1.11685,
+    "MultiHeadAttention-talking-heads": -0.24134,
+    "MultiHeadAttention-sink-tokens": 0.514101,
     "MultiHeadAttention-gate": 0.356874,
     "MultiHeadAttention-axes": -0.605778,
     "MultiHeadAttention-widths-dropout": -0.79242,
