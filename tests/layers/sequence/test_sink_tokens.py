@@ -1,4 +1,4 @@
-"""The first tokens that stay in sight, as StreamingLLM keeps them."""
+"""First tokens that every query attends to, as StreamingLLM keeps them."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_padding_is_not_kept(side):
 
 
 def test_both_sides_of_a_window():
-    """Without `causal`, the first tokens are in sight of all as well."""
+    """Without `causal`, all attend to the first tokens as well."""
     layer = make(causal=False)
     x = draw(1, 12, WIDTH, dtype="float32")
     _, scores = layer(x, return_attention_scores=True)
