@@ -92,6 +92,8 @@ def test_padding_is_as_if_it_were_not_there(row, kept):
         row
         for row in SEQUENCES
         if "value" in inspect.signature(row.layer.call).parameters
+        # Keras' window counts from the first key.
+        and "sliding_window" not in row.arguments
     ],
     ids=lambda row: row.name,
 )
