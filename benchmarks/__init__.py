@@ -1,1 +1,1 @@
-"""Speed and memory beside the peers: `python -m benchmarks --help`."""
+"""Speed and memory against other libraries: `python -m benchmarks --help`."""

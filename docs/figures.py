@@ -2,8 +2,8 @@
 
     python docs/figures.py
 
-A diagram is described in its page, in a comment below the picture: a line from
-x to y, lanes of boxes beside it, and where they meet.
+A diagram is described in its page, in a comment below the figure: a line from
+x to y, lanes of boxes next to it, and where they meet.
 
     <!-- figure
     operator: +
@@ -39,7 +39,7 @@ INK, PALE = "#1f2933", "#5b6770"
 
 @dataclass(frozen=True)
 class Diagram:
-    """What is drawn of a mechanism.
+    """The parts of a mechanism's diagram.
 
     Attributes:
         lanes: of each lane its boxes: kind, text, shape of what comes out.

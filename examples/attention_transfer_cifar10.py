@@ -29,9 +29,9 @@ percent on the first 5,000 test images, after 156 steps:
     map functions        none 54.7  F_sum 53.5  F_sum² 57.6  F_sum⁴ 64.7
                          F_max 55.0
 
-The teacher has hardly learned when it teaches, and the students follow it as
-the recipe for 200 epochs says. The whole recipe has not been run: it takes
-days on two cores.
+The teacher is hardly trained when it is distilled, and the students follow it
+as the recipe for 200 epochs says. The complete recipe has not been run: it
+takes days on two cores.
 """
 
 import argparse
@@ -69,7 +69,7 @@ PAPER_MAPS = (8.77, 7.99, 7.93, 8.09, 8.08)
 class Augmented(keras.utils.PyDataset):
     """Batches of crops of the padded images, flipped or not.
 
-    Every batch is drawn from the seed, the epoch and its number: students of
+    Every batch is sampled from the seed, the epoch and its number: students of
     one seed see the same images.
     """
 
@@ -152,10 +152,10 @@ class Experiment:
         return self.run(key, student, seed, teacher, settings)
 
     def key(self, method, student, teacher, seed):
-        taught = f" < WRN-{teacher}" if teacher else ""
+        pair = f" < WRN-{teacher}" if teacher else ""
         short = self.options
         return (
-            f"WRN-{student}{taught}, {method}, seed {seed}, {short.epochs} "
+            f"WRN-{student}{pair}, {method}, seed {seed}, {short.epochs} "
             f"epochs of {len(self.train[1])} images"
         )
 
@@ -238,7 +238,7 @@ def percent(errors):
 
 
 def transfer_rows(experiment, pairs, seeds):
-    """Our table 1, with the paper's beside it."""
+    """Our table 1, next to the paper's."""
     rows = [["student ← teacher", "whose", *METHODS]]
     for student, teacher in pairs:
         errors = {method: [] for method in METHODS}
@@ -257,7 +257,7 @@ def transfer_rows(experiment, pairs, seeds):
 
 
 def map_rows(experiment, student, teacher, seeds):
-    """Our table of map functions, with the paper's beside it."""
+    """Our table of map functions, next to the paper's."""
     errors = {maps: [] for maps in MAPS}
     for seed in range(seeds):
         for maps in MAPS:

@@ -1,18 +1,19 @@
 """A small student learns from a network with published ImageNet weights.
 
 Claim: without one label, a student with a thirtieth of the parameters learns
-what EfficientNet-Lite0 says about pictures, and where it looks; the teacher
-runs once for each picture and then leaves the loop.
+the predictions of EfficientNet-Lite0 and where it attends; the teacher runs
+once for each image and is not needed during training.
 
     pip install "keras-attention-layers[tensorflow-cpu,examples]"
     python examples/distill_pretrained.py
 
-The pictures are random crops, 64x64, of six sample photographs; the teacher
+The images are random crops, 64x64, of six sample photographs; the teacher
 is shown them at 224x224. Two students of equal start learn from the teacher's
 1,000 probabilities (KD), one of them from its attention maps too (KD+AT). Both
 are judged on other crops of the same photographs: how often they name the
 class that the teacher names, and the distances that they were trained to
-lower. So few photographs teach nothing about the world; this shows the way.
+lower. With so few photographs the student does not generalize to others: this
+example shows the method, not a useful model.
 
 Result, one seed, 6 minutes on two cores shared with other work: the teacher
 took 11 s for 500 crops, once. On 125 other crops
@@ -20,8 +21,8 @@ took 11 s for 500 crops, once. On 125 other crops
     KD     48.8% the teacher's class, divergence 0.46, distance of maps 0.39
     KD+AT  51.2% the teacher's class, divergence 0.47, distance of maps 0.06
 
-so the student learns where the teacher looks; what it says is as near with
-the maps as without, as far as 125 crops can tell.
+so the student learns the teacher's attention maps; its predictions are as
+close with the maps as without, as far as 125 crops can tell.
 """
 
 import argparse
@@ -80,18 +81,18 @@ def watched(model, layers, x):
     return keras.Model(model.input, outputs).predict(x, verbose=0)
 
 
-def train(taught, beta, epochs):
-    """Train a student on what the teacher has said; seconds it took."""
+def train(cached, beta, epochs):
+    """Train a student on cached teacher outputs; return it and the seconds."""
     keras.utils.set_random_seed(0)
     student = WideResNet(10, 1, input_shape=(SIZE, SIZE, 3), classes=1000)
     model = AttentionTransferModel(
         student, None, PAIRS, alpha=1.0, temperature=2.0, beta=beta
     )
-    steps = epochs * taught.num_batches
+    steps = epochs * cached.num_batches
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     model.compile(keras.optimizers.Adam(rate))
     start = time.perf_counter()
-    model.fit(taught, epochs=epochs)
+    model.fit(cached, epochs=epochs)
     return student, time.perf_counter() - start
 
 
@@ -120,7 +121,7 @@ def main(arguments=None):
     teacher = efficientnet_lite0()
     crops = random_crops(options.crops, seed=1)
     start = time.perf_counter()
-    taught = precompute_teacher(teacher, crops, PAIRS, logits=True, seed=0)
+    cached = precompute_teacher(teacher, crops, PAIRS, logits=True, seed=0)
     print(f"The teacher took {time.perf_counter() - start:.0f} s, once")
     unseen = random_crops(max(options.crops // 4, 8), seed=2)
     large = keras.ops.image.resize(unseen, teacher.input_shape[1:3])
@@ -135,7 +136,7 @@ def main(arguments=None):
         ]
     ]
     for name, beta in (("KD", 0.0), ("KD+AT", BETA)):
-        student, seconds = train(taught, beta, options.epochs)
+        student, seconds = train(cached, beta, options.epochs)
         found = watched(student, [own for own, _ in PAIRS], unseen)
         agreement, divergence, distance = judge(found, expected)
         rows.append(

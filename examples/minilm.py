@@ -67,7 +67,7 @@ INNER, OUTER, NORM = "intermediate.dense", "output.dense", "output.LayerNorm"
 def encoder() -> keras.Model:
     """MiniLM as a Keras model, its layers named as in the checkpoint.
 
-    It takes token numbers, where 0 is padding, and returns the embeddings of
+    It takes token IDs, where 0 is padding, and returns the embeddings of
     the sentences and what each attention layer returned.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")

@@ -10,17 +10,17 @@ distances, and much better at word senses. This asks both questions of small
 language models on generated sentences: it is synthetic and small, and no
 reproduction.
 
-Five mixers stand in the same network, with norms before each part and a
-learning rate that warms up and decays. (In two trials with one seed and a rate
-of 4e-3, attention knew 59 % of the agreements of known nouns after 300 steps
-with norms last and no warm-up, and 100 % after 400 steps of this setting.) The
-width of a block's feed-forward layer makes up for the mixer's size: all have
-the same number of parameters to one percent. Kernels are long enough that
-convolutions reach every distance that is tested. For each mixer and suite the
-learning rate is the one, of the same three, with the lowest loss on other
-sentences of the training distribution, of a seed that is used for nothing
-else; the items are not looked at. Every seed draws other held-out nouns, other
-sentences and other weights. The validation loss stands in the table: a mixer
+Five token mixers are compared in the same network, with norms before each part
+and a learning rate that warms up and decays. (In two trials with one seed and
+a rate of 4e-3, attention knew 59 % of the agreements of known nouns after 300
+steps with norms last and no warm-up, and 100 % after 400 steps of this
+setting.) The width of a block's feed-forward layer makes up for the mixer's
+size: all have the same number of parameters to one percent. Kernels are long
+enough that convolutions reach every distance that is tested. For each mixer
+and suite the learning rate is the one, of the same three, with the lowest loss
+on other sentences of the training distribution, of a seed that is used for
+nothing else; the items are not used. Every seed samples other held-out nouns,
+other sentences and other weights. The validation loss is in the table: a mixer
 that has not learned the training distribution says nothing about distance.
 
 What is trained is kept in `--out`; an interrupted run goes on from there.
@@ -186,7 +186,7 @@ def grammar_of(suite, seed):
 
 
 def items_of(suite, grammar, count, held_out=True):
-    """Items at all distances, of which few have room for two attractors."""
+    """Items at all distances, few of them long enough for two attractors."""
     count *= 1 if suite == "agreement" else 2
     return grammar.items(DISTANCES, count=count, held_out=held_out)
 
@@ -439,7 +439,7 @@ def draw(rows, rules, path):
             ax=axes,
         )
     figure.savefig(path)
-    print(f"drawn: {path.resolve()}")
+    print(f"Plotted: {path.resolve()}")
 
 
 if __name__ == "__main__":

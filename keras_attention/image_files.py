@@ -41,7 +41,7 @@ def read_image(
     Raises:
         ImportError: If pillow is not installed.
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image or too large; with its name.
+        ValueError: If the file is not an image or is too large.
     """
     with _opened(path, max_pixels) as image:
         image = _upright(image)
@@ -56,7 +56,7 @@ def read_image(
 def is_image_file(path: pathlib.Path, folder: pathlib.Path) -> bool:
     """Return whether a file in a folder is an image, by its name.
 
-    Hidden ones are not: `._cat.jpg` is what macOS keeps beside `cat.jpg`.
+    Hidden files are not: macOS keeps `._cat.jpg` next to `cat.jpg`.
 
     Args:
         path: A path inside `folder`.
@@ -93,7 +93,7 @@ def read_image_bytes(
     Raises:
         ImportError: If pillow is not installed.
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image or too large; with its name.
+        ValueError: If the file is not an image or is too large.
 
     Example:
 
@@ -182,7 +182,7 @@ def _upright(image):
 
 
 def _unidentified():
-    """Return pillow's error for a file that is no image."""
+    """Return pillow's error for a file that is not an image."""
     from PIL import UnidentifiedImageError
 
     return UnidentifiedImageError

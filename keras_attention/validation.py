@@ -1,4 +1,4 @@
-"""Argument checks that every room shares: one wording for every error.
+"""Argument checks for every subpackage: one wording for every error.
 
 Each function returns the checked value, so that a constructor reads
 `self.ratio = check_positive_integer("ratio", ratio)`.

@@ -13,7 +13,7 @@ PASSES = ("forward", "forward+backward")
 
 
 def draw(*shape: int) -> tf.Tensor:
-    """Random input, drawn afresh at every call."""
+    """Random input, sampled again at every call."""
     return tf.constant(
         np.random.default_rng().normal(size=shape).astype("float32")
     )

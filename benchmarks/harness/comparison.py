@@ -1,4 +1,4 @@
-"""One layer beside its floor and its peers, at one shape, in all modes.
+"""One layer compared with its floor and peers, at one shape, in all modes.
 
 What every peer gives, gradients included, is compared with ours before
 anything is timed. Layers have random weights; the backward pass is that of a

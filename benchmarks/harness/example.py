@@ -1,4 +1,4 @@
-"""The examples whose tables stand among the results."""
+"""The examples whose tables are part of the results."""
 
 import contextlib
 import importlib

@@ -77,7 +77,7 @@ def draw_attention(path: pathlib.Path) -> None:
 
 
 def draw_convolutions(path: pathlib.Path) -> None:
-    """Time and peak memory of the convolutions, beside lines of slope 1."""
+    """Time and peak memory of the convolutions, with lines of slope 1."""
     rows = read_tables(convolutions.TITLE)[2]
     figure, (left, right) = _figure(
         "Convolutions, K 31, 512 channels, 8 heads: forward and backward"

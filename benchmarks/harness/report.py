@@ -54,7 +54,7 @@ def write_section(
 ) -> None:
     """Put a section into the file, in the place of one of its title.
 
-    What stands before the sections becomes `HEAD`.
+    The text before the sections becomes `HEAD`.
     """
     body = "\n\n".join(str(table) for table in tables)
     section = (

@@ -1,8 +1,8 @@
 """Peers that need packages, settings or a version of Keras of their own.
 
 A `Worker` is a process that holds one case at a time and runs it whenever it
-is asked to, so that its rounds stay between ours: torch beside TensorFlow,
-and Keras 2 beside Keras 3. The other end is `benchmarks.harness.serve`.
+is asked to, so that its rounds stay between ours: torch next to TensorFlow,
+and Keras 2 next to Keras 3. The other end is `benchmarks.harness.serve`.
 """
 
 import os

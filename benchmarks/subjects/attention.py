@@ -1,4 +1,4 @@
-"""Multi-head attention beside Keras' own layers and torch's, by length.
+"""Multi-head attention compared with Keras' layers and torch's, by length.
 
 Every case is first compared with theirs, the gradients included.
 """
@@ -75,7 +75,7 @@ def run(quick: bool = False) -> list[Table]:
                 [LENGTH, "kind", "mode", "pass"]
                 + [f"{name}, ms" for name in NAMES]
                 + [f"ours ÷ {name}" for name in NAMES[1:]],
-                f"Beside `keras.layers.{peer}`: self-attention, width {WIDTH}, "
+                f"Peer: `keras.layers.{peer}`. Self-attention, width {WIDTH}, "
                 f"{HEADS} heads{f', {kv_heads} of keys' if kv_heads else ''}, "
                 f"float32, at least {tokens:,} tokens a batch. torch's is its "
                 "fused operation between the same projections.",
@@ -117,7 +117,7 @@ def run(quick: bool = False) -> list[Table]:
 
 
 def compare(batch, length, causal, jit, backward, rounds, kv_heads, torch):
-    """Time ours beside Keras' and torch's, if they do the same.
+    """Compare the times of ours, Keras' and torch's, if they do the same.
 
     `torch` is a worker, or `None` where only ours and Keras' are compiled.
     """

@@ -1,4 +1,4 @@
-"""Peak memory of attention by length, beside its peers; sliding windows.
+"""Peak memory of attention by length, compared with peers; sliding windows.
 
 What is measured is one forward and backward pass in the plain graph, at batch
 1. `benchmarks.subjects.attention` checks the same calls against Keras'.
@@ -77,7 +77,7 @@ def peaks(cases, processes):
         "Peak memory over the inputs, batch 1, "
         f"width {WIDTH}, {HEADS} heads, a fresh process for each; ours is "
         f"the median of {processes} up to 4,096 tokens, with the least and "
-        f"most. Grouped: {GROUPS} heads of keys, beside "
+        f"most. Grouped: {GROUPS} heads of keys, against "
         "`keras.layers.GroupQueryAttention`. torch's is its fused operation.",
     )
     for length, kind, kv_heads in tqdm(cases, "peaks", leave=False):

@@ -1,4 +1,4 @@
-"""Attention on JAX, torch or TensorFlow, beside Keras and the bare kernel.
+"""Attention on JAX, torch or TensorFlow, against Keras and the bare kernel.
 
 `KERAS_BACKEND` says which. On a GPU, `make benchmark-gpu` runs it in bfloat16
 as well. Every case is first compared with Keras', the gradients included.
@@ -41,7 +41,7 @@ GOALS = tuple(
         rows={"pass": direction},
     )
     for direction in PASSES
-) + (Goal("beside the bare kernel", "ours ÷ kernel", 1.05),)
+) + (Goal("relative to the bare kernel", "ours ÷ kernel", 1.05),)
 # Absolute and relative, on the scale of the largest value.
 TOLERANCES = {"float32": 2e-3, "bfloat16": 6e-2}
 
@@ -63,8 +63,8 @@ def times(lengths, dtypes, tokens, rounds) -> Table:
     table = Table(
         ["batch, length", "kind", "dtype", "pass", "path", "ours, ms"]
         + ["ours ÷ Keras", "ours ÷ kernel"],
-        f"Self-attention, width {WIDTH}, {HEADS} heads, beside Keras' layer "
-        f"and beside the backend's own operation between the same projections "
+        f"Self-attention, width {WIDTH}, {HEADS} heads, against Keras' layer "
+        f"and against the backend's own operation between the same projections "
         f"(grouped: {GROUPS} heads of keys; padded: a quarter of a row; "
         f"window: the last {WINDOW} tokens, a mask to Keras).",
     )

@@ -1,6 +1,6 @@
-"""Lightweight and dynamic convolutions beside the ways they are written.
+"""Lightweight and dynamic convolutions against other implementations.
 
-Each way is compared with ours, the gradients included, before it is timed.
+Each one is compared with ours, gradients included, before it is timed.
 """
 
 import functools
@@ -201,7 +201,8 @@ def layer(shape, rounds, modes=MODES):
     table = Table(
         ["mode", "pass", "ours, ms", "unfold ÷ ours", "band ÷ ours"],
         "The whole `DynamicConv1D`, K 31, with the projection to its filters; "
-        "beside it the same projection and softmax with the other ways.",
+        "compared with the same projection and softmax in the other "
+        "implementations.",
     )
     for mode, jit in modes.items():
         for direction in PASSES:

@@ -68,7 +68,7 @@ def head_mask_and_padding(ours):
 
 
 def causal_alignment(ours):
-    """The last query sees every key when there are more keys."""
+    """The last query attends to every key when there are more keys."""
     x, y = draw(1, 1, D), draw(1, S, D)
     layer = make(ours, causal=True) if ours else make(ours)
     options = {} if ours else {"use_causal_mask": True}

@@ -1,4 +1,4 @@
-"""The gates that most networks use, beside their floors and all peers."""
+"""The gates that most networks use, compared with their floors and peers."""
 
 import keras_attention as ka
 from benchmarks.harness.cases import PASSES

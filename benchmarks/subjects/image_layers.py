@@ -1,6 +1,6 @@
-"""All image layers at one shape, beside what users compose of Keras' layers.
+"""All image layers at one shape, against compositions of Keras' layers.
 
-`docs/choosing.md` has their times beside the floor.
+`docs/choosing.md` has their times relative to the floor.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""A training step of ResNet-50 with attention in it, beside one without.
+"""A training step of ResNet-50 with attention, compared with one without.
 
 The floor of the gates is the time in which the bytes are moved that they must
 move forward and backward, seven times each gate's input.

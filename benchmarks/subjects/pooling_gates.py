@@ -1,4 +1,4 @@
-"""The gates that pool to cells or to covariances, beside their peers."""
+"""The gates that pool to cells or to covariances, against their peers."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The layers in mixed bfloat16 beside themselves in float32."""
+"""The layers in mixed bfloat16, compared with float32."""
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -42,7 +42,7 @@ TOLERANCES = 0.02, 0.1, 0.5
 def run(quick: bool = False) -> list[Table]:
     table = Table(
         ["layer", "input", "mode", "pass", "bfloat16, ms", RATIO],
-        "Our layers with the policy `mixed_bfloat16`, beside themselves in "
+        "Our layers with the policy `mixed_bfloat16`, compared with "
         "float32; a ratio below 1 is a gain. Weights are float32 in both.",
     )
     cases = [

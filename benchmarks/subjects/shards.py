@@ -30,7 +30,8 @@ from keras_attention.distillation import precompute_teacher
 TITLE = "Data larger than memory"
 SHAPE, BATCH, SHARDS = (96, 96, 3), 32, 8
 PAIRS = ["stage"]
-ALLOWED = 256 * 2**20  # Bytes, beside what a process has after one step.
+# Bytes, in addition to what a process has after one step.
+ALLOWED = 256 * 2**20
 OUT_OF_MEMORY = 3  # The exit status of such a process.
 # In the order in which they run: the later ones use the files of the earlier.
 MODES = {

@@ -1,4 +1,4 @@
-"""A step of attention transfer beside what it is made of, and Keras' own.
+"""A step of attention transfer, compared with its parts and Keras' own.
 
 The floor is a training step of the student alone plus a forward pass of the
 teacher, each compiled as Keras compiles them. Keras' Distiller is given the
@@ -33,8 +33,8 @@ GOALS = (
 )
 NOTE = (
     "All rows count, so a goal is missed if one step misses it. From "
-    "precomputed maps, what is left beside the student's step is the maps' own "
-    "loss and its gradient; the quartiles are wider than that."
+    "precomputed maps, what remains besides the student's step is the loss of "
+    "the maps and its gradient; the quartiles are wider than that."
 )
 
 
@@ -51,11 +51,11 @@ def run(quick: bool = False) -> list[Table]:
             "ours precomputed ÷ student",
             "Distiller ÷ ours",
         ],
-        f"WRN-16-1 taught by WRN-16-2 at three stages, images {size}x{size}, "
-        "float32, SGD with momentum. The student is Keras' step of the student "
-        "alone. Ours, with the teacher in the step and from its precomputed "
-        "maps, and keras.distillation.Distiller compute the same loss, which "
-        "was checked in this run.",
+        "WRN-16-1 distilled from WRN-16-2 at three stages, images "
+        f"{size}x{size}, float32, SGD with momentum. The student is Keras' "
+        "step of the student alone. Ours, with the teacher in the step and "
+        "from its precomputed maps, and keras.distillation.Distiller compute "
+        "the same loss, which was checked in this run.",
     )
     for batch in batches:
         for mode, jit in modes.items():

@@ -1,4 +1,4 @@
-"""`keras-attention benchmark`: speed and memory beside the peers."""
+"""`keras-attention benchmark`: speed and memory against other libraries."""
 
 import pathlib
 import subprocess
@@ -15,7 +15,7 @@ import keras_attention
 def benchmark(
     context: click.Context, subjects: tuple[str, ...], quick: bool
 ) -> None:
-    """Measure speed and memory beside other libraries, in a checkout.
+    """Measure speed and memory against other libraries, in a checkout.
 
     This is `make benchmark` there: the benchmarks and the peers they need are
     no part of the installed package. Results go to the checkout's

@@ -25,9 +25,9 @@ FORMATS = ("saved-model", "onnx", "litert", "openvino")
     "signatures",
     metavar="NAME=LAYER,...",
     multiple=True,
-    help="A further signature that gives these layers' attention beside the "
-    "prediction: maps of LAYER, gates of LAYER:gate, scores of LAYER:scores. "
-    "May be repeated.",
+    help="A further signature that gives these layers' attention in addition "
+    "to the prediction: maps of LAYER, gates of LAYER:gate, scores of "
+    "LAYER:scores. May be repeated.",
 )
 @click.option(
     "--image-bytes",

@@ -98,7 +98,7 @@ def check_fits(model: Any, inputs: Inputs) -> None:
 
 
 def model_names(paths: list[str]) -> list[str]:
-    """What models are called in pictures: by their files, shortly."""
+    """Return names of models for figures: their file names without suffix."""
     names = [pathlib.Path(path).stem for path in paths]
     return names if len(set(names)) == len(names) else list(paths)
 
@@ -178,7 +178,7 @@ def _read_sentences(path, limit, tokenizer):
         except ValueError as error:
             raise ValueError(
                 f"{path} has words: give --tokenizer FILE, the model's "
-                f"vocabulary, or lines of token numbers. ({error})"
+                f"vocabulary, or lines of token IDs. ({error})"
             ) from error
         words = [line.split() for line in lines]
     else:
@@ -209,7 +209,7 @@ def _texts(tokenizer):
 
 
 def _real(row):
-    """A row of token numbers without the padding at its end."""
+    """A row of token IDs without the padding at its end."""
     end = len(row)
     while end and row[end - 1] == 0:
         end -= 1

@@ -115,7 +115,7 @@ def insert(
 
 
 def _setting(text):
-    """`("ratio", 8)` of `"ratio=8"`; what is no JSON is a string."""
+    """`("ratio", 8)` of `"ratio=8"`; anything but JSON is a string."""
     name, equals, value = text.partition("=")
     if not name.isidentifier() or not equals:
         raise ValueError(

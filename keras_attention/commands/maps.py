@@ -1,4 +1,4 @@
-"""`keras-attention maps`: where a model looks, as a picture."""
+"""`keras-attention maps`: a figure of what a model attends to."""
 
 import pathlib
 from typing import Any
@@ -23,7 +23,9 @@ from keras_attention.commands.pixels import pixels_json
 @click.argument("model", metavar="MODEL.keras")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
-    "--compare", metavar="OTHER.keras", help="A second model, drawn beside."
+    "--compare",
+    metavar="OTHER.keras",
+    help="A second model, side by side.",
 )
 @click.option(
     "--layer",
@@ -59,7 +61,7 @@ def maps(
     imported: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Draw the attention maps of a model, or of two, over images.
+    """Plot the attention maps of a model, or of two, over images.
 
     IMAGE is a file, a folder, or an .npz file with an array x of images and
     perhaps y of labels. Files and arrays of 8-bit pixels are scaled to the

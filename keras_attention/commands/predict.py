@@ -288,7 +288,7 @@ def _columns(rows, path):
 
 
 def _array(value, name, path):
-    """A value of a JSON file as an input; refuse what is no array."""
+    """A value of a JSON file as an input; refuse anything but an array."""
     import numpy as np
 
     try:

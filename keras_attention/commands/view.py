@@ -1,4 +1,4 @@
-"""`keras-attention view`: a page in which one looks at what models see."""
+"""`keras-attention view`: an interactive page of what models attend to."""
 
 import pathlib
 from typing import Any
@@ -26,7 +26,7 @@ from keras_attention.commands.pixels import pixels_json
     metavar="PATH",
     required=True,
     help="A folder of images, an image, an .npz file with an array x of "
-    "images or token numbers (and perhaps y of labels), or a .txt file with "
+    "images or token IDs (and perhaps y of labels), or a .txt file with "
     "one sentence a line.",
 )
 @click.option(
@@ -36,7 +36,7 @@ from keras_attention.commands.pixels import pixels_json
     "--tokenizer",
     metavar="FILE",
     help="Of sentences: a text file with one token a line, as `evaluate` "
-    "takes it. Without, a .txt file has token numbers.",
+    "takes it. Without, a .txt file has token IDs.",
 )
 @click.option(
     "--layer",
@@ -143,7 +143,7 @@ def predictions(model: Any, values: Any, class_names: list[str]) -> list[str]:
     """Return the class that a classifier predicts for each example.
 
     A class has its folder's name if there are as many folders as the model
-    has outputs, else its number. What is no classifier predicts nothing.
+    has outputs, else its number. Other models than classifiers have none.
     """
     import keras
     import numpy as np

@@ -82,7 +82,7 @@ def check_teacher_weights(
     """Returns a weight for each teacher; their sum is 1.
 
     Raises:
-        ValueError: If they are no such weights.
+        ValueError: If they are not such weights.
     """
     count = max(len(teachers), 1)
     if weights is None:

@@ -101,7 +101,7 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
 
 
 def output_names(model: keras.Model, count: int) -> list[str]:
-    """Returns the names of a model's outputs that is no dict."""
+    """Returns the names of a model's outputs that are not a dictionary."""
     names = list(getattr(model, "output_names", None) or [])
     if len(names) != count or len(set(names)) != count:
         return [f"output_{number}" for number in range(count)]

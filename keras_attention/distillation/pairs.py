@@ -182,7 +182,7 @@ def pair_names(pairs: Sequence[Any]) -> list[tuple[str, str, float]]:
     """Return `(student, teacher, weight)` of each entry of a list of pairs.
 
     Raises:
-        TypeError: if it is no such list.
+        TypeError: if it is not such a list.
     """
     if not isinstance(pairs, list | tuple | Pairs):
         raise TypeError(

@@ -234,7 +234,7 @@ def _read_header(path):
             teacher = header["teacher"]
     except (ValueError, KeyError, OverflowError, MemoryError) as error:
         raise ValueError(
-            f"The file '{path}' is none that `precompute_teacher` wrote, or "
+            f"The file '{path}' was not written by `precompute_teacher`, or "
             "is cut short. Delete it, or choose another path."
         ) from error
     start = 24 + len(text)

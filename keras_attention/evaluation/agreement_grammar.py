@@ -97,7 +97,7 @@ class AgreementGrammar(BaseGrammar):
 
         the SUBJECT (near the NOUN | that the NOUN likes)* ADVERB* VERB
 
-    with adjectives before the nouns in between. Their numbers are drawn
+    with adjectives before the nouns in between. Their numbers are sampled
     independently of the subject's. The *distance* is the number of words
     between subject and verb, an *attractor* a noun in between whose number
     is not the subject's. Adjectives and adverbs let both be chosen freely,
@@ -107,7 +107,7 @@ class AgreementGrammar(BaseGrammar):
     there they are subjects only, with the verb right behind, so that a model
     can learn their number but never sees it carried over a distance.
 
-    This is a synthetic test. It is no reproduction of the measurements on
+    This is a synthetic test, not a reproduction of the measurements on
     German translations.
 
     Args:

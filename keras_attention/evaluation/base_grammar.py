@@ -20,12 +20,12 @@ class BaseGrammar:
     """Base of the grammars that make training texts and contrastive items.
 
     A subclass implements `words`, `training_texts`, `items` and
-    `predictors`. Everything is drawn from the seed and comes out the same
-    every time.
+    `predictors`. Everything is sampled with the seed and is
+    reproducible.
 
     Args:
         held_out: share of what is held out of the training texts.
-        seed: of all that is drawn.
+        seed: Seed of everything that is sampled. Defaults to 0.
     """
 
     def __init__(self, held_out: float = 0.25, seed: int = 0):

@@ -24,7 +24,7 @@ def read_blimp(path: Path) -> list[ContrastiveItem]:
         path: a `.jsonl` file or a folder of them.
 
     Raises:
-        ValueError: naming file and line, if a line is no JSON object or
+        ValueError: naming file and line, if a line is not a JSON object or
             lacks a key.
         FileNotFoundError: if there is no such file.
 

@@ -155,7 +155,7 @@ class ContrastiveScorer:
             scores_path: file that the scores are written to as they come,
                 one a line. Where it exists, its lines are taken over and the
                 run continues after them; the last batch of them is scored
-                anew, to see that they are of this model and this suite.
+                again, to see that they are of this model and this suite.
             verbose: 1 shows Keras' progress bar.
 
         Raises:

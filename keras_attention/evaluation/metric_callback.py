@@ -20,7 +20,7 @@ class MetricCallback(keras.callbacks.Callback):
 
     Raises:
         TypeError: if a metric has no `compute`.
-        TypeError, ValueError: if `every` is no positive integer.
+        TypeError, ValueError: if `every` is not a positive integer.
     """
 
     def __init__(self, metrics: Sequence[Any], every: int = 1):

@@ -28,8 +28,8 @@ def read_scores(
             Lingeval97 and ContraWSD publish. The sign is then turned.
 
     Raises:
-        ValueError: naming file and line, if a line is no number or NaN; or
-            if there is not one line for each text.
+        ValueError: naming file and line, if a line is not a number or is
+            NaN; or if there is not one line for each text.
     """
     lines = read_text(path).splitlines()
     needed = sum(len(item.texts) for item in items)
@@ -85,7 +85,8 @@ def read_finished_scores(path: Path, limit: int) -> list[float]:
         limit: number of texts of the suite.
 
     Raises:
-        ValueError: if there are more lines than texts, or one is no number.
+        ValueError: if there are more lines than texts, or one is not a
+            number.
     """
     path = pathlib.Path(path)
     if not path.exists():

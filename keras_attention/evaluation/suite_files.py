@@ -117,7 +117,7 @@ def only_pair(item: ContrastiveItem, suite: str) -> str:
 
 
 def _skip(text, position):
-    """The place of the next character that is no white space."""
+    """The position of the next character that is not white space."""
     while position < len(text) and text[position].isspace():
         position += 1
     return position

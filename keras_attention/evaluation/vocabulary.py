@@ -24,17 +24,17 @@ WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
 class Vocabulary:
     """A tokenizer of whole words, kept in a text file, one token a line.
 
-    A token's number is its place, from 0. `[PAD]` is the first, since Keras
-    masks 0; `[UNK]`, `[BOS]` and `[EOS]` stand anywhere, or are left out: a
-    text is then not begun or ended by a token, and an unknown word is an
+    A token's ID is its line in the file, from 0. `[PAD]` is the first, since
+    Keras masks 0; `[UNK]`, `[BOS]` and `[EOS]` may be anywhere or be left out:
+    a text then has no token at its beginning or end, and an unknown word is an
     error. Texts are split at spaces and punctuation; "hasn't" stays whole. A
-    word is looked up as it stands, then in lower case.
+    word is looked up as it is written, then in lower case.
 
     Args:
-        tokens: all tokens in the order of their numbers.
+        tokens: all tokens in the order of their IDs.
 
     Raises:
-        TypeError: if a token is no string.
+        TypeError: if a token is not a string.
         ValueError: if `[PAD]` is not the first, or a token is there twice.
 
     Example:

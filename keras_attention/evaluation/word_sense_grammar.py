@@ -111,7 +111,7 @@ class WordSenseGrammar(BaseGrammar):
     A model of sequence to sequence translates the sentence before `means`
     into the sense behind it; a language model reads both as one text.
 
-    This is a synthetic test. It is no reproduction of the measurements on
+    This is a synthetic test, not a reproduction of the measurements on
     German translations.
 
     Args:
@@ -180,7 +180,7 @@ class WordSenseGrammar(BaseGrammar):
     ) -> tuple[list[str], list[str]]:
         """Return `count` sentences and the senses of their ambiguous words.
 
-        Distances are drawn evenly up to the trained one, senses by their
+        Distances are sampled uniformly up to the trained one, senses by their
         frequency.
 
         Args:

@@ -32,7 +32,7 @@ def open_archive(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no zip archive, is damaged, or has a member that
+        ValueError: If it is not a zip archive, is damaged, or has a member that
             is a link, is encrypted, occurs twice, points out of the archive,
             or claims far more than the archive stores.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from keras_attention.files.limits import MAX_RATIO
 
 MAX_OBJECTS = 1_000_000
-# Below it, a data set that stores nothing is no danger.
+# Below it, a data set that stores nothing is not a danger.
 SMALL = 1024 * 1024
 
 

@@ -107,7 +107,7 @@ class FlatGraph:
     """The steps of a model in the order of computation.
 
     Attributes:
-        steps: Calls of operations that are no nested graphs.
+        steps: Calls of operations that are not nested graphs.
         models: Calls of nested graphs, which the steps pass through.
         rank: Rank of the model's feature maps, batch and channels included.
     """

@@ -60,7 +60,7 @@ def list_layers(model: keras.Model) -> LayerList:
 
     The paths are those that `insert_attention`, `record_outputs`, attention
     transfer and the figures take. Layers at any depth are listed, and the
-    operations of a functional model that are no layers.
+    operations of a functional model that are not layers.
 
     Args:
         model: A built model.

@@ -13,7 +13,7 @@ def walk_layers(
 ) -> Iterator[tuple[str, Any]]:
     """Iterate over `(path, layer)` of every layer of a model, at any depth.
 
-    Operations of a functional model that are no layers, such as the sum that
+    Operations of a functional model that are not layers, such as the sum that
     `a + b` leaves in its graph, are among them.
 
     Args:

@@ -82,7 +82,7 @@ def stages(model: keras.Model, like: keras.Model | None = None) -> list[Stage]:
     of a stage is named `"stage1"`, `"stage2"` and so on, it is the end.
 
     The stem of a residual network, convolutions at resolutions before its
-    first residual block, is no stage, and neither is a decoder's last
+    first residual block, is not a stage, and neither is a decoder's last
     convolution, which makes the predictions. Nested models are entered. In a
     model without a graph, such as a subclassed one, the order in which its
     layers are called is used instead: the end of a stage is the layer
@@ -130,7 +130,7 @@ def residual_blocks(
 
     A residual block is a part of the graph that ends in a sum of its input,
     which may be projected, and of branches that nothing outside uses: sums in
-    a feature pyramid are no residual blocks. In a model without a graph every
+    a feature pyramid are not residual blocks. In a model without a graph every
     `keras.layers.Add` is taken for one.
 
     Args:
@@ -207,7 +207,7 @@ class _Calls:
     """The calls of a model that has no graph.
 
     Layers inside a nested functional model are left out but for the ends of
-    its stages; so are the parts of a layer that is no model.
+    its stages; so are the parts of a layer that is not a model.
     """
 
     def __init__(self, model: keras.Model, like: keras.Model | None):

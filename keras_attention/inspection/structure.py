@@ -126,7 +126,7 @@ def find_stages(graph: FlatGraph) -> list[Step]:
     The padding and the normalization for a strided convolution, and the
     expansion that goes with a strided depthwise one, belong to the next
     stage. The stem of a residual network, resolutions of plain convolutions
-    before its first residual block, is no stage, and neither is the
+    before its first residual block, is not a stage, and neither is the
     convolution at the end of a decoder that makes the predictions.
     """
     dominators = Dominators(graph.steps)

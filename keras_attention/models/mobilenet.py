@@ -44,7 +44,7 @@ def MobileNetV1(
     """MobileNet of depthwise and pointwise convolutions.
 
     4,231,976 trainable parameters at width 1 with 1000 classes. Attention
-    stands after the ReLU of every depthwise and every pointwise convolution,
+    is placed after the ReLU of every depthwise and every pointwise convolution,
     which gives the 5.07M of the CBAM paper; the paper does not say on which
     side of the ReLU. The ends of the resolutions are the layers `"stage1"` to
     `"stage5"`.

@@ -38,7 +38,7 @@ def ResNet(
 ) -> keras.Model:
     """Residual network of 18, 34, 50, 101 or 152 layers.
 
-    Attention stands where its paper put it, after the last batch
+    Attention is placed as in its paper, after the last batch
     normalization of a block and before the addition:
 
         SE, CBAM, ECA, Gather-Excite    in every block

@@ -28,7 +28,7 @@ class ALiBi(BasePositions):
     Reference:
         Press et al., Train Short, Test Long: Attention with Linear Biases
         Enables Input Length Extrapolation, ICLR 2022, arXiv:2108.12409,
-        section 3; numbers of heads that are no power of two as in the
+        section 3; numbers of heads that are not a power of two as in the
         authors' code. The paper is causal; later keys cost as much here.
 
     Example:

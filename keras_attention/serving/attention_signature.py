@@ -16,77 +16,77 @@ from keras_attention.serving.signatures import pack_inputs
 
 
 class AttentionSignature(PredictionSignature):
-    """The predictions, and beside them what chosen layers attend to.
+    """Returns the predictions and the attention of chosen layers.
 
-    The model runs once. An output is named after its tap, with `_map`,
-    `_gate` or `_scores` at its end, and `/` turned into `_`; taps whose names
-    would be one are refused.
+    The model runs once. An output is called as its name here, with `_map`,
+    `_gate` or `_scores` at its end, and `/` turned into `_`; two names that
+    would give the same output name are refused.
 
     Args:
-        taps: names of layers; see `keras_attention.inspection`. A layer's name
-            gives its activation attention map, the sum over channels of the
-            squared activation; `"name:gate"` gives a gate and
+        names: Names of intermediate outputs; see `record_outputs`. A layer's
+            name gives its activation attention map, the sum over channels of
+            the squared activation; `"name:gate"` gives a gate and
             `"name:scores"` attention scores.
 
     Raises:
-        TypeError: if `taps` is not a list of names.
-        ValueError: if it is empty.
+        TypeError: If `names` is not a list of names.
+        ValueError: If it is empty.
     """
 
-    def __init__(self, taps: Iterable[str]):
-        if isinstance(taps, str) or not isinstance(taps, Iterable):
+    def __init__(self, names: Iterable[str]):
+        if isinstance(names, str) or not isinstance(names, Iterable):
             raise TypeError(
-                f"`taps` must be a list of names. Received: taps={taps!r}"
+                f"`names` must be a list of names. Received: names={names!r}"
             )
-        self.taps = list(taps)
-        if not self.taps:
-            raise ValueError("`taps` must name a layer. Received: taps=[]")
+        self.names = list(names)
+        if not self.names:
+            raise ValueError("`names` must name a layer. Received: names=[]")
 
     def function(self, model: keras.Model) -> Any:
-        for tap in self.taps:
-            find_layer(model, split_name(tap)[0])
-        names = self._names(model)
+        for name in self.names:
+            find_layer(model, split_name(name)[0])
+        outputs_of = self._output_names(model)
 
         def attend(*tensors):
             outputs, values = read_outputs(
-                model, pack_inputs(model, tensors), self.taps
+                model, pack_inputs(model, tensors), self.names
             )
             named = name_outputs(model, outputs)
-            for tap, value in values.items():
-                path, kind = split_name(tap)
+            for name, value in values.items():
+                path, kind = split_name(name)
                 if kind == "output":
                     value = _map(model, path, value)
                 if kind == "filters" and len(value.shape) == 2:
                     value = _for_each(value, tensors[0])
-                named[names[tap]] = value
+                named[outputs_of[name]] = value
             return named
 
         return attend
 
-    def _names(self, model):
-        """The name of each tap's output; each of them must be another."""
-        names = {}
+    def _output_names(self, model):
+        """The output name of each of `names`; no two may be the same."""
+        found = {}
         taken = dict.fromkeys(output_names(model), "an output of the model")
-        for tap in self.taps:
-            path, kind = split_name(tap)
+        for name in self.names:
+            path, kind = split_name(name)
             kind = "map" if kind == "output" else kind
-            name = f"{path.replace('/', '_')}_{kind}"
-            if tap not in names and name in taken:
+            output = f"{path.replace('/', '_')}_{kind}"
+            if name not in found and output in taken:
                 raise ValueError(
                     "Each value of an AttentionSignature must have a name of "
-                    f"its own. Received: '{tap}' and {taken[name]}, which "
-                    f"are both called '{name}'. Rename one of the layers, or "
+                    f"its own. Received: '{name}' and {taken[output]}, which "
+                    f"are both called '{output}'. Rename one of the layers, or "
                     "export two signatures."
                 )
-            if not NAMES["output"].fullmatch(name):
+            if not NAMES["output"].fullmatch(output):
                 raise ValueError(
                     "The name of an output of an export must be of ASCII "
                     "letters, digits and '_', and begin with a letter. "
-                    f"Received: '{name}' of the layer '{path}'. Rename it."
+                    f"Received: '{output}' of the layer '{path}'. Rename it."
                 )
-            names[tap] = name
-            taken[name] = f"'{tap}'"
-        return names
+            found[name] = output
+            taken[output] = f"'{name}'"
+        return found
 
 
 def _for_each(value, batch):

@@ -3,7 +3,7 @@
 This file imports neither keras nor TensorFlow's Python package, nor anything
 else of this package: run as a script, it shows that an export needs none of
 them. It reads a request from the file that it is given and writes the answer
-beside it; `verify` makes the one and reads the other.
+next to it; `verify` makes the one and reads the other.
 """
 
 import base64

@@ -163,7 +163,7 @@ class ImageBytesSignature(Signature):
 def _count_pixels(contents):
     """The number of pixels that an encoded image's header tells of.
 
-    0 for what is no JPEG, PNG, GIF or BMP, which the decoder then refuses.
+    0 for what is not a JPEG, PNG, GIF or BMP, which the decoder then refuses.
     """
     import tensorflow as tf
 

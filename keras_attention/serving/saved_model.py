@@ -106,7 +106,7 @@ def export_for_serving(
 
     Raises:
         TypeError, ValueError: for a model without defined inputs, a version
-            that is no positive integer, a backend that cannot export,
+            that is not a positive integer, a backend that cannot export,
             requests that do not fit the model, or an export that answers
             otherwise than the model.
         FileExistsError: if the version exists already and `overwrite` is
@@ -199,7 +199,7 @@ def _check_format(format, model, signatures, warmup, verify):
         raise ValueError(
             "`signatures` and `warmup` are for format='saved-model': other "
             "formats have one signature, that of the model. For a model that "
-            "gives attention beside its prediction, export "
+            "gives attention in addition to its prediction, export "
             "`keras.Model(inputs, outputs)` with those outputs. "
             f"Received: format={format!r}"
         )

@@ -64,7 +64,7 @@ def attention_sites(model: keras.Model) -> AttentionSites:
 
     One layer may be an insertion point of several kinds. They are found by
     what the graph computes, nested models included, in networks of one, two
-    and three dimensions. Layers inside a layer that is no model are not
+    and three dimensions. Layers inside a layer that is not a model are not
     searched.
 
     Args:

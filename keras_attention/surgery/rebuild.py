@@ -123,7 +123,7 @@ def _call_inserted(operation, inputs, node):
 
 
 def _clone_operations(model):
-    """A new, unbuilt operation for each that is no graph, by identity."""
+    """A new, unbuilt operation for each that is not a graph, by identity."""
     clones, failures = {}, []
     for prefix, graph in nested_graphs(model):
         operations = [node.operation for node in graph_nodes(graph)]

@@ -1,4 +1,4 @@
-"""Attention as pictures. Needs the extra `visualization`, pages `view`."""
+"""Plots of attention. Needs the extra `visualization`, pages `view`."""
 
 from keras_attention.visualization.accuracy_by_distance import (
     plot_accuracy_by_distance as plot_accuracy_by_distance,

@@ -1,4 +1,4 @@
-"""Accuracy by distance as a picture: one line a model."""
+"""A plot of accuracy by distance: one line per model."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def plot_accuracy_by_distance(
     title: str = "",
     ax: Any = None,
 ) -> "Figure":
-    """Draw accuracy over distance, one line a model.
+    """Plot accuracy over distance, one line per model.
 
     A line joins the means; a bar at each point reaches from the smallest to
     the largest value, which are those of several seeds, or the ends of an
@@ -30,9 +30,9 @@ def plot_accuracy_by_distance(
             in [0, 1], one or several.
         trained: the smallest and largest distance that training saw; shaded.
         baselines: for each rule's name its accuracy, or its accuracy at each
-            distance; drawn dashed.
-        title: of the picture.
-        ax: matplotlib axes to draw on; `None` makes a figure.
+            distance; plotted as dashed lines. Defaults to `None`.
+        title: Title of the plot. Defaults to none.
+        ax: matplotlib axes to plot on. Defaults to `None`, a new figure.
 
     Returns:
         The matplotlib `Figure`.

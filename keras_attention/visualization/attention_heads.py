@@ -1,4 +1,4 @@
-"""The scores of attention heads as pictures."""
+"""Plots of the scores of attention heads."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def plot_attention_heads(
     mask: Tensor | None = None,
     ax: Any = None,
 ) -> "Figure":
-    """Draw who attends to whom: one row a layer, one column a head.
+    """Plot attention scores: one row per layer, one column per head.
 
     Each square has a row for each query and a column for each key; a row sums
     to 1. Grey is a score of exactly 0, as of keys that come later or outside
@@ -43,7 +43,7 @@ def plot_attention_heads(
     Args:
         model: a model with attention layers that return their scores, ours or
             Keras'.
-        tokens: one sequence as the model takes it: token numbers, `(length,)`
+        tokens: one sequence as the model takes it: token IDs, `(length,)`
             or `(1, length)`; or a list or dictionary of several inputs, each
             `(1, length)`.
         labels: a text for each token. In a model of two sequences, a mapping
@@ -54,7 +54,7 @@ def plot_attention_heads(
         heads: numbers of the heads, from 0. `None` for all.
         mask: for self-attention, booleans `(length,)`, False for padding
             that the model does not mask itself.
-        ax: matplotlib axes to draw on, if there is one layer and one head.
+        ax: matplotlib axes to plot on, if there is one layer and one head.
 
     Returns:
         A matplotlib `Figure`.
@@ -236,7 +236,7 @@ def token_labels(
     elif isinstance(labels, Mapping):
         if layer not in labels:
             raise ValueError(
-                "`labels` must have the texts of each layer drawn, its "
+                "`labels` must have the texts of each plotted layer, its "
                 f"queries' and keys'. Received: none for layer '{layer}'"
             )
         pair = labels[layer]

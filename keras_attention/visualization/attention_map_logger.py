@@ -19,24 +19,24 @@ BLOB_SEQUENCE = 3
 
 
 class AttentionMapLogger(keras.callbacks.Callback):
-    """Writes a picture after every epoch, to a folder or to TensorBoard.
+    """Writes a figure after every epoch, to a folder or to TensorBoard.
 
-    In a folder the pictures are `epoch_0001.png` and so on, as many as there
+    In a folder the figures are `epoch_0001.png` and so on, as many as there
     are epochs; in TensorBoard they are one image with a slider.
 
     Args:
         directory: folder to write to; made if it is not there.
-        images: images whose attention maps are drawn, as the model takes
+        images: images whose attention maps are plotted, as the model takes
             them.
-        layers: names of the layers drawn; see `plot_attention_maps`.
+        layers: names of the plotted layers; see `plot_attention_maps`.
         labels: a title for each image.
         draw: a function that takes the model and returns a matplotlib
             `Figure`, in place of `images`, `layers` and `labels`. So other
-            pictures are logged: `lambda m: plot_attention_heads(m, tokens)`.
-        model: the model that is drawn; `None` for the one that is trained.
+            figures are logged: `lambda m: plot_attention_heads(m, tokens)`.
+        model: the model to plot. Defaults to `None`, the one in training.
             For an `AttentionTransferModel` give its student, or a mapping
             with its teacher, or name layers as `"student/stage1"`.
-        every: a picture is drawn after every so many epochs.
+        every: number of epochs between two figures. Defaults to 1.
         tensorboard: whether to write events for TensorBoard instead of files.
             TensorFlow must be the backend.
         name: of the image in TensorBoard.

@@ -1,4 +1,4 @@
-"""Activation attention maps and spatial gates as pictures."""
+"""Plots of activation attention maps and spatial gates."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -143,7 +143,7 @@ def predicted_classes(
 ) -> list[tuple[str, float]]:
     """Return the most likely class of each image and its probability.
 
-    Outputs that are no probabilities are taken as logits.
+    Outputs that are not probabilities are taken as logits.
     """
     expected = (len(images), len(class_names))
     shape = getattr(outputs, "shape", None)
@@ -237,7 +237,7 @@ def to_map(model: keras.Model, tap: str, value: np.ndarray) -> np.ndarray:
     path, kind = split_name(tap)
     if value.ndim != 4 or kind not in ("output", "gate"):
         raise ValueError(
-            "An attention map is drawn of a layer whose output is an "
+            "An attention map must be of a layer whose output is an "
             "image, (batch, height, width, channels). Received: layer "
             f"'{tap}' with values of shape {value.shape}"
         )
@@ -245,8 +245,8 @@ def to_map(model: keras.Model, tap: str, value: np.ndarray) -> np.ndarray:
     if kind == "gate":
         if max(image.shape[1:3]) == 1:
             raise ValueError(
-                "A gate of channels has no positions to draw over an image; "
-                f"`plot_channel_gates` draws it. Received: '{tap}' with "
+                "A gate of channels has no positions to plot over an image; "
+                f"`plot_channel_gates` plots it. Received: '{tap}' with "
                 f"values of shape {value.shape}"
             )
         return image.mean(-1)

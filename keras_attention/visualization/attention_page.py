@@ -45,22 +45,22 @@ def write_attention_page(
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     title: str = "Attention",
 ) -> pathlib.Path:
-    """Write a page with which one picks an example, a layer and a head.
+    """Write an interactive HTML page to select an example, a layer and a head.
 
     It shows the activation maps and gates of image models over the images,
     the gates of channels as bars, and the scores and filters of sequence
-    models by head; of several models side by side. The file has all in it,
-    plotly.js too (5 MB), and asks no server and no network. Each model runs
+    models by head; several models are shown side by side. The file includes
+    plotly.js (5 MB) and needs neither a server nor a network. Each model runs
     once, with all inputs.
 
     Args:
         path: of the HTML file.
         model: a model, or a mapping from names to models.
         inputs: images `(count, height, width, channels)` as the models take
-            them, or token numbers `(count, length)`, padded with 0.
+            them, or token IDs `(count, length)`, padded with 0.
         labels: a title for each input.
-        words: for token numbers, the texts of each sequence's tokens, without
-            padding; `None` for the numbers.
+        words: for token IDs, the texts of each sequence's tokens, without
+            padding. Defaults to `None`, the IDs.
         layers: names of layers; for models with other names a mapping from
             the models' names. `None` for all with gates, scores or filters,
             and for images the end of each resolution.
@@ -99,7 +99,7 @@ def write_attention_page(
     else:
         raise ValueError(
             "`inputs` must be images, (count, height, width, channels), or "
-            "token numbers, (count, length). Received: an array of "
+            "token IDs, (count, length). Received: an array of "
             f"{inputs.dtype} of shape {inputs.shape}"
         )
     content = {
@@ -119,7 +119,7 @@ def write_attention_page(
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed: a reader never sees half a page.
+    # Written to a temporary file and renamed: a reader never sees half a page.
     beside = path.with_name(f".{uuid.uuid4().hex}.html")
     try:
         beside.write_text(_fill(title, content), "utf-8")
@@ -135,7 +135,7 @@ def _fill(title, content):
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ImportError(
-            "The page is drawn by plotly, which is not installed: "
+            "The page is plotted by plotly, which is not installed: "
             "pip install 'keras-attention-layers[view]'"
         ) from error
     folder = importlib.resources.files("keras_attention.visualization.page")
@@ -267,7 +267,7 @@ def _taps_of(model, name):
 
 
 def _plot(model, tap, found, inputs):
-    """One picture of the page, or `None` for what is none."""
+    """One plot of the page, or `None` if the value has none."""
     value = found[tap]
     path, kind = split_name(tap)
     is_image = inputs.ndim == 4
@@ -333,7 +333,7 @@ def _score_map(layer, scores, size):
 
 
 def _numbers(values):
-    """Nested lists of four digits; what is no number is `None`."""
+    """Nested lists of four digits; NaN and infinity become `None`."""
     values = np.asarray(values, "float64")
     flat = [
         float(f"{v:.4g}") if finite else None

@@ -25,7 +25,7 @@ def plot_channel_gates(
     layers: Sequence[str] | None = None,
     ax: Any = None,
 ) -> "Figure":
-    """Draw the gates of channels by class: one plot a layer, in their order.
+    """Plot the gates of channels by class: one plot per layer, in their order.
 
     A line is the mean gate of each channel over the images of a class, the
     black one over all images. Where lines lie on each other the gate does not
@@ -38,7 +38,7 @@ def plot_channel_gates(
         labels: the class of each image: a name or a number.
         layers: names of the gating layers, with or without `:gate`. `None`
             for all whose gate is one number for a channel.
-        ax: matplotlib axes to draw on, if there is one layer.
+        ax: matplotlib axes to plot on, if there is one layer.
 
     Returns:
         A matplotlib `Figure`.
@@ -118,7 +118,7 @@ def read_channel_gates(
             raise ValueError(
                 "A gate of channels has one number for each channel. "
                 f"Received: '{tap}' with values of shape {value.shape}. "
-                "`plot_attention_maps` draws gates over positions."
+                "`plot_attention_maps` plots gates over positions."
             )
     if not gates:
         raise ValueError(

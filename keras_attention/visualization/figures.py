@@ -1,4 +1,4 @@
-"""What the pictures share: figures without a display, images, squares."""
+"""What the plots share: figures without a display, images, squares."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def figure_class() -> type:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed: "
+            "Figures are plotted with matplotlib, which is not installed: "
             "pip install 'keras-attention-layers[visualization]'"
         ) from error
     return Figure

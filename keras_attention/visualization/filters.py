@@ -1,4 +1,4 @@
-"""Filters of lightweight and dynamic convolutions as pictures."""
+"""Plots of the filters of lightweight and dynamic convolutions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ def plot_filters(
     layers: Sequence[str] | None = None,
     ax: Any = None,
 ) -> "Figure":
-    """Draw the normalized filters of convolutions with shared weights.
+    """Plot the normalized filters of convolutions with shared weights.
 
     A `LightweightConv1D` is one plot with a row for each head and a column
     for each position that the filter sees, counted from its own. A
@@ -36,18 +36,18 @@ def plot_filters(
     Args:
         model: a model with such layers.
         tokens: one sequence, `(length,)` or `(1, length)`, for which dynamic
-            filters are drawn. `None` draws lightweight filters alone.
+            filters are plotted. `None` plots lightweight filters alone.
         labels: a text for each token. `None` for the positions.
         layers: names of the layers, with or without `:filters`. `None` for
-            all that can be drawn.
-        ax: matplotlib axes to draw on, if there is one plot.
+            all that can be plotted.
+        ax: matplotlib axes to plot on, if there is one plot.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if there is no filter to draw, `tokens` are several
+        ValueError: if there is no filter to plot, `tokens` are several
             sequences, `labels` of another number, or `ax` for several plots.
 
     Reference:
@@ -119,7 +119,7 @@ def read_filters(
         paths = [layer.removesuffix(":filters") for layer in layers]
     if not paths:
         raise ValueError(
-            f"Model '{model.name}' has no filters to draw"
+            f"Model '{model.name}' has no filters to plot"
             + (
                 " without `tokens`: those of a DynamicConv1D depend on them."
                 if known

@@ -28,13 +28,13 @@ def plot_head_summary(
     mask: Tensor | None = None,
     ax: Any = None,
 ) -> "Figure":
-    """Draw entropy and mean distance of each head, layers by heads.
+    """Plot entropy and mean distance of each head, layers by heads.
 
     The entropy of a query's scores, in bits, is 0 where one key has it all
     and log2 of the number of keys where all have the same. The distance is
     the mean of |query - key| under the scores. Both are means over the
-    queries of all sequences, padding left out. A head of small distance looks
-    at its neighbours. Distance is left blank for attention to another
+    queries of all sequences, padding left out. A head of small distance attends
+    to its neighbours. Distance is left blank for attention to another
     sequence. The model runs once.
 
     Args:
@@ -45,7 +45,7 @@ def plot_head_summary(
         measures: `"entropy"`, `"distance"` or both.
         mask: booleans `(count, queries)`, False for padding. Defaults to
             `None`, the padding that the model itself masks.
-        ax: matplotlib axes to draw on, if there is one measure.
+        ax: matplotlib axes to plot on, if there is one measure.
 
     Returns:
         A matplotlib `Figure`.

@@ -1,4 +1,4 @@
-"""Finds what there is to see in a model, and reads it in one pass."""
+"""Finds gates, scores and filters of a model, and reads them in one call."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,49 +28,49 @@ class Readings(dict):
 def read(
     model: keras.Model,
     inputs: Tensor,
-    taps: Iterable[str],
+    names: Iterable[str],
     optional: Iterable[str] = (),
 ) -> Readings:
-    """Call the model once and return what the taps caught, as NumPy arrays.
+    """Call the model once and return intermediate outputs as NumPy arrays.
 
     Args:
         model: a Keras model.
         inputs: what it takes.
-        taps: names that must have a value.
+        names: Names of intermediate outputs that must have a value.
         optional: names that are left out if their layer is not called exactly
             once, or returns something else than one tensor.
     """
-    taps = list(dict.fromkeys(taps))
-    optional = [tap for tap in dict.fromkeys(optional) if tap not in taps]
+    names = list(dict.fromkeys(names))
+    optional = [name for name in dict.fromkeys(optional) if name not in names]
     what_to_do = hint(model)
-    with record_outputs(model, [*taps, *optional]) as values:
+    with record_outputs(model, [*names, *optional]) as values:
         outputs = model(inputs, training=False)
-    heard = [tap for tap, _ in values.in_order()]
-    if what_to_do and any(heard.count(tap) > 1 for tap in taps):
+    heard = [name for name, _ in values.in_order()]
+    if what_to_do and any(heard.count(name) > 1 for name in names):
         # Keras runs some models symbolically first, to build them.
         raise ValueError(f"Model '{model.name}' is not built.{what_to_do}")
-    found = {tap: values[tap] for tap in taps}
-    for tap in optional:
-        is_masks = split_name(tap)[1] == "masks"
-        if heard.count(tap) == 1 and (
-            is_masks or hasattr(values[tap], "shape")
+    found = {name: values[name] for name in names}
+    for name in optional:
+        is_masks = split_name(name)[1] == "masks"
+        if heard.count(name) == 1 and (
+            is_masks or hasattr(values[name], "shape")
         ):
-            found[tap] = values[tap]
+            found[name] = values[name]
     # In the order of the network, not of the names.
-    order = {tap: n for n, tap in enumerate(heard)}
+    order = {name: n for n, name in enumerate(heard)}
     if optional:
         found = dict(sorted(found.items(), key=lambda item: order[item[0]]))
     arrays = {
-        tap: _masks_to_numpy(value)
-        if split_name(tap)[1] == "masks"
+        name: _masks_to_numpy(value)
+        if split_name(name)[1] == "masks"
         else to_numpy(value)
-        for tap, value in found.items()
+        for name, value in found.items()
     }
     return Readings(arrays, what_to_do, outputs)
 
 
 def hint(model: keras.Model) -> str:
-    """What to do if a model has nothing to see, because it is not built."""
+    """What to do if a model has no intermediate outputs: it is not built."""
     return "" if model.built else " It was never called: call it once first."
 
 
@@ -87,7 +87,7 @@ def _masks_to_numpy(masks):
 
 
 def gate_taps(model: keras.Model) -> list[str]:
-    """The taps of all gates of a model."""
+    """The names of all gates of a model."""
     return [
         f"{path}:gate"
         for path, layer in walk_layers(model)
@@ -96,7 +96,7 @@ def gate_taps(model: keras.Model) -> list[str]:
 
 
 def score_taps(model: keras.Model, of_images: bool = False) -> list[str]:
-    """The taps of the scores of all attention layers, of one kind of input."""
+    """The names of the scores of all attention layers for one kind of input."""
     return [
         f"{path}:scores"
         for path, layer in walk_layers(model)
@@ -135,7 +135,7 @@ def last_of_each_size(shapes: dict[str, tuple[int, int]]) -> list[str]:
 def image_shape(
     model: keras.Model, tap: str, value: np.ndarray
 ) -> tuple[int, int]:
-    """Height and width of a tap's image."""
+    """Height and width of an intermediate output."""
     shape = list(value.shape)
     del shape[channel_axis(model, split_name(tap)[0])]
     return shape[1], shape[2]

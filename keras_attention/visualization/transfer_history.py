@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VALIDATION = "val_"
-# What `AttentionTransferModel` reports, and what it is called in the picture.
+# What `AttentionTransferModel` reports, and its label in the plot.
 PARTS = {
     "loss": "total",
     "label_loss": "labels",
@@ -31,7 +31,7 @@ PAIR = "attention/"
 def plot_transfer_history(
     history: Any, ax: Any = None, title: str = ""
 ) -> "Figure":
-    """Draw the losses of labels, distillation and each pair over the epochs.
+    """Plot the losses of labels, distillation and each pair over the epochs.
 
     The pairs are thin lines. Losses of validation are dashed, in the colour
     of the training's. The scale is logarithmic, for parts differ by orders of
@@ -40,8 +40,8 @@ def plot_transfer_history(
     Args:
         history: what `AttentionTransferModel.fit` returns, or a mapping from
             names to a value for each epoch, such as its `history`.
-        ax: matplotlib axes to draw on; `None` makes a figure.
-        title: of the picture.
+        ax: matplotlib axes to plot on. Defaults to `None`, a new figure.
+        title: Title of the plot. Defaults to none.
 
     Returns:
         A matplotlib `Figure`.

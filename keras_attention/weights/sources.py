@@ -129,7 +129,7 @@ def read_source(source: Tensor) -> Source:
 
 
 def _common_prefix(names):
-    """Return what stands before all names and says nothing, if there is."""
+    """Return the prefix that all names share and that says nothing, if any."""
     for prefix in PREFIXES:
         if names and all(str(name).startswith(prefix) for name in names):
             return prefix
@@ -139,7 +139,7 @@ def _common_prefix(names):
 def _read_file(path):
     if not path.exists():
         raise FileNotFoundError(f"There is no file of weights at '{path}'.")
-    # The authors' checkpoints are called `.pth.tar` and are no archives.
+    # The authors' checkpoints are called `.pth.tar` and are not archives.
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".tar"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix == ".safetensors":
@@ -202,7 +202,7 @@ def _read_torch(path):
             raise
         # Torch's own message goes on to advise what would run code.
         raise ValueError(
-            f"'{path}' holds more than tensors, or is no file of torch. To "
+            f"'{path}' holds more than tensors, or is not a file of torch. To "
             "read the rest, code from the file would have to run, which is "
             "never done here. Ask for a file of the weights alone, as "
             "`safetensors.torch.save_file(model.state_dict(), path)` or "

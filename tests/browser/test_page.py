@@ -122,7 +122,7 @@ def pixels(browser, panel=0):
     ).screenshot_as_png
 
 
-def test_a_click_on_a_layer_changes_the_picture(browser, image_page):
+def test_a_click_on_a_layer_changes_the_figure(browser, image_page):
     open_page(browser, image_page)
     before = drawn(browser), pixels(browser), drawn(browser, 1)
     choose(browser, "#panel-0 .layers", "squeeze")

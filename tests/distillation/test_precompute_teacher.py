@@ -282,7 +282,7 @@ def test_file_that_is_cut_short_or_none_of_ours(tmp_path):
             run()
         assert path.read_bytes() == whole[:kept]
     path.write_bytes(b"something else entirely, and long enough to be read")
-    with pytest.raises(ValueError, match="none that `precompute_teacher`"):
+    with pytest.raises(ValueError, match="not written by `precompute_teacher`"):
         run()
 
 

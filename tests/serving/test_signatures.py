@@ -52,7 +52,7 @@ def test_attention_of_what_has_none(tmp_path):
     with pytest.raises(ValueError, match="'head' with an output of shape"):
         signature = {"attention": AttentionSignature(["head"])}
         export_for_serving(model, tmp_path, signatures=signature)
-    with pytest.raises(TypeError, match="taps='conv'"):
+    with pytest.raises(TypeError, match="names='conv'"):
         AttentionSignature("conv")
     with pytest.raises(ValueError, match="must name a layer"):
         AttentionSignature([])

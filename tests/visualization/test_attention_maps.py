@@ -168,7 +168,7 @@ def test_a_black_image_and_a_zero_map(model):
 def test_bad_arguments(model):
     with pytest.raises(ValueError, match="whose output is an image"):
         plot_attention_maps(model, images(), ["pool"])
-    with pytest.raises(ValueError, match="`plot_channel_gates` draws it"):
+    with pytest.raises(ValueError, match="`plot_channel_gates` plots it"):
         plot_attention_maps(model, images(), ["squeeze:gate"])
     with pytest.raises(ValueError, match="Did you mean 'conv'"):
         plot_attention_maps(model, images(), ["convv"])

@@ -114,7 +114,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
     Raises:
         TypeError: for an argument or a mask of the wrong type.
         ValueError: for an argument out of range, shapes that do not fit, or a
-            cache of another layer or batch or without room.
+            cache of another layer or batch, or a full one.
 
     Reference:
         Ye et al., Differential Transformer, ICLR 2025, arXiv:2410.05258,

@@ -242,7 +242,7 @@ def _draw_log_rates(shape, dtype=None):
 
 
 def _draw_step_biases(shape, dtype=None):
-    """Biases whose softplus is drawn evenly on a logarithmic scale."""
+    """Biases whose softplus is sampled uniformly on a logarithmic scale."""
     low, high = map(math.log, STEPS)
     steps = ops.exp(keras.random.uniform(shape, low, high, dtype=dtype))
     return steps + ops.log(-ops.expm1(-steps))

@@ -177,7 +177,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
     Raises:
         TypeError: for an argument or a mask of the wrong type.
         ValueError: for an argument out of range, shapes that do not fit, or a
-            cache of another layer or batch or without room.
+            cache of another layer or batch, or a full one.
 
     Reference:
         Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section

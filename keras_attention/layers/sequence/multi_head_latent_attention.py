@@ -114,7 +114,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         TypeError: for an argument or a mask of the wrong type.
         ValueError: for an argument out of range, positions other than rotary
             ones, shapes that do not fit, or a cache of another layer or batch
-            or without room.
+            or a full one.
 
     Reference:
         DeepSeek-AI, DeepSeek-V2: A Strong, Economical, and Efficient

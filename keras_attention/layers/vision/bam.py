@@ -32,8 +32,8 @@ class BAM(WeightedLayer, BaseGate):
 
     The paper adds the two; the authors' code, which is the default here,
     multiplies them. The gate is 1 + sigmoid(...), so that the input is never
-    scaled down: its values are in [1, 2], not in [0, 1]. The layer stands
-    between the stages of a network, where the resolution changes.
+    scaled down: its values are in [1, 2], not in [0, 1]. The layer is
+    placed between the stages of a network, where the resolution changes.
 
     Args:
         ratio: positive integer; the width of both branches is

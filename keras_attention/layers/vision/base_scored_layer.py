@@ -15,7 +15,7 @@ class BaseScoredLayer(BaseImageLayer):
     A subclass implements `attend` and `compute_scores_shape`, and
     `build_weights` and `compute_output_shape` where it needs its own.
     `return_attention_scores` is the call argument by which the layers of
-    sequences are asked too, so that the tap `"name:scores"` works for all.
+    sequences are asked too, so that `"name:scores"` works for all.
 
     The masked positions of a sequence are zero before `attend` sees them.
     """

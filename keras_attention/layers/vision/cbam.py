@@ -33,7 +33,7 @@ class CBAM(WeightedLayer, BaseAnyRankGate):
 
     The layer's gate is the product c * s; the two factors are the gates of
     its sublayers `channel_attention` and `spatial_attention`. In a residual
-    block it stands after the last batch normalization and before the
+    block it is placed after the last batch normalization and before the
     addition.
 
     Args:

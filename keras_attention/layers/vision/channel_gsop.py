@@ -28,7 +28,7 @@ class ChannelGSoP(BaseGSoP):
         y = x * sigmoid(W q + c)                          # [B, H, W, C]
 
     The batch normalization of S is by its rows, and each row has `expansion`
-    filters of its own. In GSoP-Net1 the layer stands in the last block of
+    filters of its own. In GSoP-Net1 the layer is in the last block of
     each stage, after the last batch normalization and before the addition.
 
     Covariance and its normalization are in at least float32. The defaults are

@@ -19,7 +19,7 @@ from keras_attention.validation import check_positive_integer
 class CovariancePooling(KernelLayer, BaseImageLayer):
     """Pools an image to the root of the covariance of its channels.
 
-    It stands where a network for classification has its global average
+    In a classification network it takes the role of the global average
     pooling, and gives the classifier the second order of the features:
 
         z = relu(BN(conv1x1(x)))                          # [B, H, W, d]

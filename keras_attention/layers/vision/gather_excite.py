@@ -57,7 +57,7 @@ class GatherExcite(WeightedLayer, BaseGate):
     the global extent that is Squeeze-and-Excitation.
 
     Strided convolutions are padded by 1 on each side, for every size. Row
-    `i` takes cell floor(i h / H). In a residual block the layer stands after
+    `i` takes cell floor(i h / H). In a residual block the layer is after
     the last batch normalization and before the addition.
 
     Args:

@@ -146,8 +146,8 @@ class GSoP(WeightedLayer, BaseGate):
         if self.fusion == "concat":
             raise ValueError(
                 "A GSoP layer with fusion='concat' mixes its two scaled images "
-                "by convolutions, and has no gate of its own. Ask its "
-                "sublayers `channel_gsop` and `position_gsop`, or tap "
+                "by convolutions, and has no gate of its own. Use its "
+                "sublayers `channel_gsop` and `position_gsop`, or read "
                 f"'{self.name}/channel_gsop:gate'. "
                 f"Received: fusion='concat' in layer '{self.name}'"
             )

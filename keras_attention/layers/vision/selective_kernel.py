@@ -33,8 +33,8 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         y = sum over m of a_m * u_m                       # [B, H, W, F]
 
     W1 has d = max(F // ratio, min_units) units. Nothing has a bias, as in the
-    authors' code. It stands where a network has a 3x3 convolution with its
-    normalization and ReLU: in the middle of a bottleneck.
+    authors' code. It replaces a 3x3 convolution with its
+    normalization and ReLU in the middle of a bottleneck.
 
     For M branches, C input channels and F filters the layer has
     M·F·(9·C / groups + 2) + F·d + 2·d + d·M·F weights.

@@ -27,7 +27,7 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
 
     W1 is `(C, C // ratio)` and W2 `(C // ratio, C)`, so the layer has
     2·C·d + d + C weights for d = C // ratio hidden units. In a residual block
-    it stands after the last batch normalization and before the addition.
+    it is placed after the last batch normalization and before the addition.
 
     The defaults are the paper's. Other code bases round the hidden width to a
     multiple of 8 (`divisor=8`), drop the biases (`use_bias=False`), or set the

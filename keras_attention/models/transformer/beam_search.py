@@ -47,7 +47,7 @@ class CachedStep:
 
 
 class WholeStep:
-    """Feeds a model all tokens anew, for mixers without a cache.
+    """Feeds a model all tokens again, for mixers without a cache.
 
     Args:
         run: `run(tokens)` returns logits `(R, T, V)`.
@@ -109,7 +109,7 @@ def beam_search(
     prompts = np.asarray(prompts)
     if prompts.ndim != 2 or not prompts.size or (prompts == 0).any():
         raise ValueError(
-            "`prompts` must be token numbers of shape (count, length), all of "
+            "`prompts` must be token IDs of shape (count, length), all of "
             "one length and without padding. Received: shape "
             f"{prompts.shape} with {int((prompts == 0).sum())} zeros"
         )

@@ -121,7 +121,7 @@ class TransformerEncoderDecoder(keras.Model):
         if decoder_mixer is None:
             if not isinstance(mixer, str):
                 raise ValueError(
-                    "A mixer that is no name is the encoder's; the decoder's, "
+                    "A mixer given as a layer is the encoder's; the decoder's, "
                     "which must be causal, is `decoder_mixer`. Received: "
                     f"mixer={mixer!r}, decoder_mixer=None"
                 )

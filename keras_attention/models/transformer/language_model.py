@@ -185,7 +185,7 @@ class TransformerLanguageModel(keras.Model):
         """Continue prompts; see `beam_search`.
 
         With mixers that have caches each step computes the newest token
-        only; with others all are computed anew.
+        only; with others all are computed again.
 
         Args:
             prompts: integers `(count, time)`, without padding.

@@ -148,7 +148,7 @@ def check_cache(
 
     Raises:
         ValueError: If the cache is another layer's or another batch's, or has
-            no room for the tokens, as far as the sizes are known.
+            too few free positions, as far as the sizes are known.
     """
     advice = f"Make it with the `initial_cache` of layer '{layer.name}'."
     names = [*expected, "mask", "length"]

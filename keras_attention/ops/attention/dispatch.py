@@ -269,7 +269,7 @@ FUSED = {"torch": (TORCH,), "jax": (CUDNN,)}
 
 
 def _prepare(options, query, key):
-    """Tensors of the options in the dtype of the scores; the seed drawn."""
+    """Tensors of the options in the scores' dtype, with a sampled seed."""
     dtype = wide_dtype(query)
     changes = {
         name: ops.maximum(ops.cast(tensor, dtype), LEAST_BIAS)

@@ -21,7 +21,7 @@ from keras_attention.types import Tensor
 # get a weight of exactly 0, and a row of masked keys no NaN.
 MASKED = -1e30
 # What a bias is at least, so that no row of scores is NaN: above `MASKED`, so
-# that a masked key has no weight beside it either.
+# that a masked key has no weight next to it either.
 LEAST_BIAS = -1e29
 # Metadata of the options that have the axes of the scores.
 BY_SCORE = {"axes": "BNTS"}

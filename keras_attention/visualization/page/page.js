@@ -64,8 +64,8 @@
       this.layers = this.fieldset("Layer", "layers");
       this.right = element("div", "plots");
       this.heads = this.fieldset("Head", "heads");
-      this.pictures = element("div");
-      this.right.append(this.heads, this.pictures);
+      this.figures = element("div");
+      this.right.append(this.heads, this.figures);
       columns.append(this.layers, this.right);
       this.box.append(columns);
       choices(
@@ -97,31 +97,31 @@
         this.heads.lastChild, `head-${this.number}`,
         Array.from({ length: Math.max(count, 0) }, (_, n) => String(n)),
         this.head,
-        (n) => { this.head = n; this.drawPictures(layer); },
+        (n) => { this.head = n; this.drawFigures(layer); },
       );
-      this.drawPictures(layer);
+      this.drawFigures(layer);
     }
 
-    drawPictures(layer) {
-      while (this.pictures.children.length > layer.plots.length) {
-        const last = this.pictures.lastChild;
+    drawFigures(layer) {
+      while (this.figures.children.length > layer.plots.length) {
+        const last = this.figures.lastChild;
         Plotly.purge(last.lastChild);
         last.remove();
       }
       layer.plots.forEach((plot, n) => {
-        let box = this.pictures.children[n];
+        let box = this.figures.children[n];
         if (!box) {
           box = element("div");
           box.append(element("h3"), element("div", "plot"));
-          this.pictures.append(box);
+          this.figures.append(box);
         }
-        const picture = PICTURES[plot.kind](plot, this.head);
-        box.firstChild.textContent = picture.title;
-        Plotly.react(box.lastChild, picture.traces, {
+        const figure = FIGURES[plot.kind](plot, this.head);
+        box.firstChild.textContent = figure.title;
+        Plotly.react(box.lastChild, figure.traces, {
           margin: { l: 48, r: 10, t: 12, b: 44 },
           font: { family: "system-ui, sans-serif", size: 11 },
           paper_bgcolor: "white",
-          ...picture.layout,
+          ...figure.layout,
         }, { responsive: true, displayModeBar: false });
       });
     }
@@ -160,7 +160,7 @@
     };
   }
 
-  const PICTURES = {
+  const FIGURES = {
     map(plot) {
       const values = plot.values[example];
       const shape = [values.length, values[0].length];
@@ -177,7 +177,7 @@
           height: 330,
           margin: { l: 8, r: 8, t: 10, b: 10 },
           xaxis: { ...axis, range: [-0.5, shape[1] - 0.5] },
-          // The image's shape is the map's: positions are drawn as squares.
+          // The image's shape is the map's: positions are plotted as squares.
           yaxis: {
             ...axis, range: [shape[0] - 0.5, -0.5], scaleanchor: "x",
           },
