@@ -3,7 +3,7 @@
     python examples/score_blimp.py --blimp DIR --multi30k DIR
 
 Trains a word-level language model on the English captions of Multi30k, or on
-`--text FILE`, one sentence a line, and scores BLiMP's sets in `--blimp DIR`,
+`--text FILE`, one sentence per line, and scores BLiMP's sets in `--blimp DIR`,
 as `keras-attention evaluate --suite blimp` does with any model. The folder
 and the vocabulary it writes can be given to that command.
 
@@ -47,7 +47,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blimp", required=True, help="folder of .jsonl files")
     parser.add_argument("--multi30k", help="folder; None downloads")
-    parser.add_argument("--text", help="other text, one sentence a line")
+    parser.add_argument("--text", help="other text, one sentence per line")
     parser.add_argument("--mixer", default="attention")
     parser.add_argument("--sentences", type=int, default=29_000)
     parser.add_argument("--epochs", type=int, default=4)

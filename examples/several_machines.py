@@ -44,8 +44,9 @@ class Share(keras.utils.PyDataset):
     Args:
         x: all inputs.
         y: all labels.
-        batch_size: of all processes together; what is over at the end of an
-            epoch is left out, as another size would be another program.
+        batch_size: Batch size of all processes together; what is over at the
+            end of an epoch is left out, as another size would be another
+            program.
         shuffle: whether each epoch has an order of its own.
     """
 

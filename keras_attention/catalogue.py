@@ -22,7 +22,8 @@ class Mechanism:
         paper: authors, title, place and year, from the class's docstring.
         parameters: number of trainable parameters with the default
             arguments; `None` if the layer cannot be built for the shape.
-        multiply_adds: of its convolutions and dense layers, for one example.
+        multiply_adds: Multiply-adds of its convolutions and dense layers, for
+            one example.
     """
 
     names: tuple[str, ...]
@@ -36,7 +37,8 @@ def mechanisms(shape: tuple[int, ...] = (56, 56, 256)) -> list[Mechanism]:
     """List every attention layer that has a name.
 
     Args:
-        shape: of the features, without the batch: height, width, channels.
+        shape: Shape of the features, without the batch: height, width,
+            channels.
 
     Example:
 

@@ -73,9 +73,9 @@ def load_dataset(name: str, path: str | pathlib.Path | None = None) -> Dataset:
 
     Raises:
         ValueError: for an unknown name, or a path with other contents.
-        FileNotFoundError: if there is nothing at the path.
-        ConnectionError: if the data set has to be downloaded and cannot be.
-        ImportError: if an extra is missing; the message names it.
+        FileNotFoundError: If there is nothing at the path.
+        ConnectionError: If the data set has to be downloaded and cannot be.
+        ImportError: If an extra is missing; the message names it.
     """
     check_choice("name", name, DATASETS)
     if name == "digits":

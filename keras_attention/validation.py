@@ -15,8 +15,8 @@ def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an `int`, at least `minimum`.
 
     Raises:
-        TypeError: if `value` is not an integer (`bool` is not one).
-        ValueError: if `value` is smaller than `minimum`.
+        TypeError: If `value` is not an integer (`bool` is not one).
+        ValueError: If `value` is smaller than `minimum`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(
@@ -37,8 +37,8 @@ def check_positive_integers(
     """Return `values` as a tuple of `least` or more different integers.
 
     Raises:
-        TypeError: if `values` is not a list or tuple of integers.
-        ValueError: if one is smaller than 1, given twice, or too few are.
+        TypeError: If `values` is not a list or tuple of integers.
+        ValueError: If one is smaller than 1, given twice, or too few are.
     """
     if not isinstance(values, list | tuple):
         raise TypeError(
@@ -58,8 +58,8 @@ def check_odd_integer(name: str, value: Any) -> int:
     """Return `value` as a positive, odd `int`: a kernel with a centre.
 
     Raises:
-        TypeError: if `value` is not an integer.
-        ValueError: if `value` is even or smaller than 1.
+        TypeError: If `value` is not an integer.
+        ValueError: If `value` is even or smaller than 1.
     """
     if check_positive_integer(name, value) % 2 == 0:
         raise ValueError(
@@ -80,8 +80,8 @@ def check_number(
     """Return `value` as a finite `float` inside the given bounds.
 
     Raises:
-        TypeError: if `value` is not a real number (`bool` is not one).
-        ValueError: if `value` is not finite or out of bounds.
+        TypeError: If `value` is not a real number (`bool` is not one).
+        ValueError: If `value` is not finite or out of bounds.
     """
     bounds = []
     if minimum is not None:
@@ -153,8 +153,8 @@ def check_choices(
     """Return `values` as a tuple of one or more different `choices`.
 
     Raises:
-        TypeError: if `values` is not a list or tuple.
-        ValueError: if it is empty, names one twice, or one that is unknown.
+        TypeError: If `values` is not a list or tuple.
+        ValueError: If it is empty, names one twice, or one that is unknown.
     """
     choices = list(choices)
     if not isinstance(values, list | tuple):
@@ -198,7 +198,7 @@ def check_image_shape(
             volumes. Defaults to `(4,)`.
 
     Raises:
-        ValueError: if the rank is another or the channels are undefined.
+        ValueError: If the rank is another or the channels are undefined.
     """
     kind = type(layer).__name__
     if len(shape) not in ranks and len(ranks) > 1:
@@ -246,7 +246,7 @@ def check_sequence_shape(layer: Any, shape: Any) -> int:
         shape: the shape of its input.
 
     Raises:
-        ValueError: if the rank is not 3 or the channels are undefined.
+        ValueError: If the rank is not 3 or the channels are undefined.
     """
     kind = type(layer).__name__
     if len(shape) != 3:

@@ -47,7 +47,8 @@ class Subject:
         workers: keys of `WORKERS` that have the layer.
         products: returns the pairs of shapes of the layer's matrix products,
             which take the place of the bytes as its floor.
-        tolerance: of the comparison, on the scale of the largest value.
+        tolerance: Tolerance of the comparison, on the scale of the largest
+            value.
     """
 
     make: Callable[[], keras.layers.Layer]

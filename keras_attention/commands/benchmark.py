@@ -35,7 +35,7 @@ def find_checkout() -> pathlib.Path:
     """Return the folder of the repository: here, or where this file is.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: If there is none.
     """
     package = pathlib.Path(keras_attention.__file__).parent
     for folder in (pathlib.Path.cwd(), package.parent):

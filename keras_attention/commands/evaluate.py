@@ -41,7 +41,7 @@ BINS = {
 @click.option(
     "--tokenizer",
     metavar="FILE",
-    help="Of the model: a text file with one token a line, [PAD] first, then "
+    help="Of the model: a text file with one token per line, [PAD] first, then "
     "in the order of their numbers, with [UNK], [BOS] and [EOS] among them; "
     "or a .keras file of a model with a TextVectorization.",
 )
@@ -53,7 +53,7 @@ BINS = {
 @click.option(
     "--scores",
     metavar="FILE",
-    help="Scores, one a line. With --model they are written there, and an "
+    help="Scores, one per line. With --model they are written there, and an "
     "interrupted run continues from it; without, they are judged.",
 )
 @click.option(

@@ -50,7 +50,7 @@ class ImageFormat:
             size: height and width for a model that takes any.
 
         Raises:
-            ValueError: if the model takes something else, or its size is
+            ValueError: If the model takes something else, or its size is
                 not known.
         """
         shape = getattr(model, "input_shape", None)
@@ -130,7 +130,7 @@ class ImageFolder(keras.utils.PyDataset):
         labels: an integer for each.
         image_format: what the images are made to be.
         batch_size: number of images of a batch.
-        seed: of the order, which is another one in each epoch; `None` for
+        seed: Seed of the order, which is another one in each epoch; `None` for
             the order of `files`.
     """
 
@@ -195,17 +195,17 @@ def load_images(
             file with `x_train` and `y_train`, or `x` and `y`: 8-bit images.
         image_format: what the images are made to be. Images of a folder are
             resized; arrays must have the size.
-        batch_size: of a data set that is read from a folder.
+        batch_size: Batch size of a data set that is read from a folder.
         validation: the same as `path`, for validation. `None` takes `x_test`
             and `y_test` of an .npz file that has them, unless `split` is
             given.
         split: part of the training images that is kept for validation.
-        seed: of the split and of the order of a folder's images.
+        seed: Seed of the split and of the order of a folder's images.
         in_memory: whether a folder is read into arrays.
 
     Raises:
-        FileNotFoundError: if there is no such folder or file.
-        ValueError: if it holds something else.
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If it holds something else.
     """
     for name in filter(None, (path, validation)):
         if not pathlib.Path(name).exists():

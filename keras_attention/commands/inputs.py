@@ -163,7 +163,7 @@ def _read_array(path, model, limit, pixels, tokenizer):
 
 
 def _read_sentences(path, limit, tokenizer):
-    """Sentences, one a line: words with a tokenizer, numbers without."""
+    """Sentences, one per line: words with a tokenizer, numbers without."""
     import keras
 
     from keras_attention.files.json_text import read_text

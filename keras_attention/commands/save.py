@@ -10,9 +10,9 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
     """Check that a model can be written at `path`.
 
     Raises:
-        ValueError: if it does not end in `.keras`.
-        FileNotFoundError: if its folder does not exist.
-        FileExistsError: if it exists and `overwrite` is false.
+        ValueError: If it does not end in `.keras`.
+        FileNotFoundError: If its folder does not exist.
+        FileExistsError: If it exists and `overwrite` is false.
     """
     if path.suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: --out {path}")

@@ -27,7 +27,7 @@ from keras_attention.commands.pixels import pixels_json
     required=True,
     help="A folder of images, an image, an .npz file with an array x of "
     "images or token IDs (and perhaps y of labels), or a .txt file with "
-    "one sentence a line.",
+    "one sentence per line.",
 )
 @click.option(
     "--compare", metavar="OTHER.keras", help="A second model, side by side."
@@ -35,7 +35,7 @@ from keras_attention.commands.pixels import pixels_json
 @click.option(
     "--tokenizer",
     metavar="FILE",
-    help="Of sentences: a text file with one token a line, as `evaluate` "
+    help="Of sentences: a text file with one token per line, as `evaluate` "
     "takes it. Without, a .txt file has token IDs.",
 )
 @click.option(

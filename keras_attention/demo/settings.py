@@ -50,7 +50,8 @@ class Setting:
         learning_rate: the highest one.
         optimizer: `"adam"`, with cosine decay; or `"sgd"`, with Nesterov
             momentum, its highest rate after a fifth of the steps.
-        weight_decay: of all kernels, as twice the factor of an L2 penalty.
+        weight_decay: Weight decay of all kernels, as twice the factor of an L2
+            penalty.
         shift: pixels by which training images are moved at most.
         flip: whether training images are mirrored at random.
         validation: images held out of the training images. Settings were

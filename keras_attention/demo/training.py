@@ -26,8 +26,8 @@ class Row:
 
     Attributes:
         name: how the students were trained.
-        accuracies: of each seed, in percent.
-        weights: of the student of the first seed.
+        accuracies: Accuracies of each seed, in percent.
+        weights: Weights of the student of the first seed.
         last: accuracy and weights of the last seed.
     """
 

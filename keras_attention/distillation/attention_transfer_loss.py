@@ -32,7 +32,7 @@ class AttentionTransferLoss(
         map_function: `"sum"` or `"max"` over channels.
         distance: `"mean"`, `"sum"` or `"paper"`: the `reduction` of
             `AttentionTransferModel`.
-        data_format: of activations of rank 4: `"channels_last"`,
+        data_format: Layout of activations of rank 4: `"channels_last"`,
             `"channels_first"` or `None` for
             `keras.config.image_data_format()`.
         teacher_layer_name: the teacher's layer, for the Distiller.
@@ -107,7 +107,7 @@ class AttentionTransferLoss(
         """Check that two activations have maps of one rank.
 
         Raises:
-            ValueError: if they have not, or no positions at all.
+            ValueError: If they have not, or no positions at all.
         """
         shapes = [tuple(x.shape) for x in (teacher_outputs, student_outputs)]
         if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 3:
@@ -121,7 +121,7 @@ class AttentionTransferLoss(
         """Check that the layers named exist; the nearest are offered.
 
         Raises:
-            ValueError: if one does not.
+            ValueError: If one does not.
         """
         for model, name in (
             (teacher, self.teacher_layer_name),

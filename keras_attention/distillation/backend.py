@@ -114,7 +114,7 @@ def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
         `None`: gradients belong to functions there.
 
     Raises:
-        ValueError: if the input is not one tensor of floats.
+        ValueError: If the input is not one tensor of floats.
     """
     if keras.tree.is_nested(inputs) or not keras.backend.is_float_dtype(
         keras.backend.standardize_dtype(inputs.dtype)

@@ -127,7 +127,7 @@ def choose_pairs(
         allow_single_position: whether layers without positions may be paired.
 
     Raises:
-        TypeError, ValueError: if `pairs` is nothing of this kind, a layer
+        TypeError, ValueError: If `pairs` is nothing of this kind, a layer
             does not exist, or no pair is possible.
     """
     if pairs is None or isinstance(pairs, str):
@@ -182,7 +182,7 @@ def pair_names(pairs: Sequence[Any]) -> list[tuple[str, str, float]]:
     """Return `(student, teacher, weight)` of each entry of a list of pairs.
 
     Raises:
-        TypeError: if it is not such a list.
+        TypeError: If it is not such a list.
     """
     if not isinstance(pairs, list | tuple | Pairs):
         raise TypeError(

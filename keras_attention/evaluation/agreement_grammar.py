@@ -113,7 +113,7 @@ class AgreementGrammar(BaseGrammar):
     Args:
         trained_distance: the largest distance of training sentences.
         held_out: share of the nouns that is held out.
-        seed: of the nouns held out and of all sentences.
+        seed: Seed of the nouns held out and of all sentences.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range.
@@ -212,7 +212,7 @@ class AgreementGrammar(BaseGrammar):
             seed: for other items of the same grammar.
 
         Raises:
-            ValueError: if no number of attractors fits into a distance, or no
+            ValueError: If no number of attractors fits into a distance, or no
                 noun is held out.
         """
         distances = check_sizes("distances", distances)

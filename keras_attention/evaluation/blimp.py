@@ -26,7 +26,7 @@ def read_blimp(path: Path) -> list[ContrastiveItem]:
     Raises:
         ValueError: naming file and line, if a line is not a JSON object or
             lacks a key.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: If there is no such file.
 
     Reference:
         Warstadt et al., BLiMP: The Benchmark of Linguistic Minimal Pairs for

@@ -36,8 +36,8 @@ class ContrastiveItem:
         origin: where the item was read, `"file:line"`; errors name it.
 
     Raises:
-        TypeError: if a text is not a string.
-        ValueError: if there is nothing to compare with, or `pair_metadata`
+        TypeError: If a text is not a string.
+        ValueError: If there is nothing to compare with, or `pair_metadata`
             has another length than `contrastive`.
 
     Example:

@@ -12,9 +12,9 @@ class ContrastiveMetric:
     """Yields the accuracy of a model on a suite as `(name, value)`.
 
     Args:
-        name: of the suite; `"agreement"` gives `"agreement_accuracy"`.
+        name: Name of the suite; `"agreement"` gives `"agreement_accuracy"`.
         items: the suite.
-        tokenizer: of the model.
+        tokenizer: Tokenizer of the model.
         by: keys of the items' metadata; `"distance"` gives
             `"agreement_accuracy_distance_3"` and so on besides.
         **arguments: of `ContrastiveScorer`.

@@ -29,7 +29,7 @@ class ContrastiveResults:
             not know their words.
 
     Raises:
-        ValueError: if there is no decision to count.
+        ValueError: If there is no decision to count.
 
     Example:
 
@@ -102,7 +102,7 @@ class ContrastiveResults:
                 `">15"`.
 
         Raises:
-            ValueError: if no decision has the keys.
+            ValueError: If no decision has the keys.
         """
         groups = defaultdict(list)
         for decision in self.decisions:
@@ -131,7 +131,7 @@ class ContrastiveResults:
         return {name: _count(found) for name, found in binned.items()}
 
     def table(self, *keys: str, bins: Sequence[float] | None = None) -> str:
-        """The groups of `by`, one a line, and the total, as text."""
+        """The groups of `by`, one per line, and the total, as text."""
         rows = [("all", str(self.accuracy))]
         for group, accuracy in (
             self.by(*keys, bins=bins).items() if keys else ()

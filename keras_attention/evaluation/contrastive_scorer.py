@@ -153,7 +153,7 @@ class ContrastiveScorer:
         Args:
             items: the suite.
             scores_path: file that the scores are written to as they come,
-                one a line. Where it exists, its lines are taken over and the
+                one per line. Where it exists, its lines are taken over and the
                 run continues after them; the last batch of them is scored
                 again, to see that they are of this model and this suite.
             verbose: 1 shows Keras' progress bar.

@@ -25,7 +25,7 @@ def read_contrawsd(path: Path) -> list[ContrastiveItem]:
     `word_frequency`.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
         ValueError: naming file and line, for invalid JSON or a missing key.

@@ -38,7 +38,7 @@ def read_lingeval97(path: Path) -> list[ContrastiveItem]:
     `read_scores(..., costs=True)` reads the published ones.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
         ValueError: naming file and line, for invalid JSON, a missing key or

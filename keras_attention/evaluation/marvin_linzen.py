@@ -24,7 +24,7 @@ def read_marvin_linzen(path: Path) -> list[ContrastiveItem]:
     text with the authors' own code.
 
     Args:
-        path: of the file.
+        path: Path of the file.
 
     Raises:
         ValueError: naming file and line, for another header or number of

@@ -19,8 +19,8 @@ class MetricCallback(keras.callbacks.Callback):
         every: number of epochs from one computation to the next.
 
     Raises:
-        TypeError: if a metric has no `compute`.
-        TypeError, ValueError: if `every` is not a positive integer.
+        TypeError: If a metric has no `compute`.
+        TypeError, ValueError: If `every` is not a positive integer.
     """
 
     def __init__(self, metrics: Sequence[Any], every: int = 1):

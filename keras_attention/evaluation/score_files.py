@@ -1,4 +1,4 @@
-"""Scores in text files: one a line, in the order of the published suites.
+"""Scores in text files: one per line, in the order of the published suites.
 
 The lines of an item are its reference's score and then those of its
 contrastive texts; items follow one another. There is nothing else in the
@@ -22,7 +22,7 @@ def read_scores(
     """Read the scores of every item, the reference's first.
 
     Args:
-        path: of the file.
+        path: Path of the file.
         items: the suite that was scored.
         costs: whether lower is better, as in the files that the authors of
             Lingeval97 and ContraWSD publish. The sign is then turned.
@@ -48,7 +48,7 @@ def read_scores(
 
 
 def write_scores(path: Path, scores: Iterable[Iterable[float]]) -> None:
-    """Write the scores of items, one a line, higher being better."""
+    """Write the scores of items, one per line, higher being better."""
     lines = [f"{float(value)!r}\n" for values in scores for value in values]
     pathlib.Path(path).write_text("".join(lines), "utf-8")
 
@@ -81,11 +81,11 @@ def read_finished_scores(path: Path, limit: int) -> list[float]:
     that the run can go on appending.
 
     Args:
-        path: of the file, which need not exist.
+        path: Path of the file, which need not exist.
         limit: number of texts of the suite.
 
     Raises:
-        ValueError: if there are more lines than texts, or one is not a
+        ValueError: If there are more lines than texts, or one is not a
             number.
     """
     path = pathlib.Path(path)

@@ -25,8 +25,8 @@ class TextVectorizationTokenizer:
         end_token: token of its vocabulary that ends a text, in the same way.
 
     Raises:
-        TypeError: if `layer` is no `TextVectorization`.
-        ValueError: if it does not give integers.
+        TypeError: If `layer` is no `TextVectorization`.
+        ValueError: If it does not give integers.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class TextVectorizationTokenizer:
         """Read a `.keras` file of a model that has a TextVectorization.
 
         Args:
-            path: of the file.
+            path: Path of the file.
             **arguments: of the constructor.
 
         Raises:
-            ValueError: if the model has no such layer.
+            ValueError: If the model has no such layer.
         """
         check_keras_file(path)
         model = keras.saving.load_model(path, compile=False)
@@ -92,7 +92,7 @@ def load_tokenizer(path: str | pathlib.Path) -> Any:
 
     Args:
         path: a file that ends in `.keras`; any other is read as a
-            `Vocabulary`, one token a line.
+            `Vocabulary`, one token per line.
     """
     if pathlib.Path(path).suffix == ".keras":
         return TextVectorizationTokenizer.load(path)

@@ -22,7 +22,7 @@ WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
 
 
 class Vocabulary:
-    """A tokenizer of whole words, kept in a text file, one token a line.
+    """A tokenizer of whole words, kept in a text file, one token per line.
 
     A token's ID is its line in the file, from 0. `[PAD]` is the first, since
     Keras masks 0; `[UNK]`, `[BOS]` and `[EOS]` may be anywhere or be left out:
@@ -34,8 +34,8 @@ class Vocabulary:
         tokens: all tokens in the order of their IDs.
 
     Raises:
-        TypeError: if a token is not a string.
-        ValueError: if `[PAD]` is not the first, or a token is there twice.
+        TypeError: If a token is not a string.
+        ValueError: If `[PAD]` is not the first, or a token is there twice.
 
     Example:
 
@@ -97,7 +97,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Vocabulary":
-        """Read a file with one token a line; see the class."""
+        """Read a file with one token per line; see the class."""
         try:
             text = read_text(path)
             return cls(text.removesuffix("\n").split("\n"))
@@ -105,7 +105,7 @@ class Vocabulary:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Write one token a line."""
+        """Write one token per line."""
         text = "".join(f"{token}\n" for token in self.tokens)
         pathlib.Path(path).write_text(text, "utf-8")
 
@@ -113,7 +113,7 @@ class Vocabulary:
         """The numbers of the words of a text, without begin and end.
 
         Raises:
-            ValueError: if a word is unknown and there is no `[UNK]`.
+            ValueError: If a word is unknown and there is no `[UNK]`.
         """
         ids = [self._find(word) for word in split_words(text)]
         if None in ids:

@@ -119,7 +119,7 @@ class WordSenseGrammar(BaseGrammar):
         skew: ratio of the frequencies of a word's sense and of its next, in
             (0, 1].
         held_out: share of the pairs of cue and word that is held out.
-        seed: of the pairs held out and of all sentences.
+        seed: Seed of the pairs held out and of all sentences.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range.
@@ -229,7 +229,7 @@ class WordSenseGrammar(BaseGrammar):
             seed: for other items of the same grammar.
 
         Raises:
-            ValueError: if no pair is held out.
+            ValueError: If no pair is held out.
         """
         distances = check_sizes("distances", distances)
         check_positive_integer("count", count)

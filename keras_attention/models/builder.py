@@ -24,9 +24,10 @@ class Builder:
 
     Args:
         placement: the network's attention.
-        data_format: of the images.
+        data_format: Layout of the images.
         dtype: dtype or dtype policy of all layers.
-        kernel_regularizer: of the convolutions and of the classifier.
+        kernel_regularizer: Regularizer of the convolutions and of the
+            classifier.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ def check_input_shape(input_shape: tuple, data_format: str) -> tuple:
         data_format: `"channels_last"` or `"channels_first"`.
 
     Raises:
-        ValueError: if it is not a shape of this kind.
+        ValueError: If it is not a shape of this kind.
     """
     expected = (
         "`input_shape` must be (height, width, channels), in this order for "

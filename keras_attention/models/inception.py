@@ -43,8 +43,8 @@ class InceptionModule(keras.layers.Layer):
     Squeeze-and-Excitation paper with `attention="squeeze_excite"`.
 
     Args:
-        filters: of the four branches, each with one integer or a list of as
-            many as it has convolutions: `(64, (96, 128), (16, 32), 32)`.
+        filters: Filters of the four branches, each with one integer or a list
+            of as many as it has convolutions: `(64, (96, 128), (16, 32), 32)`.
         attention: `None`; a name, a layer class, a function that returns a
             new layer, or an unbuilt layer.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
@@ -211,7 +211,7 @@ def SEInception(
     `"stage3"`.
 
     Args:
-        attention: of every module: `None`; a name, a layer class or a
+        attention: Attention of every module: `None`; a name, a layer class or a
             function that returns a new layer; or a list of three of these,
             or `None`, one for each stage.
         input_shape: `(height, width, channels)`, for both data formats.
@@ -220,7 +220,8 @@ def SEInception(
             classifier.
         softmax: whether the model returns probabilities; logits otherwise.
             The layer `"logits"` has the logits in both cases.
-        kernel_regularizer: of all convolutions and of the classifier.
+        kernel_regularizer: Regularizer of all convolutions and of the
+            classifier.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             `keras.config.image_data_format()`.
         dtype: dtype or dtype policy of all layers.

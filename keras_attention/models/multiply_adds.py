@@ -48,7 +48,7 @@ def count_multiply_adds(
         Number of multiply-adds.
 
     Raises:
-        ValueError: if the shape of an input is not known.
+        ValueError: If the shape of an input is not known.
 
     Example:
 

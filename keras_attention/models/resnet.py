@@ -85,7 +85,8 @@ def ResNet(
             256 channels and 3 iterations. Not used without `classes`.
         softmax: whether the model returns probabilities; logits otherwise.
             The layer `"logits"` has the logits in both cases.
-        kernel_regularizer: of all convolutions and of the classifier.
+        kernel_regularizer: Regularizer of all convolutions and of the
+            classifier.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             `keras.config.image_data_format()`.
         dtype: dtype or dtype policy of all layers.

@@ -53,8 +53,9 @@ def WideResNet(
             classifier.
         softmax: whether the model returns probabilities; logits otherwise.
             The layer `"logits"` has the logits in both cases.
-        kernel_regularizer: of all convolutions and of the classifier. The
-            recipe's weight decay of 5e-4 is `keras.regularizers.L2(2.5e-4)`.
+        kernel_regularizer: Regularizer of all convolutions and of the
+            classifier. The recipe's weight decay of 5e-4 is
+            `keras.regularizers.L2(2.5e-4)`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             `keras.config.image_data_format()`.
         dtype: dtype or dtype policy of all layers.

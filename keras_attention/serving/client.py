@@ -49,8 +49,8 @@ class ServingClient:
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or range.
-        FileNotFoundError: if there is no file of authorities.
-        ImportError: if what the protocol needs is not installed.
+        FileNotFoundError: If there is no file of authorities.
+        ImportError: If what the protocol needs is not installed.
 
     Example:
 
@@ -114,12 +114,12 @@ class ServingClient:
             Arrays by the names of the outputs; strings as objects, `bytes`.
 
         Raises:
-            TypeError, ValueError: if an input is `None`, has values that are
+            TypeError, ValueError: If an input is `None`, has values that are
                 neither numbers nor texts, or lists of several lengths.
-            ServingError: if the server refuses; with its message, and for
+            ServingError: If the server refuses; with its message, and for
                 numbers of the wrong kind with what was sent.
-            TimeoutError: if no answer came in time.
-            ConnectionError: if no attempt reached the server.
+            TimeoutError: If no answer came in time.
+            ConnectionError: If no attempt reached the server.
         """
         if not isinstance(inputs, Mapping) or not inputs:
             raise TypeError(

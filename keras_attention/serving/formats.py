@@ -60,7 +60,7 @@ def write_format(
     """Write a model for another runtime; its outputs have their names.
 
     Raises:
-        ValueError: if the format lacks something that the model does; with
+        ValueError: If the format lacks something that the model does; with
             the converter's own words.
     """
     path = pathlib.Path(folder) / FILES[format]
@@ -157,8 +157,8 @@ def read_format(folder: str | os.PathLike, format: str) -> dict[str, dict]:
     """Return what a file takes and gives, as `read_signatures` does.
 
     Raises:
-        ImportError: if the runtime is not installed.
-        RuntimeError: if it cannot load the file.
+        ImportError: If the runtime is not installed.
+        RuntimeError: If it cannot load the file.
     """
     tensors, _ = _open(folder, format)
     return {"serving_default": tensors}
@@ -176,8 +176,8 @@ def run_format_calls(
 
     Raises:
         ValueError: for inputs that are not the model's.
-        ImportError: if the runtime is not installed.
-        RuntimeError: if it cannot load or run the file.
+        ImportError: If the runtime is not installed.
+        RuntimeError: If it cannot load or run the file.
     """
     tensors, run = _open(folder, format)
     expected = tensors["inputs"]

@@ -109,11 +109,11 @@ def export_for_serving(
             that is not a positive integer, a backend that cannot export,
             requests that do not fit the model, or an export that answers
             otherwise than the model.
-        FileExistsError: if the version exists already and `overwrite` is
+        FileExistsError: If the version exists already and `overwrite` is
             false.
         ImportError: for `warmup` without tensorflow-serving-api, or a
             `format` without its extra.
-        OSError: if the directory cannot be written.
+        OSError: If the directory cannot be written.
 
     Example:
 

@@ -74,7 +74,7 @@ def verify_export(
         atol: allowed part of the largest expected value of an output.
 
     Raises:
-        ValueError: if an answer differs; it says which and by how much.
+        ValueError: If an answer differs; it says which and by how much.
         FileNotFoundError, RuntimeError: as `run_export`.
     """
     answer = run_export(directory, inputs, signature)

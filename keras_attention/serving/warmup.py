@@ -97,7 +97,7 @@ def write_warmup(
         The file's path.
 
     Raises:
-        ImportError: if the protocol's messages are not installed.
+        ImportError: If the protocol's messages are not installed.
     """
     try:
         from tensorflow_serving.apis import predict_pb2

@@ -38,8 +38,8 @@ def plot_accuracy_by_distance(
         The matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no model, or a model has no distance, or an
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no model, or a model has no distance, or an
             accuracy is outside [0, 1].
 
     Example:

@@ -60,8 +60,8 @@ def plot_attention_heads(
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no attention layer, more than one sequence, a
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no attention layer, more than one sequence, a
             head that does not exist, labels of another number than the
             tokens, or `ax` for several squares.
 

@@ -39,7 +39,7 @@ class AttentionMapLogger(keras.callbacks.Callback):
         every: number of epochs between two figures. Defaults to 1.
         tensorboard: whether to write events for TensorBoard instead of files.
             TensorFlow must be the backend.
-        name: of the image in TensorBoard.
+        name: Name of the image in TensorBoard.
 
     Raises:
         TypeError, ValueError: for arguments of the wrong type or range, or

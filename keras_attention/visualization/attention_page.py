@@ -54,7 +54,7 @@ def write_attention_page(
     once, with all inputs.
 
     Args:
-        path: of the HTML file.
+        path: Path of the HTML file.
         model: a model, or a mapping from names to models.
         inputs: images `(count, height, width, channels)` as the models take
             them, or token IDs `(count, length)`, padded with 0.
@@ -64,14 +64,14 @@ def write_attention_page(
         layers: names of layers; for models with other names a mapping from
             the models' names. `None` for all with gates, scores or filters,
             and for images the end of each resolution.
-        title: of the page.
+        title: Title of the page.
 
     Returns:
         The path.
 
     Raises:
-        ImportError: if plotly or pillow is not installed.
-        ValueError: if the inputs are neither images nor tokens, labels or
+        ImportError: If plotly or pillow is not installed.
+        ValueError: If the inputs are neither images nor tokens, labels or
             words do not fit, or there is nothing to show.
 
     Reference:

@@ -44,8 +44,8 @@ def plot_channel_gates(
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no gate of channels, or not one label for each
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no gate of channels, or not one label for each
             image, or `ax` for several layers.
 
     Reference:

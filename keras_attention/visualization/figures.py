@@ -16,7 +16,7 @@ def figure_class() -> type:
     """Return matplotlib's `Figure`, which needs no display.
 
     Raises:
-        ImportError: if matplotlib is not installed.
+        ImportError: If matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -41,11 +41,11 @@ def axes_grid(ax: Any, count: int, width: float, height: float) -> Any:
     Args:
         ax: the user's axes, or `None`.
         count: number of plots.
-        width: of a plot, in inches.
-        height: of a plot.
+        width: Width of a plot, in inches.
+        height: Height of a plot.
 
     Raises:
-        ValueError: if there is one `ax` for several plots.
+        ValueError: If there is one `ax` for several plots.
     """
     if ax is not None:
         if count != 1:

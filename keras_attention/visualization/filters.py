@@ -46,8 +46,8 @@ def plot_filters(
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no filter to plot, `tokens` are several
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no filter to plot, `tokens` are several
             sequences, `labels` of another number, or `ax` for several plots.
 
     Reference:

@@ -51,8 +51,8 @@ def plot_head_summary(
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no attention layer, another measure, or `ax`
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no attention layer, another measure, or `ax`
             for both.
 
     Reference:

@@ -47,8 +47,8 @@ def plot_transfer_history(
         A matplotlib `Figure`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if there is no loss in it, or no epoch.
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is no loss in it, or no epoch.
 
     Example:
 

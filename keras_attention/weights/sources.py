@@ -99,7 +99,7 @@ def read_source(source: Tensor) -> Source:
     Raises:
         TypeError, ValueError: for what is none of these.
         FileNotFoundError: for a file that does not exist.
-        ImportError: if the package that reads the file is missing.
+        ImportError: If the package that reads the file is missing.
     """
     settings = {}
     is_layer = isinstance(source, keras.layers.Layer)

@@ -111,7 +111,7 @@ class BaseBlock(WeightedLayer):
         """Return the mixer's cache for decoding.
 
         Raises:
-            ValueError: if the mixer has none.
+            ValueError: If the mixer has none.
         """
         if not has_cache(self.mixer):
             raise ValueError(

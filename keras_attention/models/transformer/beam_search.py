@@ -95,7 +95,7 @@ def beam_search(
         The best hypothesis of each prompt.
 
     Raises:
-        ValueError: if a prompt is padded, or empty, or for an argument out of
+        ValueError: If a prompt is padded, or empty, or for an argument out of
             range.
 
     Reference:

@@ -13,8 +13,9 @@ def compiled_step(
 
     Args:
         model: the model whose variables the function reads.
-        name: of the function; a second call with it returns the first one's.
-        function: of tensors and structures of tensors.
+        name: Name of the function; a second call with it returns the first
+            one's.
+        function: Function of tensors and structures of tensors.
     """
     # Past Keras' tracking of attributes, and not saved with the model.
     steps = model.__dict__.setdefault("_compiled_steps", {})

@@ -140,7 +140,7 @@ class ConvolutionMixer(WeightedLayer):
             max_length: not needed; the cache has one size.
 
         Raises:
-            ValueError: if the layer is not causal or not built.
+            ValueError: If the layer is not causal or not built.
         """
         return zero_cache(self, batch_size)
 

@@ -32,9 +32,9 @@ class TransformerEncoderBlock(BaseBlock):
         mixer: a keras layer that no other block has.
         feed_forward_dim: units of the hidden layer.
         dropout: rate, on what is added to the residual.
-        activation: of the hidden layer.
+        activation: Activation of the hidden layer.
         norm_first: whether the norms come first.
-        epsilon: of the norms.
+        epsilon: Epsilon of the norms.
         **kwargs: `kernel_initializer`, `bias_initializer`,
             `kernel_regularizer`, `bias_regularizer` of the feed-forward
             network, and the arguments of `keras.layers.Layer`.

@@ -44,17 +44,18 @@ class TransformerEncoderDecoder(keras.Model):
     Args:
         source_vocabulary_size: number of source tokens.
         target_vocabulary_size: number of target tokens.
-        mixer: of the encoder, and if it is a name of the decoder too; see
-            `TransformerLanguageModel`.
-        decoder_mixer: of the decoder, causal; `None` is `mixer`, which must
-            then be a name.
+        mixer: Token mixer of the encoder, and if it is a name of the decoder
+            too; see `TransformerLanguageModel`.
+        decoder_mixer: Token mixer of the decoder, causal; `None` is `mixer`,
+            which must then be a name.
         width: number of channels.
         num_encoder_blocks: number of blocks.
         num_decoder_blocks: number of blocks.
-        num_heads: of all attention and of the convolutions by heads.
+        num_heads: Number of heads of all attention and of the convolutions by
+            heads.
         feed_forward_dim: units of a block's hidden layer.
-        encoder_kernel_sizes: of the convolutions, one for each block; `None`
-            is 3, 7, 15, 31, 31, ...
+        encoder_kernel_sizes: Kernel sizes of the convolutions, one for each
+            block; `None` is 3, 7, 15, 31, 31, ...
         decoder_kernel_sizes: the same for the decoder.
         mixer_arguments: more arguments of a named mixer's layer, in encoder
             and decoder.

@@ -39,10 +39,11 @@ class TransformerLanguageModel(keras.Model):
             the model learns to copy them.
         width: number of channels.
         num_blocks: number of blocks.
-        num_heads: of attention and of the convolutions by heads.
+        num_heads: Number of heads of attention and of the convolutions by
+            heads.
         feed_forward_dim: units of a block's hidden layer.
-        kernel_sizes: of the convolutions, one for each block; `None` is 3, 7,
-            15, 31, 31, ...
+        kernel_sizes: Kernel sizes of the convolutions, one for each block;
+            `None` is 3, 7, 15, 31, 31, ...
         mixer_arguments: more arguments of a named mixer's layer, such as
             `{"dropout": 0.1}`.
         dropout: rate, on the embedding and on what is added to residuals.
@@ -170,7 +171,7 @@ class TransformerLanguageModel(keras.Model):
             max_length: largest number of tokens, which attention must know.
 
         Raises:
-            ValueError: if a mixer has no cache, or the model is not built.
+            ValueError: If a mixer has no cache, or the model is not built.
         """
         return make_cache(self.blocks, batch_size, max_length)
 

@@ -45,14 +45,15 @@ def make_mixers(
         count: number of blocks.
         causal: whether a named mixer sees no later position. A layer of the
             user's sees what it sees.
-        num_heads: of attention and of the convolutions by heads.
-        kernel_sizes: of the convolutions, one for each block; `None` is 3, 7,
-            15, 31, 31, ...
+        num_heads: Number of heads of attention and of the convolutions by
+            heads.
+        kernel_sizes: Kernel sizes of the convolutions, one for each block;
+            `None` is 3, 7, 15, 31, 31, ...
         arguments: more arguments of a named mixer's layer.
         dtype: dtype or dtype policy of a named mixer.
 
     Raises:
-        TypeError: if something else than new layers comes out.
+        TypeError: If something else than new layers comes out.
         ValueError: for an unknown name, other numbers of kernel sizes or
             layers, or arguments for layers that are not made here.
     """
