@@ -29,7 +29,7 @@ BINS = {
     "--suite",
     type=click.Choice(list(SUITES)),
     required=True,
-    help="Which test; its files come from its authors.",
+    help="The suite; its files are available from its authors.",
 )
 @click.option(
     "--data",
@@ -42,7 +42,7 @@ BINS = {
     "--tokenizer",
     metavar="FILE",
     help="Of the model: a text file with one token per line, [PAD] first, then "
-    "in the order of their numbers, with [UNK], [BOS] and [EOS] among them; "
+    "in the order of their IDs, with [UNK], [BOS] and [EOS] among them; "
     "or a .keras file of a model with a TextVectorization.",
 )
 @click.option(
@@ -54,7 +54,7 @@ BINS = {
     "--scores",
     metavar="FILE",
     help="Scores, one per line. With --model they are written there, and an "
-    "interrupted run continues from it; without, they are judged.",
+    "interrupted run continues from it; without, they are evaluated.",
 )
 @click.option(
     "--costs", is_flag=True, help="Lower scores are better, in --scores FILE."
@@ -78,7 +78,7 @@ BINS = {
 def evaluate(
     suite: str, data: str, by: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
-    """Score a contrastive suite, such as BLiMP, with a model of yours.
+    """Score a contrastive suite, such as BLiMP, with your model.
 
     A language model returns logits or log-probabilities of the next token;
     a translation model takes [source, target].
@@ -130,7 +130,7 @@ def _numbers(accuracy):
 
 
 def _score(suite, items, options, verbose):
-    """Score with the model, or judge the scores of a file."""
+    """Score with the model, or evaluate the scores of a file."""
     from keras_attention import evaluation
 
     if options["model"] is None:

@@ -18,7 +18,7 @@ FORMATS = ("saved-model", "onnx", "litert", "openvino")
 @click.argument("model", metavar="MODEL.keras")
 @click.argument("directory", metavar="DIR")
 @click.option(
-    "--version", type=int, help="Number of the version.  [default: next free]"
+    "--version", type=int, help="Version number.  [default: next free]"
 )
 @click.option(
     "--signature",
@@ -37,7 +37,7 @@ FORMATS = ("saved-model", "onnx", "litert", "openvino")
 @click.option(
     "--image-size",
     metavar="H,W",
-    help="Size to which it resizes.  [default: the model's]",
+    help="Size of the resized images.  [default: the model's]",
 )
 @PIXELS
 @click.option(
@@ -47,7 +47,9 @@ FORMATS = ("saved-model", "onnx", "litert", "openvino")
     show_default=True,
     help="For TensorFlow Serving, or another runtime.",
 )
-@click.option("--no-verify", is_flag=True, help="Do not run it before.")
+@click.option(
+    "--no-verify", is_flag=True, help="Do not run the export to verify it."
+)
 @click.option("--overwrite", is_flag=True, help="Replace --version.")
 @IMPORTED
 def export(

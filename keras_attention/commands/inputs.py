@@ -17,7 +17,7 @@ LABEL_KEYS = ("y", "labels", "y_test")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model is shown.
+    """The inputs of a model, with names and labels.
 
     Attributes:
         values: The model's inputs.
@@ -33,7 +33,7 @@ class Inputs:
 
 
 def input_options(limit: int) -> Any:
-    """The options of the commands that show something to models."""
+    """The options of the commands that feed inputs to models."""
     options = (
         click.option(
             "--limit",

@@ -22,7 +22,7 @@ from keras_attention.validation import nearest
 @click.command()
 @click.argument("model", metavar="MODEL.keras")
 @click.option(
-    "--attention", required=True, help="A name that `list` shows, as cbam."
+    "--attention", required=True, help="A name from `list`, such as cbam."
 )
 @click.option(
     "--at", type=SITE_KINDS, help="Kind of point.  [default: residual]"
@@ -44,12 +44,12 @@ from keras_attention.validation import nearest
     "settings",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Argument of the attention layer, as ratio=8; may be repeated.",
+    help="Argument of the attention layer, such as ratio=8; may be repeated.",
 )
 @click.option(
     "--preserve-outputs",
     is_flag=True,
-    help="Start as the identity: the outputs stay as they are at first.",
+    help="Start as the identity: outputs are unchanged before training.",
 )
 @click.option("--out", metavar="NEW.keras", required=True)
 @click.option("--overwrite", is_flag=True, help="Replace NEW.keras.")
@@ -68,7 +68,7 @@ def insert(
     imported: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Put attention into a saved model and save the result.
+    """Insert attention into a saved model and save the result.
 
     Example: keras-attention insert model.keras --attention cbam
     --at residual --preserve-outputs --out new.keras

@@ -9,7 +9,7 @@ JSON = click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print JSON, for a program to read, and nothing else.",
+    help="Print only JSON, for scripts.",
 )
 
 

@@ -26,10 +26,10 @@ def plot_accuracy_by_distance(
     interval.
 
     Args:
-        accuracies: for each model's name, for each distance, the accuracies
+        accuracies: For each model's name, for each distance, the accuracies
             in [0, 1], one or several.
-        trained: the smallest and largest distance that training saw; shaded.
-        baselines: for each rule's name its accuracy, or its accuracy at each
+        trained: The smallest and largest distance in training; shaded.
+        baselines: For each rule's name its accuracy, or its accuracy at each
             distance; plotted as dashed lines. Defaults to `None`.
         title: Title of the plot. Defaults to none.
         ax: matplotlib axes to plot on. Defaults to `None`, a new figure.

@@ -36,25 +36,26 @@ def plot_attention_heads(
 
     Each square has a row for each query and a column for each key; a row sums
     to 1. Grey is a score of exactly 0, as of keys that come later or outside
-    a window. Hatched is padding: the queries and keys that the masks of the
-    layer's inputs, or `mask`, say are none. Colours go from 0 to 1 in all
+    a window. Padding is hatched: the queries and keys that the masks of the
+    layer's inputs, or `mask`, exclude. Colors range from 0 to 1 in all
     squares. The model runs once.
 
     Args:
-        model: a model with attention layers that return their scores, ours or
-            Keras'.
-        tokens: one sequence as the model takes it: token IDs, `(length,)`
+        model: Model with attention layers that return their scores, of this
+            package or of Keras.
+        tokens: One sequence as the model takes it: token IDs, `(length,)`
             or `(1, length)`; or a list or dictionary of several inputs, each
             `(1, length)`.
-        labels: a text for each token. In a model of two sequences, a mapping
-            from names of layers to the texts of queries and of keys. `None`
-            for the positions.
-        layers: names of attention layers, with or without `:scores`. `None`
-            for all.
-        heads: numbers of the heads, from 0. `None` for all.
-        mask: for self-attention, booleans `(length,)`, False for padding
-            that the model does not mask itself.
+        labels: A text for each token. In a model of two sequences, a mapping
+            from names of layers to the texts of queries and of keys. Defaults
+            to `None`, the positions.
+        layers: Names of attention layers, with or without `:scores`. Defaults
+            to `None`, all of them.
+        heads: Indices of the heads, from 0. Defaults to `None`, all of them.
+        mask: For self-attention, booleans `(length,)`, False for padding
+            that the model does not mask itself. Defaults to `None`.
         ax: matplotlib axes to plot on, if there is one layer and one head.
+            Defaults to `None`, a new figure.
 
     Returns:
         A matplotlib `Figure`.

@@ -25,20 +25,20 @@ class AttentionMapLogger(keras.callbacks.Callback):
     are epochs; in TensorBoard they are one image with a slider.
 
     Args:
-        directory: folder to write to; made if it is not there.
-        images: images whose attention maps are plotted, as the model takes
+        directory: Folder to write to; created if it does not exist.
+        images: Images whose attention maps are plotted, as the model takes
             them.
-        layers: names of the plotted layers; see `plot_attention_maps`.
-        labels: a title for each image.
-        draw: a function that takes the model and returns a matplotlib
+        layers: Names of the plotted layers; see `plot_attention_maps`.
+        labels: A title for each image.
+        draw: Function that takes the model and returns a matplotlib
             `Figure`, in place of `images`, `layers` and `labels`. So other
             figures are logged: `lambda m: plot_attention_heads(m, tokens)`.
-        model: the model to plot. Defaults to `None`, the one in training.
+        model: Model to plot. Defaults to `None`, the one in training.
             For an `AttentionTransferModel` give its student, or a mapping
             with its teacher, or name layers as `"student/stage1"`.
-        every: number of epochs between two figures. Defaults to 1.
-        tensorboard: whether to write events for TensorBoard instead of files.
-            TensorFlow must be the backend.
+        every: Number of epochs between two figures. Defaults to 1.
+        tensorboard: Whether to write events for TensorBoard instead of files.
+            Needs the TensorFlow backend. Defaults to `False`.
         name: Name of the image in TensorBoard.
 
     Raises:

@@ -55,15 +55,15 @@ def write_attention_page(
 
     Args:
         path: Path of the HTML file.
-        model: a model, or a mapping from names to models.
-        inputs: images `(count, height, width, channels)` as the models take
+        model: A model, or a mapping from names to models.
+        inputs: Images `(count, height, width, channels)` as the models take
             them, or token IDs `(count, length)`, padded with 0.
-        labels: a title for each input.
-        words: for token IDs, the texts of each sequence's tokens, without
+        labels: A title for each input. Defaults to `None`.
+        words: For token IDs, the texts of each sequence's tokens, without
             padding. Defaults to `None`, the IDs.
-        layers: names of layers; for models with other names a mapping from
-            the models' names. `None` for all with gates, scores or filters,
-            and for images the end of each resolution.
+        layers: Names of layers; for models with other names, a mapping from
+            the models' names. Defaults to `None`, all with gates, scores or
+            filters, and for images the end of each resolution.
         title: Title of the page.
 
     Returns:

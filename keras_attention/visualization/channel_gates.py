@@ -28,16 +28,16 @@ def plot_channel_gates(
     """Plot the gates of channels by class: one plot per layer, in their order.
 
     A line is the mean gate of each channel over the images of a class, the
-    black one over all images. Where lines lie on each other the gate does not
-    depend on the class. The model runs once, with all images.
+    black one over all images. Where lines coincide, the gate does not depend on
+    the class. The model runs once, with all images.
 
     Args:
-        model: a model with gates of channels, such as `SqueezeExcite`,
+        model: Model with gates of channels, such as `SqueezeExcite`,
             `EfficientChannelAttention` or `ChannelGSoP`.
-        images: batch of images, as the model takes it.
-        labels: the class of each image: a name or a number.
-        layers: names of the gating layers, with or without `:gate`. `None`
-            for all whose gate is one number for a channel.
+        images: Batch of images, as the model takes it.
+        labels: The class of each image: a name or a number.
+        layers: Names of the gating layers, with or without `:gate`. Defaults
+            to `None`, all whose gate is one number per channel.
         ax: matplotlib axes to plot on, if there is one layer.
 
     Returns:

@@ -28,18 +28,18 @@ def plot_filters(
     """Plot the normalized filters of convolutions with shared weights.
 
     A `LightweightConv1D` is one plot with a row for each head and a column
-    for each position that the filter sees, counted from its own. A
-    `DynamicConv1D` has other filters at each position: one plot for each
+    for each position that the filter covers, counted from its own. A
+    `DynamicConv1D` has different filters at each position: one plot for each
     head, with time downwards. Each layer has its own scale of colours. The
     model runs once, or not at all without `tokens`.
 
     Args:
-        model: a model with such layers.
-        tokens: one sequence, `(length,)` or `(1, length)`, for which dynamic
+        model: Model with such layers.
+        tokens: One sequence, `(length,)` or `(1, length)`, for which dynamic
             filters are plotted. `None` plots lightweight filters alone.
-        labels: a text for each token. `None` for the positions.
-        layers: names of the layers, with or without `:filters`. `None` for
-            all that can be plotted.
+        labels: A text for each token. Defaults to `None`, the positions.
+        layers: Names of the layers, with or without `:filters`. Defaults to
+            `None`, all that can be plotted.
         ax: matplotlib axes to plot on, if there is one plot.
 
     Returns:

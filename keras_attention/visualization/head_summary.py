@@ -30,20 +30,20 @@ def plot_head_summary(
 ) -> "Figure":
     """Plot entropy and mean distance of each head, layers by heads.
 
-    The entropy of a query's scores, in bits, is 0 where one key has it all
-    and log2 of the number of keys where all have the same. The distance is
-    the mean of |query - key| under the scores. Both are means over the
-    queries of all sequences, padding left out. A head of small distance attends
-    to its neighbours. Distance is left blank for attention to another
-    sequence. The model runs once.
+    The entropy of a query's scores, in bits, is 0 where one key has all the
+    weight and log2 of the number of keys where all have the same. The distance
+    is the mean of |query - key| under the scores. Both are means over the
+    queries of all sequences, without padding. A head of small distance attends
+    to its neighbors. Distance is left blank for attention to another sequence.
+    The model runs once.
 
     Args:
-        model: a model with attention layers that return their scores.
-        tokens: sequences as the model takes them, `(count, length)`.
-        layers: names of attention layers, with or without `:scores`. `None`
-            for all.
+        model: Model with attention layers that return their scores.
+        tokens: Sequences as the model takes them, `(count, length)`.
+        layers: Names of attention layers, with or without `:scores`. Defaults
+            to `None`, all of them.
         measures: `"entropy"`, `"distance"` or both.
-        mask: booleans `(count, queries)`, False for padding. Defaults to
+        mask: Booleans `(count, queries)`, False for padding. Defaults to
             `None`, the padding that the model itself masks.
         ax: matplotlib axes to plot on, if there is one measure.
 
@@ -103,7 +103,7 @@ def summarize(
 
     Args:
         scores: `(count, heads, queries, keys)`.
-        mask: booleans `(count, queries)`, or `None`.
+        mask: Booleans `(count, queries)`, or `None`.
     """
     scores = np.asarray(scores, "float64")
     count, _, num_queries, num_keys = scores.shape

@@ -34,11 +34,11 @@ def plot_transfer_history(
     """Plot the losses of labels, distillation and each pair over the epochs.
 
     The pairs are thin lines. Losses of validation are dashed, in the colour
-    of the training's. The scale is logarithmic, for parts differ by orders of
-    magnitude; values that are not positive are left out of it.
+    of the training's. The scale is logarithmic, since parts differ by orders
+    of magnitude; values that are not positive are omitted.
 
     Args:
-        history: what `AttentionTransferModel.fit` returns, or a mapping from
+        history: What `AttentionTransferModel.fit` returns, or a mapping from
             names to a value for each epoch, such as its `history`.
         ax: matplotlib axes to plot on. Defaults to `None`, a new figure.
         title: Title of the plot. Defaults to none.
