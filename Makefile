@@ -4,6 +4,7 @@ PYTHON ?= python3
 # The extra that brings Keras' backend: tensorflow-cpu, tensorflow, jax, torch.
 BACKEND ?= tensorflow-cpu
 PYTEST_ARGS ?=
+MARKERS ?= not tensorflow and not slow
 DEMO_ARGS ?=
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -132,9 +133,10 @@ test-parity: $(VENV)/ready
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
-# The table of layers, attention transfer and weights, on another backend.
+# The table of layers, attention transfer and weights, on another backend. With
+# MARKERS="not tensorflow and not slow and not variant" one row of each layer.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not tensorflow and not slow" tests/conformance tests/distillation tests/upstream tests/weights tests/ops/attention $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "$(MARKERS)" tests/conformance tests/distillation tests/upstream tests/weights tests/ops/attention $(PYTEST_ARGS)
 
 # Thousands of combinations of attention's options, every path, all backends.
 test-paths:
