@@ -19,6 +19,13 @@ PRIVATE = (
 )
 
 
+# Each is imported by its backend alone.
+NEEDS = {
+    "keras_attention.ops.attention.cudnn_attention": "jax",
+    "keras_attention.ops.attention.torch_attention": "torch",
+}
+
+
 def modules():
     found = pkgutil.walk_packages(keras_attention.__path__, "keras_attention.")
     return [m.name for m in found if m.name not in PRIVATE]
@@ -36,6 +43,9 @@ def examples(module_name):
 @pytest.mark.parametrize("module_name", modules())
 def test_examples(module_name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if module_name in NEEDS:
+        extra = NEEDS[module_name]
+        pytest.importorskip(extra, reason=f"needs the extra {extra}")
     for test in examples(module_name):
         report = []
         runner = doctest.DocTestRunner(

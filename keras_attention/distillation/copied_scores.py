@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_attention.inspection import find_layer
+from keras_attention.layers import MultiHeadAttention
 
 
 @contextmanager
@@ -36,37 +37,41 @@ def copied_scores(
 
 def can_copy(layer: Any) -> bool:
     """Returns whether a layer's scores can be replaced."""
-    return hasattr(layer, "project_inputs") or isinstance(
-        layer, keras.layers.MultiHeadAttention
-    )
+    if isinstance(layer, MultiHeadAttention):
+        return layer.attention_axes is None
+    return isinstance(layer, keras.layers.MultiHeadAttention)
 
 
 def _call_with(layer, name, scores):
     def call(
         query, value=None, key=None, return_attention_scores=False, **kwargs
     ):
-        value = query if value is None else value
+        # Without the masks that they carry, which projections would warn of.
+        query = ops.add(query, 0)
+        value = query if value is None else ops.add(value, 0)
+        key = None if key is None else ops.add(key, 0)
         given = ops.cast(scores, layer.compute_dtype)
-        values = _values(layer, query, value, key)  # [B, S, N, E]
-        _check_shape(name, given, values)
-        output = ops.einsum("bnts,bsne->btne", given, values)
-        if hasattr(layer, "project_inputs"):
-            output = layer.project_output(output)
+        if isinstance(layer, MultiHeadAttention):
+            inputs = layer.prepare(query, value, key, *[None] * 6)
+            values = layer.project_keys(inputs)["value"]  # [B, S, K, E]
+            values = ops.repeat(
+                values, layer.num_heads // values.shape[2], axis=2
+            )
+            output = _average(name, given, values)
+            if layer.use_gate:
+                output = output * layer.gate_dense(inputs.query)
+            output = layer.output_dense(output)
         else:
-            output = layer._output_dense(output)
+            values = layer._value_dense(value)
+            output = layer._output_dense(_average(name, given, values))
         return (output, given) if return_attention_scores else output
 
     return call
 
 
-def _values(layer, query, value, key):
-    if not hasattr(layer, "project_inputs"):
-        # Without the mask, which `value` would warn of.
-        return layer._value_dense(ops.add(value, 0))
-    inputs = layer.prepare(query, value, key, *[None] * 6)
-    _, _, values = layer.project_inputs(inputs)
-    groups = layer.num_heads // values.shape[2]
-    return ops.repeat(values, groups, axis=2) if groups > 1 else values
+def _average(name, scores, values):
+    _check_shape(name, scores, values)
+    return ops.einsum("bnts,bsne->btne", scores, values)
 
 
 def _check_shape(name, scores, values):

@@ -8,8 +8,8 @@ kind of value where it is not the layer's output:
     "se:gate"            the gate that a gating layer computes
     "attention:scores"   the scores of an attention layer
     "attention:masks"    its masks of queries and of keys, each `None` if none
-    "attention:query"    the queries of a MultiHeadAttention by head, `:key` and
-                         `:value` likewise, before positions are added
+    "attention/query"    the queries of a MultiHeadAttention by head, `/key` and
+                         `/value` likewise: its sublayers
     "mixer:filters"      the filters of a LightweightConv1D or DynamicConv1D
 
 The model runs as it always does, and once. While it runs, calls of the named
@@ -37,12 +37,7 @@ _LOCK = threading.Lock()
 _METHODS = {
     "gate": "compute_gate",
     "filters": "compute_filters",
-    "query": "project_inputs",
-    "key": "project_inputs",
-    "value": "project_inputs",
 }
-# Of what a method returns, the number of the kind's part.
-_PARTS = {"query": 0, "key": 1, "value": 2}
 
 
 class RecordedOutputs(Mapping):
@@ -183,8 +178,7 @@ def gate_is_recorded(layer: keras.layers.Layer) -> bool:
 def split_name(name: str) -> tuple[str, str]:
     """Split the name of an intermediate output into path and kind of value.
 
-    The kind is `"output"`, `"gate"`, `"scores"`, `"masks"`, `"filters"`,
-    `"query"`, `"key"` or `"value"`.
+    The kind is `"output"`, `"gate"`, `"scores"`, `"masks"` or `"filters"`.
     """
     for kind in ("scores", "masks", *_METHODS):
         if name.endswith(f":{kind}"):
@@ -251,8 +245,6 @@ def _recording(layer: Any, method: str) -> Any:
         for name, kind, values in listeners:
             if kind == "masks":
                 value = _masks(original, args, kwargs)
-            elif kind in _PARTS:
-                value = output[_PARTS[kind]]
             else:
                 value = scores if kind == "scores" else output
             values.add(name, value)

@@ -204,9 +204,7 @@ class _Projections:
 def _projection_name(model, layer, kind):
     """The name of what an attention layer projects its input to."""
     attention = find_layer(model, layer)
-    if hasattr(attention, "project_inputs"):
-        return f"{layer}:{kind}"
-    # A layer of Keras projects by layers of its own.
+    # They project by layers of these names.
     if any(path == kind for path, _ in walk_layers(attention)):
         return f"{layer}/{kind}"
     raise ValueError(
