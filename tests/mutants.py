@@ -1035,7 +1035,7 @@ def main(words: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     mutants = Mutants(words)
     code = pytest.main(
-        ["-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=line"]
+        ["-q", "-m", "not slow or table", "-p", "no:cacheprovider", "--tb=line"]
         + ["--rootdir", str(ROOT), "--capture=no"]
         + [str(CONFORMANCE / f"test_{name}.py") for name in FILES],
         plugins=[mutants],

@@ -1,13 +1,32 @@
-"""Marks the tests of variants, the second and further rows of a layer."""
+"""Marks the tests of variants, the second and further rows of a layer.
 
+On TensorFlow their longest files are slow tests, which `make test` leaves to
+`make test-slow`. What breaks layers on purpose, `make mutants`, runs them too.
+"""
+
+import pathlib
+
+import keras
 import pytest
 
 from conformance.rows import Row
 
+FOLDER = pathlib.Path(__file__).parent
+TABLE = keras.backend.backend() == "tensorflow"
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
+        if item.path.parent != FOLDER:
+            continue
         parameters = getattr(item, "callspec", None)
         values = parameters.params.values() if parameters else ()
-        if any(isinstance(row, Row) and row.variant for row in values):
+        is_variant = any(isinstance(x, Row) and x.variant for x in values)
+        if is_variant:
             item.add_marker(pytest.mark.variant)
+        is_long = item.path.name == "test_saving.py" or (
+            is_variant and item.path.name in ("test_layers.py", "test_masks.py")
+        )
+        if TABLE and is_long and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.table)
