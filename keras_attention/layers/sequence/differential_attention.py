@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
 )
@@ -284,7 +285,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             given_positions=(query_positions, key_positions),
         )
         # Heads are pairs of a query, and of a key, for the two maps.
-        query = self._split(self.query_projection(inputs.query), 2)
+        query = self._split(project(self.query_projection, inputs.query), 2)
         query = self.rotate_query(query, inputs)
         inputs, (key, value) = self.remember(inputs)
         position_bias = self.position_bias(inputs)
@@ -305,14 +306,15 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         scores = self._subtract(*maps) if return_attention_scores else None
         output = self.head_norm(output) * (1 - self.find_lambda_init())
         batch, length, heads, width = ops.shape(output)
-        output = self.output_projection(
-            ops.reshape(output, (batch, length, heads * width))
+        output = project(
+            self.output_projection,
+            ops.reshape(output, (batch, length, heads * width)),
         )  # [B, T, output_dim]
         return self.collect(output, scores, cache)
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
-        key = self._split(self.key_projection(inputs.key), 2)
-        value = self._split(self.value_projection(inputs.value), 1)
+        key = self._split(project(self.key_projection, inputs.key), 2)
+        value = self._split(project(self.value_projection, inputs.value), 1)
         return {"key": self.rotate_key(key, inputs), "value": value}
 
     def find_lambda_init(self) -> float:

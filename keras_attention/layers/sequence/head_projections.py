@@ -90,19 +90,21 @@ def dense_from_heads(
     )
 
 
-def project(dense: keras.layers.EinsumDense, x: Tensor) -> Any:
+def project(dense: keras.layers.Layer, x: Tensor) -> Any:
     """Applies a layer to tokens, of which there may be none.
 
-    Keras' product loses the batch of sequences that are known to be empty.
+    Keras' product loses the batch of sequences that are known to be empty, and
+    that of a layer in float64 is float32 on torch.
 
     Args:
         dense: Layer.
         x: Tensor `(B, T, ...)`.
     """
     if x.shape[1] != 0:
-        return dense(x)
+        return ops.cast(dense(x), dense.compute_dtype)
     width = [(0, 0)] * (len(x.shape) - 2)
-    return dense(ops.pad(x, [(0, 0), (0, 1), *width]))[:, :0]
+    y = dense(ops.pad(x, [(0, 0), (0, 1), *width]))[:, :0]
+    return ops.cast(y, dense.compute_dtype)
 
 
 def _product(sizes):

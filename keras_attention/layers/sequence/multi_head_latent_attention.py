@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
 )
@@ -293,8 +294,9 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             training,
         )  # [B, T, N, E], [B, N, T, S]
         batch, length, heads, width = ops.shape(output)
-        output = self.output_projection(
-            ops.reshape(output, (batch, length, heads * width))
+        output = project(
+            self.output_projection,
+            ops.reshape(output, (batch, length, heads * width)),
         )  # [B, T, output_dim]
         return self.collect(output, scores, cache)
 
@@ -302,10 +304,10 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         """The queries' parts `(B, T, N, D)` and `(B, T, N, R)`."""
         x = inputs.query
         if self.query_latent_dim is not None:
-            x = self.query_norm(self.query_down(x))
+            x = self.query_norm(project(self.query_down, x))
         key_dim, rotary_dim, *_ = self._widths
         query = ops.reshape(
-            self.query_up(x),
+            project(self.query_up, x),
             (*ops.shape(x)[:2], self.num_heads, key_dim + rotary_dim),
         )
         rotary_query = self.rotate_query(query[..., key_dim:], inputs)
@@ -314,7 +316,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
         """The latent `(B, S, L)` and the keys' shared part `(B, S, R)`."""
         latent_dim = self._widths[-1]
-        down = self.latent_down(inputs.value)
+        down = project(self.latent_down, inputs.value)
         rotary_key = ops.expand_dims(down[..., latent_dim:], 2)
         return {
             "latent": self.latent_norm(down[..., :latent_dim]),
