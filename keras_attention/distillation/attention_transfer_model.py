@@ -395,7 +395,11 @@ class AttentionTransferModel(keras.Model):
         if step is not None and total:
             step.add(REGULARIZATION, sum(total) * replicas)
         if y is not None and self._compile_loss is not None:
-            labels = self._compile_loss(y, y_pred, sample_weight)
+            # Keras multiplies weights by masks in place on torch.
+            weights = keras.tree.map_structure(
+                lambda x: None if x is None else ops.copy(x), sample_weight
+            )
+            labels = self._compile_loss(y, y_pred, weights)
             if step is not None:
                 labels = self._label_weight(step) * labels
                 # Keras has divided it among the replicas.
