@@ -99,11 +99,11 @@ test-keras-hub:
 run-keras-hub: $(VENV)/ready
 	$(BIN)/python -m pytest tests/integration/test_keras_hub*.py $(PYTEST_ARGS)
 
-# Breaks the layers on purpose: the table of layers must notice. 20 minutes.
+# Breaks the layers on purpose: the table of layers must notice.
 mutants: $(VENV)/ready
 	$(BIN)/python tests/mutants.py $(MUTANTS)
 
-# Changed files of every format are read or refused, 100,000 of each. An hour.
+# Changed files of every format are read or refused, 100,000 of each.
 fuzz: $(VENV)/ready
 	PYTHONPATH=. $(BIN)/python tests/fuzz.py $(FUZZ)
 

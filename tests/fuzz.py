@@ -9,6 +9,7 @@ inputs of each format are a part of the tests.
 """
 
 import argparse
+import functools
 import io
 import json
 import pathlib
@@ -100,12 +101,12 @@ def _config():
         return archive.read("config.json")
 
 
-def _image():
+def _image(form):
     from PIL import Image
 
     stream = io.BytesIO()
     pixels = np.arange(300, dtype="uint8").reshape(10, 10, 3)
-    Image.fromarray(pixels).save(stream, random.choice(("png", "jpeg", "gif")))
+    Image.fromarray(pixels).save(stream, form)
     return stream.getvalue()
 
 
@@ -166,7 +167,14 @@ FORMATS: dict[str, tuple[Callable, str, Callable]] = {
     "hdf5": (_hdf5, "x.h5", _read_hdf5),
     "keras": (_keras, "x.keras", files.inspect_file),
     "config": (_config, "x.json", _read_config),
-    "image": (_image, "x.png", lambda path: read_image(path, 3)),
+    **{
+        form: (
+            functools.partial(_image, form),
+            f"x.{form}",
+            lambda path: read_image(path, 3),
+        )
+        for form in ("png", "jpeg", "gif")
+    },
     "safetensors": (_safetensors, "x.safetensors", files.inspect_file),
     "torch": (_torch, "x.pt", files.inspect_file),
     "graph": (_graph, "x.pb", _read_graph),
