@@ -51,7 +51,9 @@ def position_mask(
     """
     if not causal and window is None:
         return None
-    distance = ops.expand_dims(query_positions, -1) - key_positions  # [T, S]
+    distance = ops.subtract(
+        ops.expand_dims(query_positions, -1), key_positions
+    )  # [T, S]
     mask = distance >= 0 if causal else None
     if window is not None:
         mask = combine_masks(mask, distance < window)
