@@ -491,7 +491,7 @@ def _loss(student, classes):
     """The loss of the labels, by what the student's output is."""
     import keras
 
-    from keras_attention.distillation.outputs import output_activations
+    from keras_attention.inspection.model_outputs import output_activations
 
     shape = student.output_shape
     if not isinstance(shape, tuple) or len(shape) != 2:

@@ -37,9 +37,7 @@ from keras_attention.distillation.objectives.output_values import teacher_output
 from keras_attention.distillation.objectives.short_form import check_objectives
 from keras_attention.distillation.objectives.short_form import short_objectives
 from keras_attention.distillation.outputs import CATEGORICAL
-from keras_attention.distillation.outputs import named_outputs
 from keras_attention.distillation.outputs import output_losses
-from keras_attention.distillation.outputs import output_shapes
 from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.distillation.pairs import Pairs
 from keras_attention.distillation.teacher_cache import INPUTS
@@ -47,6 +45,8 @@ from keras_attention.distillation.teacher_cache import is_precomputed
 from keras_attention.distillation.train_step import stateless_call
 from keras_attention.distillation.train_step import train_step
 from keras_attention.distillation.train_step import transfer_loss
+from keras_attention.inspection.model_outputs import named_outputs
+from keras_attention.inspection.model_outputs import output_shapes
 
 LABELS, REGULARIZATION = "label_loss", "regularization_loss"
 # Rows of outputs whose accuracy the first steps compare.

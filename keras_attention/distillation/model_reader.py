@@ -11,7 +11,6 @@ import keras
 from keras import ops
 
 from keras_attention.distillation.backend import no_gradient
-from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.inspection import channel_axis
 from keras_attention.inspection import example_tensors
 from keras_attention.inspection import find_layer
@@ -19,6 +18,7 @@ from keras_attention.inspection import input_tensors
 from keras_attention.inspection import record_outputs
 from keras_attention.inspection import split_name
 from keras_attention.inspection import walk_layers
+from keras_attention.ops.gradients import value_and_input_gradient
 
 INPUT_GRADIENT = "input gradient"
 

@@ -24,17 +24,17 @@ from keras import ops
 
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import update_if
-from keras_attention.distillation.backend import value_and_input_gradient
 from keras_attention.distillation.backend import watched
 from keras_attention.distillation.model_reader import INPUT_GRADIENT
 from keras_attention.distillation.objectives.objective import Batch
-from keras_attention.distillation.outputs import named_outputs
 from keras_attention.distillation.sample_weights import SampleWeights
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import TARGETS
 from keras_attention.distillation.teacher_cache import is_precomputed
 from keras_attention.inspection import channel_axis
 from keras_attention.inspection import record_outputs
+from keras_attention.inspection.model_outputs import named_outputs
+from keras_attention.ops.gradients import value_and_input_gradient
 
 
 @dataclass

@@ -109,11 +109,13 @@ class FlatGraph:
     Attributes:
         steps: Calls of operations that are not nested graphs.
         models: Calls of nested graphs, which the steps pass through.
+        outputs: The step that gives each output of the model.
         rank: Rank of the model's feature maps, batch and channels included.
     """
 
     steps: list[Step]
     models: list[Step]
+    outputs: list[Step] = field(default_factory=list)
     rank: int = 4
 
 
@@ -177,7 +179,8 @@ def flatten_graph(
             to `None`; see `layer_outputs`.
     """
     flat = FlatGraph([], [])
-    for step in _walk(model, "", None, flat):
+    flat.outputs = _walk(model, "", None, flat)
+    for step in flat.outputs:
         step.is_output = True
     for step in flat.steps:
         for parent in step.parents:

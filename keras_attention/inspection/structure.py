@@ -196,6 +196,17 @@ def is_activation(operation: Any) -> bool:
     return type(operation).__name__.lower() in ACTIVATION_OPERATIONS
 
 
+def ancestors(end: Step) -> set[Step]:
+    """Return a step and all that lead to it."""
+    found, queue = set(), [end]
+    while queue:
+        step = queue.pop()
+        if step not in found:
+            found.add(step)
+            queue += step.parents
+    return found
+
+
 def _without_stem(graph, ends):
     """Leave out resolutions of plain convolutions before residual blocks."""
     blocks = find_blocks(graph)
@@ -208,7 +219,7 @@ def _without_stem(graph, ends):
     for end in ends:
         is_early = order[id(end)] < first and end.segment not in segments
         if is_early and not STAGE_NAME.fullmatch(end.path):
-            inside = [s for s in _ancestors(end) if s.segment == end.segment]
+            inside = [s for s in ancestors(end) if s.segment == end.segment]
             if not any(isinstance(s.operation, DEPTHWISE) for s in inside):
                 continue
         kept.append(end)
@@ -228,17 +239,6 @@ def _before_predictions(end):
     # More than a map that was merely enlarged: convolved, or fused with one.
     is_stage = before.convolved or len(before.parents) > 1
     return before if before.segment == end.segment and is_stage else None
-
-
-def _ancestors(end):
-    """A step and all that lead to it."""
-    found, queue = set(), [end]
-    while queue:
-        step = queue.pop()
-        if step not in found:
-            found.add(step)
-            queue += step.parents
-    return found
 
 
 def _between(fork, end):

@@ -18,6 +18,15 @@ from keras_attention.visualization.attention_page import (
 from keras_attention.visualization.channel_gates import (
     plot_channel_gates as plot_channel_gates,
 )
+from keras_attention.visualization.class_activation import (
+    ClassActivation as ClassActivation,
+)
+from keras_attention.visualization.class_activation import (
+    class_activation as class_activation,
+)
+from keras_attention.visualization.class_activation_plot import (
+    plot_class_activation as plot_class_activation,
+)
 from keras_attention.visualization.filters import plot_filters as plot_filters
 from keras_attention.visualization.head_summary import (
     plot_head_summary as plot_head_summary,

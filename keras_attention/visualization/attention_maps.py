@@ -1,6 +1,5 @@
 """Plots of activation attention maps and spatial gates."""
 
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -132,7 +131,12 @@ def plot_attention_maps(
                     color="tab:red" if wrong else "black",
                 )
     kinds = {split_name(tap)[1] for maps in found.values() for tap in maps}
-    add_color_bar(figure, grid, kinds)
+    words = {"output": "squared activations", "gate": "gate"}
+    add_color_bar(
+        figure,
+        grid,
+        " or ".join(words[kind] for kind in words if kind in kinds),
+    )
     if caption is not None:
         figure.supxlabel(literal(caption), fontsize=9)
     return figure
@@ -182,7 +186,7 @@ def grid_of_blocks(
 
 
 def add_color_bar(
-    figure: "Figure", grid: np.ndarray, kinds: Collection[str]
+    figure: "Figure", grid: np.ndarray, label: str, lowest: str = "low"
 ) -> None:
     """Add the colors of the maps, from the lowest to the highest value."""
     from matplotlib.cm import ScalarMappable
@@ -195,11 +199,8 @@ def add_color_bar(
         fraction=0.02,
         pad=0.01,
     )
-    bar.ax.set_yticklabels(["low", "high"], fontsize=9)
-    words = {"output": "squared activations", "gate": "gate"}
-    bar.set_label(
-        " or ".join(words[kind] for kind in words if kind in kinds), fontsize=9
-    )
+    bar.ax.set_yticklabels([lowest, "high"], fontsize=9)
+    bar.set_label(label, fontsize=9)
 
 
 def read_maps(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention
-from keras_attention.distillation.outputs import output_activations
+from keras_attention.inspection.model_outputs import output_activations
 from support.arrays import numpy
 from support.distillation import CROSSENTROPY
 from support.distillation import assert_same

@@ -7,8 +7,8 @@ import pytest
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import DecoupledLogits
 from keras_attention.distillation import Logits
-from keras_attention.distillation.outputs import output_activations
 from keras_attention.distillation.outputs import pair_outputs
+from keras_attention.inspection.model_outputs import output_activations
 from support.arrays import numpy
 from support.outputs import ALPHA
 from support.outputs import BATCH

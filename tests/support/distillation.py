@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_attention import AttentionTransferModel
-from keras_attention.distillation.backend import value_and_input_gradient
+from keras_attention.ops.gradients import value_and_input_gradient
 from support.arrays import numpy
 
 # The quicker way to train for a few steps: JAX compiles each operation too.

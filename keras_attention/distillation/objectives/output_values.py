@@ -12,12 +12,12 @@ from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.model_reader import mask_of
 from keras_attention.distillation.outputs import BERNOULLI
 from keras_attention.distillation.outputs import REGRESSION
-from keras_attention.distillation.outputs import layer_activation
-from keras_attention.distillation.outputs import named_outputs
-from keras_attention.distillation.outputs import output_activations
-from keras_attention.distillation.outputs import output_shapes
 from keras_attention.inspection import find_layer
 from keras_attention.inspection import split_name
+from keras_attention.inspection.model_outputs import layer_activation
+from keras_attention.inspection.model_outputs import named_outputs
+from keras_attention.inspection.model_outputs import output_activations
+from keras_attention.inspection.model_outputs import output_shapes
 from keras_attention.ops.precision import widen
 
 # Probabilities below this are no longer told apart from it in float32, and
