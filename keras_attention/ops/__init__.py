@@ -27,6 +27,9 @@ from keras_attention.ops.image.covariance import (
 from keras_attention.ops.image.covariance import (
     position_covariance as position_covariance,
 )
+from keras_attention.ops.image.criss_cross import (
+    criss_cross_attention as criss_cross_attention,
+)
 from keras_attention.ops.image.gating import apply_gate as apply_gate
 from keras_attention.ops.image.gating import (
     global_average_pool as global_average_pool,

@@ -109,6 +109,12 @@ ROWS = [
         variant="units",
         pools=True,
     ),
+    Row(
+        ka.AttentionPooling2D,
+        {"output_dim": 7, "num_heads": 4},
+        static_size=True,
+        pools=True,
+    ),
     # Ratios are small: few hidden units may all be at rest behind their ReLU.
     Row(ka.BAM, {"ratio": 4}),
     Row(
@@ -159,6 +165,7 @@ ROWS = [
         {"reduced_channels": None, "iterations": 3},
         variant="plain",
     ),
+    Row(ka.CrissCrossAttention),
     Row(ka.DifferentialAttention, {"num_heads": 3}, SEQUENCE),
     Row(
         ka.DifferentialAttention,
@@ -177,6 +184,7 @@ ROWS = [
         SEQUENCE,
         variant="causal-rotary",
     ),
+    Row(ka.DualAttention),
     Row(ka.DynamicConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
         ka.DynamicConv1D,
@@ -613,6 +621,8 @@ ROWS = [
         {"kernel_size": 3, "use_spatial": False},
         variant="channel",
     ),
+    # Windows that the image's 7 x 5 positions are no multiple of, shifted.
+    Row(ka.WindowAttention, {"window_size": (4, 3), "shift_size": (2, 1)}),
 ]
 
 # The layers that find the rank of their input when they are built. Volumes are
@@ -736,6 +746,12 @@ def every_argument(
 EVERY_ARGUMENT = [
     every_argument(ka.AdditiveAttention, SEQUENCE, units=7, dropout=0.4),
     every_argument(ka.AttentionPooling1D, SEQUENCE, units=7, use_bias=True),
+    every_argument(
+        ka.AttentionPooling2D,
+        output_dim=7,
+        num_heads=2,
+        position_initializer=keras.initializers.RandomNormal(0, 1, seed=3),
+    ),
     every_argument(ka.BAM, ratio=4, dilation=2, combine="add"),
     every_argument(ka.BlendIn),
     every_argument(
@@ -759,6 +775,12 @@ EVERY_ARGUMENT = [
     ),
     every_argument(ka.CovariancePooling, reduced_channels=7, iterations=2),
     every_argument(
+        ka.CrissCrossAttention,
+        recurrence=1,
+        reduced_channels=3,
+        scale_initializer=keras.initializers.RandomNormal(1, 0.1, seed=3),
+    ),
+    every_argument(
         ka.DifferentialAttention,
         SEQUENCE,
         num_heads=4,
@@ -773,6 +795,12 @@ EVERY_ARGUMENT = [
         logit_soft_cap=2.0,
         epsilon=0.1,
         lambda_initializer=keras.initializers.RandomNormal(0.5, 0.1, seed=3),
+    ),
+    every_argument(
+        ka.DualAttention,
+        reduced_channels=3,
+        branches=("position",),
+        scale_initializer=keras.initializers.RandomNormal(1, 0.1, seed=3),
     ),
     every_argument(
         ka.DynamicConv1D,
@@ -954,6 +982,13 @@ EVERY_ARGUMENT = [
         gate_activation="hard_sigmoid",
     ),
     every_argument(ka.TripletAttention, kernel_size=3),
+    every_argument(
+        ka.WindowAttention,
+        window_size=(4, 3),
+        shift_size=(1, 1),
+        num_heads=4,
+        table_initializer=keras.initializers.RandomNormal(0.5, 0.1, seed=3),
+    ),
 ]
 
 # Of each row's output, a weighted sum; see `test_output_is_the_recorded_one`.
@@ -962,6 +997,7 @@ OUTPUTS: dict[str, float] = {
     "AdditiveAttention-units": -0.0786776,
     "AttentionPooling1D": -0.474102,
     "AttentionPooling1D-units": -0.250463,
+    "AttentionPooling2D": 1.18215,
     "BAM": 1.83965,
     "BAM-add": 2.115,
     "BlendIn": 1.09842,
@@ -978,8 +1014,10 @@ OUTPUTS: dict[str, float] = {
     "CoordinateAttention-relu": 0.318808,
     "CovariancePooling": 0.0710356,
     "CovariancePooling-plain": 0.0860789,
+    "CrissCrossAttention": 1.63443,
     "DifferentialAttention": -0.107118,
     "DifferentialAttention-causal-rotary": 0.116533,
+    "DualAttention": 2.55013,
     "DynamicConv1D": -0.451747,
     "DynamicConv1D-causal": -1.09678,
     "DynamicConv1D-linear": 0.0301447,
@@ -1057,6 +1095,7 @@ OUTPUTS: dict[str, float] = {
     "SqueezeExcite-divisor": 0.669769,
     "TripletAttention": 0.604082,
     "TripletAttention-channel": 0.596446,
+    "WindowAttention": 1.75979,
     "CBAM-sequence": -0.0219885,
     "ChannelAttention-sequence": -0.0503498,
     "ChannelAttention-sequence-pools": -0.487993,

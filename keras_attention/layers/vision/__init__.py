@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from keras_attention.layers.vision.attention_pooling_2d import (
+    AttentionPooling2D as AttentionPooling2D,
+)
 from keras_attention.layers.vision.bam import BAM as BAM
 from keras_attention.layers.vision.cbam import CBAM as CBAM
 from keras_attention.layers.vision.channel_attention import (
@@ -18,6 +21,12 @@ from keras_attention.layers.vision.coordinate_attention import (
 )
 from keras_attention.layers.vision.covariance_pooling import (
     CovariancePooling as CovariancePooling,
+)
+from keras_attention.layers.vision.criss_cross_attention import (
+    CrissCrossAttention as CrissCrossAttention,
+)
+from keras_attention.layers.vision.dual_attention import (
+    DualAttention as DualAttention,
 )
 from keras_attention.layers.vision.effective_squeeze_excite import (
     EffectiveSqueezeExcite as EffectiveSqueezeExcite,
@@ -57,6 +66,9 @@ from keras_attention.layers.vision.squeeze_excite import (
 )
 from keras_attention.layers.vision.triplet_attention import (
     TripletAttention as TripletAttention,
+)
+from keras_attention.layers.vision.window_attention import (
+    WindowAttention as WindowAttention,
 )
 
 if not TYPE_CHECKING:

@@ -34,6 +34,15 @@ class BaseScoredLayer(BaseImageLayer):
             f"{type(self).__name__} must implement `attend`."
         )
 
+    def attend_without_scores(
+        self, inputs: Tensor, training: bool | None, mask: Tensor | None
+    ) -> Any:
+        """Return the layer's output alone.
+
+        A subclass overrides it where that takes less than `attend`.
+        """
+        return self.attend(inputs, training, mask)[0]
+
     def compute_scores_shape(self, input_shape: tuple) -> tuple:
         """Return the shape of the scores."""
         raise NotImplementedError(
@@ -49,9 +58,9 @@ class BaseScoredLayer(BaseImageLayer):
     ) -> Any:
         mask = self.sequence_mask(inputs, mask)
         inputs = zero_masked(inputs, mask, self.data_format)
-        outputs, scores = self.attend(inputs, training, mask)
         if not return_attention_scores:
-            return outputs
+            return self.attend_without_scores(inputs, training, mask)
+        outputs, scores = self.attend(inputs, training, mask)
         return outputs, keras.ops.cast(scores, self.compute_dtype)
 
     def compute_output_spec(
