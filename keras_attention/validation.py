@@ -227,6 +227,24 @@ def check_image_shape(
     return channels
 
 
+def check_divides(layer: Any, name: str, value: int, channels: int) -> None:
+    """Raise a `ValueError` unless the channels can be split into `value`.
+
+    Args:
+        layer: the layer that is built; its `name` is used.
+        name: of the argument.
+        value: what it is, a positive integer.
+        channels: number of channels.
+    """
+    if channels % value:
+        raise ValueError(
+            f"{type(layer).__name__}'s `{name}` must divide the channels. "
+            f"Received: {name}={value} for {channels} channels in layer "
+            f"'{layer.name}'. Give a divisor of them, such as "
+            f"{math.gcd(value, channels)}."
+        )
+
+
 def shapes_broadcast(shape: Iterable, target: Iterable) -> bool:
     """Whether a shape broadcasts to a target of as many axes.
 

@@ -224,6 +224,7 @@ ROWS = [
         {"padding": "circular", "gamma": 1, "beta": 4},
         variant="circular",
     ),
+    Row(ka.EfficientMultiScaleAttention, {"groups": 8}),
     Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
         ka.GatedConvolutionBlock,
@@ -337,6 +338,14 @@ ROWS = [
         variant="concat",
         half_tolerance=4e-2,
         output_of_gate=None,
+    ),
+    # Its gate is not bounded, and more than float16 holds for larger kernels.
+    Row(ka.LargeKernelAttention, output_of_gate=None),
+    Row(
+        ka.LargeKernelAttention,
+        {"kernel_size": 3, "dilated_kernel_size": 3, "dilation": 2},
+        shape=(2, 7, 5, 6),
+        variant="small",
     ),
     Row(ka.LightweightConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
@@ -819,6 +828,12 @@ EVERY_ARGUMENT = [
         padding="circular",
     ),
     every_argument(
+        ka.EfficientMultiScaleAttention,
+        groups=4,
+        epsilon=0.5,
+        beta_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
+    ),
+    every_argument(
         ka.GatedConvolutionBlock,
         SEQUENCE,
         num_heads=3,
@@ -872,6 +887,13 @@ EVERY_ARGUMENT = [
         grid_size=2,
         fusion="max",
         activation="tanh",
+    ),
+    every_argument(
+        ka.LargeKernelAttention,
+        kernel_size=3,
+        dilated_kernel_size=5,
+        dilation=2,
+        depthwise_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
     ),
     every_argument(
         ka.LightweightConv1D,
@@ -1025,6 +1047,7 @@ OUTPUTS: dict[str, float] = {
     "EfficientChannelAttention": 0.621805,
     "EfficientChannelAttention-own": 0.597127,
     "EfficientChannelAttention-circular": 0.618974,
+    "EfficientMultiScaleAttention": 0.630712,
     "GatedConvolutionBlock": -0.210279,
     "GatedConvolutionBlock-dynamic": 4.16635,
     "GatedChannelTransformation": 1.1144,
@@ -1047,6 +1070,8 @@ OUTPUTS: dict[str, float] = {
     "GSoP-add": 1.80424,
     "GSoP-max": 1.32517,
     "GSoP-concat": 2.02076,
+    "LargeKernelAttention": 0.181667,
+    "LargeKernelAttention-small": -0.254013,
     "LightweightConv1D": -0.258416,
     "LightweightConv1D-causal": -0.514599,
     "LightweightConv1D-linear": 0.265575,

@@ -34,6 +34,9 @@ from keras_attention.layers.vision.effective_squeeze_excite import (
 from keras_attention.layers.vision.efficient_channel_attention import (
     EfficientChannelAttention as EfficientChannelAttention,
 )
+from keras_attention.layers.vision.efficient_multi_scale_attention import (
+    EfficientMultiScaleAttention as EfficientMultiScaleAttention,
+)
 from keras_attention.layers.vision.gated_channel_transformation import (
     GatedChannelTransformation as GatedChannelTransformation,
 )
@@ -44,6 +47,9 @@ from keras_attention.layers.vision.global_context import (
     GlobalContext as GlobalContext,
 )
 from keras_attention.layers.vision.gsop import GSoP as GSoP
+from keras_attention.layers.vision.large_kernel_attention import (
+    LargeKernelAttention as LargeKernelAttention,
+)
 from keras_attention.layers.vision.non_local import NonLocal as NonLocal
 from keras_attention.layers.vision.position_gsop import (
     PositionGSoP as PositionGSoP,
