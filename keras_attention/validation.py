@@ -10,6 +10,9 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+# Those on which everything works; layers may be computed on others.
+BACKENDS = ("tensorflow", "jax", "torch")
+
 
 def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an `int`, at least `minimum`.
@@ -291,6 +294,23 @@ def check_shape(name: str, shape: Any, expected: Any, layer: Any) -> None:
         raise ValueError(
             f"`{name}` must have the shape {tuple(expected)}. Received: "
             f"shape={tuple(shape)} for layer '{layer.name}'"
+        )
+
+
+def check_backend(what: str, backends: Iterable[str] = BACKENDS) -> None:
+    """Check that something works on Keras' backend.
+
+    Raises:
+        NotImplementedError: if it does not.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend not in backends:
+        raise NotImplementedError(
+            f"{what} works on the backends {', '.join(backends)}. Received: "
+            f"keras.backend.backend()={backend!r}. Set KERAS_BACKEND to one of "
+            "them before keras is imported."
         )
 
 

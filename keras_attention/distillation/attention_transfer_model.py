@@ -47,6 +47,7 @@ from keras_attention.distillation.train_step import train_step
 from keras_attention.distillation.train_step import transfer_loss
 from keras_attention.inspection.model_outputs import named_outputs
 from keras_attention.inspection.model_outputs import output_shapes
+from keras_attention.validation import check_backend
 
 LABELS, REGULARIZATION = "label_loss", "regularization_loss"
 # Rows of outputs whose accuracy the first steps compare.
@@ -219,6 +220,7 @@ class AttentionTransferModel(keras.Model):
         teacher_weights: Sequence[float] | None = None,
         **kwargs: Any,
     ):
+        check_backend(type(self).__name__)
         teachers = teacher_list(teacher)
         check_models(student, teachers)
         kwargs.setdefault("dtype", training_policy(student))

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_attention.validation import check_backend
+
 
 def value_and_input_gradient(
     function: Callable[[Any], tuple[Any, Any]], inputs: Any
@@ -18,6 +20,7 @@ def value_and_input_gradient(
     Returns:
         `(gradient, anything)`. The gradient can be differentiated again.
     """
+    check_backend("A gradient at the input")
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
+
+from keras_attention.validation import check_backend
 
 
 def scan(
@@ -23,8 +26,9 @@ def scan(
     Returns:
         The last state, and the outputs stacked along a first axis.
     """
-    run = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
-    return run[keras.backend.backend()](step, state, sequences)
+    loops = {"tensorflow": _tensorflow, "jax": _jax}
+    run = loops.get(keras.backend.backend(), _unrolled)
+    return run(step, state, sequences)
 
 
 def _tensorflow(step, state, sequences):
@@ -61,11 +65,11 @@ def _jax(step, state, sequences):
     return jax.lax.scan(lambda state, x: step(state, *x), state, sequences)
 
 
-def _torch(step, state, sequences):
-    import torch
-
+def _unrolled(step, state, sequences):
+    if sequences[0].shape[0] is None:
+        check_backend("A loop over a sequence of unknown length")
     outputs = []
-    for slices in zip(*sequences, strict=True):
-        state, output = step(state, *slices)
+    for index in range(sequences[0].shape[0]):
+        state, output = step(state, *(x[index] for x in sequences))
         outputs.append(output)
-    return state, torch.stack(outputs)
+    return state, ops.stack(outputs)

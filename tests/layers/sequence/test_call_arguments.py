@@ -438,10 +438,18 @@ MIXERS = {
     "latent": lambda: ka.MultiHeadLatentAttention(2, causal=True),
     "differential": lambda: ka.DifferentialAttention(2, causal=True),
 }
+# Their graphs take long to trace.
+SLOW = ("latent", "differential")
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in MIXERS
+    ],
+)
 def test_lengths_of_zero_in_a_graph(name):
     import tensorflow as tf
 
