@@ -284,6 +284,22 @@ def check_sequence_shape(layer: Any, shape: Any) -> int:
     return shape[-1]
 
 
+def check_is_shape(name: str, shape: Any) -> tuple[int | None, ...]:
+    """Return a shape as a tuple.
+
+    Raises:
+        ValueError: If it is no sequence of integers and `None`.
+    """
+    if not isinstance(shape, list | tuple) or not all(
+        isinstance(size, int | None) for size in shape
+    ):
+        raise ValueError(
+            f"`{name}` must be a shape, a tuple of integers and None such as "
+            f"(None, 10, 64). Received: {name}={shape!r}"
+        )
+    return tuple(shape)
+
+
 def check_shape(name: str, shape: Any, expected: Any, layer: Any) -> None:
     """Raise a `ValueError` unless known sizes of the shapes are equal."""
     fits = len(shape) == len(expected) and all(

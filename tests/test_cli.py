@@ -117,6 +117,34 @@ def test_help_and_version_import_nothing_heavy(arguments):
 OPTIONS = ("--help", "--version")
 
 
+@pytest.mark.parametrize(
+    "typed", [["-m", "keras_attention"], ["-mkeras_attention"]]
+)
+def test_the_module_imports_nothing_heavy_for_help(typed):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *typed, "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0
+    assert "Commands:" in result.stdout
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in result.stderr.splitlines()
+    }
+    assert not imported & set(HEAVY)
+
+
+def test_the_module_runs_a_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "keras_attention", "list", "--shape", "7x7"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "Error: `--shape` must be" in result.stderr
+
+
 def test_completion_imports_nothing_heavy():
     typed = {
         "_KERAS_ATTENTION_COMPLETE": "bash_complete",

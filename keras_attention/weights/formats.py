@@ -10,12 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.layers.sequence.additive_attention import AdditiveAttention
 from keras_attention.layers.sequence.dynamic_conv_1d import DynamicConv1D
 from keras_attention.layers.sequence.lightweight_conv_1d import (
     LightweightConv1D,
 )
 from keras_attention.layers.sequence.multi_head_attention import (
     MultiHeadAttention,
+)
+from keras_attention.layers.sequence.scaled_dot_product_attention import (
+    ScaledDotProductAttention,
 )
 from keras_attention.layers.vision.bam import BAM
 from keras_attention.layers.vision.cbam import CBAM
@@ -118,6 +122,28 @@ def keras_attention(*projections: str) -> Format:
         kernel, bias = f"_{name}_dense.kernel", f"_{name}_dense.bias"
         entries[f"{ours}/kernel"] = as_is(kernel)
         entries[f"{ours}/bias"] = vector(bias).by_head(0)
+    return Format(entries)
+
+
+def keras_attention_file(private: str, gate: str | None = None) -> Format:
+    """The same in Keras' files of weights, which number them.
+
+    Args:
+        private: What comes before the names of the projections' attributes.
+        gate: Name of the gate's attribute, or `None` for none.
+    """
+    names = {
+        "query": f"{private}query_dense",
+        "key": f"{private}key_dense",
+        "value": f"{private}value_dense",
+        "attention_output": f"{private}output_dense",
+    }
+    if gate is not None:
+        names["gate"] = gate
+    entries = {}
+    for ours, theirs in names.items():
+        entries[f"{ours}/kernel"] = as_is(f"{theirs}/vars/0")
+        entries[f"{ours}/bias"] = vector(f"{theirs}/vars/1").by_head(0)
     return Format(entries)
 
 
@@ -281,6 +307,23 @@ FORMATS: dict[
         fused_attention("qkv.weight", "qkv.bias", "proj"),
         keras_attention("query", "key", "value"),
         keras_attention("query", "key", "value", "gate"),
+        keras_attention_file(""),
+        keras_attention_file("", "_gate_dense"),
+        keras_attention_file("", "gate_dense"),
+        keras_attention_file("_"),
+        keras_attention_file("_", "_gate_dense"),
+    ),
+    AdditiveAttention: (
+        Format({"scale": as_is("scale")}),
+        Format({"scale": as_is("vars/0")}),
+    ),
+    ScaledDotProductAttention: (
+        Format(
+            {
+                "scale": as_is("scale"),
+                "concat_score_weight": as_is("concat_score_weight"),
+            }
+        ),
     ),
     LightweightConv1D: (
         Format(

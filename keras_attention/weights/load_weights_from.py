@@ -53,6 +53,8 @@ def load_weights_from(
                                     DistilBERT, ViT, BART and CLIP, timm's
                                     vision transformers, Keras'
                                     MultiHeadAttention and GroupQueryAttention
+        AdditiveAttention,
+        ScaledDotProductAttention   Keras' AdditiveAttention and Attention
         LightweightConv1D,
         DynamicConv1D               fairseq
         models.ResNet               ResNets of torchvision, timm, pytorchcv
@@ -80,11 +82,12 @@ def load_weights_from(
     Args:
         target: built layer, or a `ResNet`.
         source: torch module or its state dict, dictionary of arrays, Keras
-            layer, or the path of a file: `.safetensors`, `.npz`, or one of
-            torch (`.pth`, `.pt`, `.pth.tar` and so on), which is read without
-            running code from it.
+            layer, or the path of a file: `.safetensors`, `.npz`, Keras'
+            `.weights.h5` or `.keras`, or one of torch (`.pth`, `.pt`,
+            `.pth.tar` and so on), which is read without running code from it.
         prefix: what comes before the names of this layer in the source, such
-            as `"encoder.layer.0.attention."`.
+            as `"encoder.layer.0.attention."`, in a file of Keras
+            `"layers/multi_head_attention/"`.
         skip_mismatch: whether layers whose weights are missing or of another
             shape keep their values, and arrays that no layer has a weight
             for are left unread, such as a classifier of other classes, or

@@ -1,5 +1,6 @@
 """Reads weights from wherever they are: arrays by the names they have there."""
 
+import io
 import os
 import pathlib
 from collections.abc import Mapping
@@ -12,10 +13,15 @@ import numpy as np
 
 from keras_attention.files import check_torch_file
 from keras_attention.files import read_arrays
+from keras_attention.files.archives import open_archive
+from keras_attention.files.archives import read_member
+from keras_attention.files.hdf5 import list_hdf5
 from keras_attention.files.safetensors_file import list_safetensors
 from keras_attention.files.torch_file import FLOOR
 from keras_attention.types import Tensor
 
+# Where a `.keras` archive has its weights.
+KERAS_WEIGHTS = "model.weights.h5"
 TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 # What checkpoints wrap around the weights.
 WRAPPERS = (
@@ -148,10 +154,16 @@ def _read_file(path):
         return _read_torch(path)
     if suffix == ".npz":
         return _read_npz(path)
+    if suffix == ".h5":
+        return _read_hdf5(path, path)
+    if suffix == ".keras":
+        with open_archive(path) as archive:
+            file = io.BytesIO(read_member(archive, KERAS_WEIGHTS))
+        return _read_hdf5(file, path)
     raise ValueError(
-        "A file of weights must end in .safetensors, .npz or one of "
-        f"{', '.join(TORCH_FILES)}, which may be followed by .tar. Received: "
-        f"'{path}'"
+        "A file of weights must end in .safetensors, .npz, .weights.h5, "
+        f".keras or one of {', '.join(TORCH_FILES)}, which may be followed by "
+        f".tar. Received: '{path}'"
     )
 
 
@@ -212,6 +224,23 @@ def _read_torch(path):
 
 def _read_npz(path):
     return read_arrays(path)
+
+
+def _read_hdf5(file, path):
+    import h5py
+
+    names = [name.removeprefix("/") for name, _, _ in list_hdf5(file, path)]
+    with h5py.File(file, "r") as opened:
+        return {name: _read_dataset(opened[name]) for name in names}
+
+
+def _read_dataset(dataset):
+    """Return the values of a data set, those of bfloat16 as float32."""
+    values = dataset[()]
+    if dataset.attrs.get("dtype") != "bfloat16":
+        return values
+    # Keras stores its bits.
+    return (values.view("uint16").astype("uint32") << 16).view("float32")
 
 
 def _keras_weights(layer):

@@ -36,6 +36,9 @@ class Row:
         static_size: the layer needs a known height and width, or length.
         half_tolerance: largest error allowed in half precision, as a part of
             the largest output.
+        rounds_first: half precision is compared with a float32 layer of
+            rounded weights and inputs, whose rounding alone may change the
+            output at a token by more than the tolerance.
         output_of_gate: what a gate's layer makes of image and gate, or `None`
             if its output is no function of the two.
         pools: the layer takes a sequence and returns none, and so no mask.
@@ -49,6 +52,7 @@ class Row:
     variant: str = ""
     static_size: bool = False
     half_tolerance: float = 2e-2
+    rounds_first: bool = False
     output_of_gate: Callable[..., Any] | None = np.multiply
     pools: bool = False
     make: Callable[..., Any] | None = None
@@ -490,7 +494,12 @@ ROWS = [
     ),
     Row(
         ka.MultiHeadAttention,
-        {"num_heads": 2, "use_gate": True, "sliding_window": 2},
+        {
+            "num_heads": 2,
+            "use_gate": True,
+            "sliding_window": 2,
+            "flash_attention": False,
+        },
         SEQUENCE,
         variant="gate",
     ),
@@ -566,7 +575,7 @@ ROWS = [
         output_of_gate=relu_of_product,
     ),
     # The norm of a head makes what cancels out as large as anything else.
-    Row(ka.Retention, {"num_heads": 4}, SEQUENCE, half_tolerance=0.25),
+    Row(ka.Retention, {"num_heads": 4}, SEQUENCE, rounds_first=True),
     Row(
         ka.Retention,
         {
@@ -590,6 +599,12 @@ ROWS = [
         },
         SEQUENCE,
         variant="options",
+    ),
+    Row(
+        ka.ScaledDotProductAttention,
+        {"score_mode": "concat", "use_scale": True},
+        SEQUENCE,
+        variant="concat",
     ),
     Row(ka.SelectiveKernel),
     Row(
@@ -931,6 +946,7 @@ EVERY_ARGUMENT = [
             "half", 0.7, 20.0, positions.YaRNScaling(2.0, 64)
         ),
         logit_soft_cap=2.0,
+        flash_attention=False,
     ),
     every_argument(
         ka.MultiHeadLatentAttention,

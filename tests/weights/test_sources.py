@@ -46,6 +46,107 @@ def test_keras_attention_of_any_widths(widths):
     )
 
 
+# Files of Keras.
+
+
+def keras_file(folder, layer, name, lists=False, dtype=None):
+    """A file of a model of a layer of Keras, and what the layer makes of x."""
+    x = normal(2, 5, 6)
+    inputs = keras.Input(x.shape[1:])
+    outputs = layer([inputs, inputs]) if lists else layer(inputs, inputs)
+    randomize(layer)
+    path = folder / name
+    model = keras.Model(inputs, outputs)
+    model.save(path) if name.endswith(".keras") else model.save_weights(path)
+    return path, x, numpy(model(x))
+
+
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.keras"])
+@pytest.mark.parametrize("use_gate", [False, True])
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_attention_of_a_file_of_keras(
+    tmp_path, name, use_gate, use_bias, grouped
+):
+    arguments = {"use_gate": use_gate, "use_bias": use_bias, "dropout": 0.1}
+    if grouped:
+        theirs = keras.layers.GroupQueryAttention(3, 4, 2, **arguments)
+        ours = ka.MultiHeadAttention(4, 3, num_kv_heads=2, **arguments)
+    else:
+        theirs = keras.layers.MultiHeadAttention(4, 3, **arguments)
+        ours = ka.MultiHeadAttention(4, 3, **arguments)
+    # Names of files and of layers count for themselves.
+    folder = "grouped_query_attention" if grouped else "multi_head_attention"
+    if type(theirs).__name__ == "GroupQueryAttention":
+        folder = "group_query_attention"
+    path, x, expected = keras_file(tmp_path, theirs, name)
+    ours.build(x.shape, x.shape)
+    assert load_weights_from(ours, path, f"layers/{folder}/") == []
+    np.testing.assert_allclose(
+        numpy(ours(x, x)), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_file_with_more_than_the_layer_is_refused(tmp_path):
+    theirs = keras.layers.MultiHeadAttention(2, 3)
+    path, x, _ = keras_file(tmp_path, theirs, "model.weights.h5")
+    ours = ka.MultiHeadAttention(2, 3, use_bias=False)
+    ours.build(x.shape, x.shape)
+    with pytest.raises(ValueError, match=r"query_dense/vars/1"):
+        load_weights_from(ours, path, "layers/multi_head_attention/")
+    with pytest.raises(ValueError, match="Is there a `prefix`"):
+        load_weights_from(ours, path)
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (keras.layers.AdditiveAttention(), ka.AdditiveAttention()),
+        (
+            keras.layers.Attention(use_scale=True, score_mode="concat"),
+            ka.ScaledDotProductAttention(use_scale=True, score_mode="concat"),
+        ),
+        (
+            keras.layers.Attention(use_scale=True),
+            ka.ScaledDotProductAttention(1.0, use_scale=True),
+        ),
+    ],
+    ids=["additive", "concat", "dot"],
+)
+def test_attention_without_projections(theirs, ours, tmp_path):
+    path, x, expected = keras_file(tmp_path, theirs, "m.weights.h5", lists=True)
+    ours.build(x.shape, x.shape)
+    assert load_weights_from(ours, theirs) == []
+    np.testing.assert_allclose(numpy(ours([x, x])), expected, atol=1e-5)
+
+
+def test_a_file_of_bfloat16(tmp_path):
+    theirs = keras.layers.MultiHeadAttention(2, 3, dtype="bfloat16")
+    path, x, _ = keras_file(tmp_path, theirs, "model.weights.h5")
+    ours = ka.MultiHeadAttention(2, 3)
+    ours.build(x.shape, x.shape)
+    load_weights_from(ours, path, "layers/multi_head_attention/")
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        expected = numpy(keras.ops.cast(other, "float32"))
+        np.testing.assert_array_equal(numpy(one), expected)
+
+
+def test_quantized_layers_of_keras_are_refused():
+    theirs = keras.layers.MultiHeadAttention(2, 3)
+    ours = ka.MultiHeadAttention(2, 3)
+    x = normal(2, 5, 6)
+    theirs(x, x)
+    ours.build(x.shape)
+    before = ours.get_weights()
+    for part in (theirs._query_dense, theirs._output_dense):
+        part.quantize("int8")
+    for skip_mismatch in (False, True):
+        with pytest.raises(ValueError, match="Quantized weights"):
+            load_weights_from(ours, theirs, skip_mismatch=skip_mismatch)
+    for old, new in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_own_weights_of_a_keras_layer():
     theirs, ours = keras.layers.Dense(5), squeeze_excite()
     theirs.build((None, 6))
@@ -233,7 +334,15 @@ def test_a_damaged_file_is_named(tmp_path, name):
         load_weights_from(squeeze_excite(), path)
 
 
-@pytest.mark.parametrize("name", ["weights.tar", "weights", "weights.h5"])
+@pytest.mark.parametrize("name", ["m.weights.h5", "m.keras"])
+def test_a_damaged_file_of_keras_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04 not complete")
+    with pytest.raises(ValueError, match=f"{name}.*(Damaged|cannot be read)"):
+        load_weights_from(squeeze_excite(), path)
+
+
+@pytest.mark.parametrize("name", ["weights.tar", "weights", "weights.onnx"])
 def test_other_files_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match="must end in .safetensors"):

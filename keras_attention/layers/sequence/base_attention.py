@@ -10,6 +10,8 @@ from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.chunk_plan import larger
 from keras_attention.ops.attention.dispatch import attend
+from keras_attention.ops.attention.dispatch import find_backend_obstacle
+from keras_attention.ops.attention.dispatch import raise_not_fused
 from keras_attention.ops.attention.masks import bias_mask
 from keras_attention.ops.attention.masks import check_scores_shape
 from keras_attention.ops.attention.masks import check_sequence_mask
@@ -30,10 +32,14 @@ from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_is_shape
 from keras_attention.validation import check_number
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
+
+# Paths of attention by the argument `flash_attention`.
+IMPLEMENTATIONS = {None: "auto", True: "fused", False: "unfused"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +138,8 @@ class BaseAttention(BaseLayer):
     sliding_window: int | None = None
     # First tokens that are inside of every window.
     num_sink_tokens: int = 0
+    # Whether a fused kernel is required or left out; `None` for neither.
+    flash_attention: bool | None = None
 
     def __init__(
         self,
@@ -471,6 +479,7 @@ class BaseAttention(BaseLayer):
                 return_scores=return_scores,
                 **options,
             ),
+            IMPLEMENTATIONS[self.flash_attention],
         )
         if inputs.query_mask is not None:
             # A masked query attends to nothing, without a (B, T, S) mask.
@@ -531,6 +540,8 @@ class BaseAttention(BaseLayer):
             cache,
             memory,
         )
+        if self.flash_attention:
+            self._check_fused(return_attention_scores)
         value = query if value is None else value
         key = value if key is None else key
         shapes = [query.shape, value.shape, key.shape]
@@ -677,6 +688,26 @@ class BaseAttention(BaseLayer):
         """
         return None
 
+    def complete_shapes(
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> tuple[Shape, Shape, Shape]:
+        """Shapes of query, value and key, those left out completed.
+
+        Raises:
+            ValueError: For what is no shape.
+        """
+        shapes = []
+        for name, shape in (
+            ("query", query_shape),
+            ("value", value_shape),
+            ("key", key_shape),
+        ):
+            self.check_one_tensor(name, shape)
+            if shape is None and shapes:
+                shape = shapes[-1]
+            shapes.append(check_is_shape(f"{name}_shape", shape))
+        return shapes[0], shapes[1], shapes[2]
+
     def check_one_tensor(self, name: str, tensor: Any) -> None:
         """Raise a `ValueError` for a list of tensors or of shapes."""
         if isinstance(tensor, dict) or (
@@ -690,6 +721,14 @@ class BaseAttention(BaseLayer):
                 f"{type(tensor).__name__} of {len(tensor)} for layer "
                 f"'{self.name}'"
             )
+
+    def _check_fused(self, return_attention_scores):
+        """Check what is known of a fused kernel before tensors are."""
+        reason = find_backend_obstacle()
+        if reason is None and return_attention_scores:
+            reason = "has no `return_attention_scores`"
+        if reason is not None:
+            raise_not_fused({"fused": reason})
 
     def _check_lengths(self, query_shape, key_shape, value_shape):
         self.check_widths(query_shape, key_shape, value_shape)

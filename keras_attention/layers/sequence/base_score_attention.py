@@ -6,6 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.input_lists import is_list_of_masks
+from keras_attention.layers.sequence.input_lists import split_inputs
+from keras_attention.layers.sequence.input_lists import split_masks
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
@@ -116,10 +119,8 @@ class BaseScoreAttention(KernelLayer):
             return output
         return output, ops.cast(scores, self.compute_dtype)
 
-    def compute_mask(self, query: Any, previous_mask: Any = None) -> Any:
-        if isinstance(previous_mask, list | tuple):
-            return previous_mask[0]
-        return previous_mask
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return mask[0] if is_list_of_masks(mask) else mask
 
     def compute_output_shape(
         self,
@@ -166,42 +167,16 @@ class BaseScoreAttention(KernelLayer):
 
     def _complete(self, query, value, key):
         """Query, value and key, or their shapes, of a list or of arguments."""
-        is_list = isinstance(query, list | tuple) and not all(
-            isinstance(size, int | None) for size in query
-        )
-        if is_list:
-            if len(query) not in (2, 3) or value is not None:
-                raise ValueError(
-                    f"{type(self).__name__} takes `[query, value]` or "
-                    "`[query, value, key]`, or the same as arguments of their "
-                    f"own. Received: a list of {len(query)} for layer "
-                    f"'{self.name}'"
-                    + (" and a value" if value is not None else "")
-                )
-            query, value, key = (*query, None)[:3]
-        if value is None and key is not None:
-            raise ValueError(
-                f"{type(self).__name__} needs the values that belong to the "
-                "keys. Received: key without value. For self-attention pass "
-                "the query alone."
-            )
+        query, value, key = split_inputs(self, query, value, key)
         value = query if value is None else value
         key = value if key is None else key
         return query, value, key
 
     def _masks(self, query, value, query_mask, value_mask, key_mask, mask):
         """Boolean masks of the queries and of the keys, each or `None`."""
-        # Keras passes the masks of a list of inputs as `query_mask`, a list.
-        mask = query_mask if mask is None else mask
-        if isinstance(mask, list | tuple) and any(
-            each is None or hasattr(each, "shape") for each in mask
-        ):
-            given = (*mask, None, None)[:3]
-        else:
-            given = (mask, None, None)
-        query_mask = given[0]
-        value_mask = given[1] if value_mask is None else value_mask
-        key_mask = given[2] if key_mask is None else key_mask
+        query_mask, value_mask, key_mask = split_masks(
+            self, query_mask, value_mask, key_mask, mask
+        )
         if value is query and value_mask is None:
             value_mask = query_mask
         masks = {}

@@ -202,9 +202,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> None:
-        self.check_one_tensor("query", query_shape)
-        value_shape = query_shape if value_shape is None else value_shape
-        key_shape = value_shape if key_shape is None else key_shape
+        query_shape, value_shape, key_shape = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
         self.check_widths(query_shape, key_shape, value_shape)
         widths = query_shape[-1], key_shape[-1], value_shape[-1]
         self._widths = widths
@@ -378,6 +378,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
+        query_shape, _, _ = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
         return (*query_shape[:-1], self.output_dim or query_shape[-1])
 
     def get_config(self) -> dict[str, Any]:

@@ -110,6 +110,12 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             StreamingLLM does. With rotary positions they stay at the far end
             of the window: their distance does not grow beyond it. Defaults to
             `0`.
+        flash_attention: Boolean. `True` requires a fused kernel of the
+            backend, which never holds the scores: a call for which there is
+            none, as on TensorFlow or where scores are asked for, is an error
+            that says why. `False` takes none. Outputs are the same. Defaults
+            to `None`, one where it is possible and not turned off by
+            `keras.config.disable_flash_attention()`.
         seed: Integer seed of the dropout. Defaults to `None`.
         kernel_constraint: Constraint of the kernels. Defaults to `None`.
         bias_constraint: Constraint of the biases. Defaults to `None`.
@@ -227,6 +233,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         use_sinks: bool = False,
         talking_heads: bool = False,
         num_sink_tokens: int = 0,
+        flash_attention: bool | None = None,
         seed: int | None = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
@@ -273,6 +280,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             "num_sink_tokens", num_sink_tokens, 0
         )
         self._check_sink_tokens()
+        self.flash_attention = _to_flash_attention(flash_attention, dropout)
         self._kv_heads = num_kv_heads or num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
@@ -288,9 +296,9 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> None:
-        self.check_one_tensor("query", query_shape)
-        value_shape = query_shape if value_shape is None else value_shape
-        key_shape = value_shape if key_shape is None else key_shape
+        query_shape, value_shape, key_shape = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
         self._axes = self._find_axes(query_shape)
         self._check_axes(query_shape, value_shape, key_shape)
         query_shape, value_shape, key_shape = (
@@ -484,8 +492,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        if value_shape is not None and key_shape is not None:
-            self._check_key_sizes(value_shape, key_shape)
+        query_shape, value_shape, key_shape = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
+        self._check_key_sizes(value_shape, key_shape)
         return (*query_shape[:-1], *(self._output_shape or query_shape[-1:]))
 
     def scores_shape(self, query_shape: Shape, key_shape: Shape) -> tuple:
@@ -577,6 +587,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             "use_sinks": self.use_sinks,
             "talking_heads": self.talking_heads,
             "num_sink_tokens": self.num_sink_tokens,
+            "flash_attention": self.flash_attention,
         }
 
     def _check_sink_tokens(self):
@@ -731,6 +742,19 @@ def _to_axes(axes):
                 f"Received: attention_axes={axes!r}"
             )
     return numbers
+
+
+def _to_flash_attention(flash_attention, dropout):
+    if flash_attention is None:
+        return None
+    check_boolean("flash_attention", flash_attention)
+    if flash_attention and dropout:
+        raise ValueError(
+            "No fused kernel drops scores. Received: flash_attention=True, "
+            f"dropout={dropout}. Leave `flash_attention` out: a kernel is then "
+            "taken outside of training."
+        )
+    return flash_attention
 
 
 def _to_output_shape(output_shape):

@@ -199,8 +199,9 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
     def build(
         self, query_shape: Shape, value_shape: Shape | None = None
     ) -> None:
-        self.check_one_tensor("query", query_shape)
-        value_shape = query_shape if value_shape is None else value_shape
+        query_shape, value_shape, _ = self.complete_shapes(
+            query_shape, value_shape
+        )
         self.check_widths(query_shape, value_shape, value_shape)
         query_width, value_width = query_shape[-1], value_shape[-1]
         self._input_widths = query_width, value_width
@@ -439,6 +440,9 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
+        query_shape, _, _ = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
         return (*query_shape[:-1], self.output_dim or query_shape[-1])
 
     def compute_output_spec(

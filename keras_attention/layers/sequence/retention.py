@@ -29,6 +29,13 @@ class Retention(KernelLayer, BaseRecurrence):
     A masked token is as if it were not there, wherever it is: it decays
     nothing, takes no position, and may hold anything, NaN included.
 
+    In half precision only projections are rounded; decays, states and norms
+    are in float32. But the norm makes what cancels out as large as anything
+    else: the first token's head is the sign of q · k times the value, and
+    where q · k is near 0, rounding the weights to bfloat16 turns it over.
+    With random weights, one token in 22 was off by half of the largest output,
+    the others by less than 1.3%; in float16 all by less than 0.1%.
+
     Args:
         num_heads: Integer, number of heads N.
         key_dim: Integer, even, width D of a head's queries and keys. Defaults

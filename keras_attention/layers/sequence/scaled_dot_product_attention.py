@@ -5,24 +5,36 @@ from keras import ops
 
 from keras_attention.layers.sequence.base_attention import AttentionInputs
 from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.sequence.input_lists import is_list_of_masks
+from keras_attention.layers.sequence.input_lists import split_inputs
+from keras_attention.layers.sequence.input_lists import split_masks
 from keras_attention.ops.attention.scaled_dot_product import (
     check_attention_shapes,
 )
+from keras_attention.ops.precision import widen
 from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_boolean
+from keras_attention.validation import check_choice
 from keras_attention.validation import check_number
+
+SCORE_MODES = ("dot", "concat")
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
 class ScaledDotProductAttention(BaseAttention):
-    """Dot-product attention without weights: softmax(Q Kᵀ / √D) V.
+    """Dot-product attention without projections: softmax(Q Kᵀ / √D) V.
 
         scores = softmax(query · keyᵀ · scale)      # [B, T, S]
         output = dropout(scores) · value            # [B, T, E]
 
     With one input it is self-attention. Long sequences are computed in chunks
     of queries, exactly, in memory that grows linearly.
+
+    Takes the inputs and configurations of `keras.layers.Attention`, whose
+    products are not scaled: `scale=1.0` here, which `from_config` sets for a
+    configuration of Keras.
 
     A query without keys gets zeros. Masked tokens may hold anything, NaN
     included. Asking for the scores does not change the output. With fewer
@@ -39,11 +51,18 @@ class ScaledDotProductAttention(BaseAttention):
             positions away. Defaults to `None`, all keys.
         logit_soft_cap: Float c; scaled products s become c · tanh(s / c).
             Defaults to `None`.
+        use_scale: Boolean, whether the products are also multiplied by a
+            learned number, 1 at first. Defaults to `False`.
+        score_mode: `"dot"`, or `"concat"` for Keras' c · Σ tanh(q + k) in
+            place of products, with a learned number c, 1 at first; `use_scale`
+            then multiplies q + k, and `scale` has no use. The tanh of each
+            pair of tokens is in memory. Defaults to `"dot"`.
         seed: Integer seed of the dropout. Defaults to `None`.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        query: Float tensor, what attends.
+        query: Float tensor, what attends; or the list `[query, value]` or
+            `[query, value, key]`, as Keras takes it.
         value: Float tensor, what is averaged. Defaults to `None`, the query:
             self-attention.
         key: Float tensor, what the query is compared with. Defaults to
@@ -74,7 +93,8 @@ class ScaledDotProductAttention(BaseAttention):
         use_causal_mask: Boolean, whether query i attends to keys up to i
             alone, counted from the first key as in Keras; `causal` of the
             layer counts from the last. Defaults to `False`.
-        mask: `query_mask` by another name, for self-attention.
+        mask: `query_mask` by another name, for self-attention; or the list
+            `[query_mask, value_mask]` for a list of inputs.
 
     Input shape:
         query `(batch, T, D)`, value `(batch, S, E)`, key `(batch, S, D)`, or
@@ -111,6 +131,8 @@ class ScaledDotProductAttention(BaseAttention):
         causal: bool = False,
         window: int | None = None,
         logit_soft_cap: float | None = None,
+        use_scale: bool = False,
+        score_mode: str = "dot",
         seed: int | None = None,
         **kwargs: Any,
     ):
@@ -125,17 +147,21 @@ class ScaledDotProductAttention(BaseAttention):
         self.scale = scale
         if scale is not None:
             check_number("scale", scale)
+        self.use_scale = check_boolean("use_scale", use_scale)
+        self.score_mode = check_choice("score_mode", score_mode, SCORE_MODES)
+        if score_mode == "concat" and scale is not None:
+            raise ValueError(
+                '`scale` is for the products of score_mode="dot". Received: '
+                f'scale={scale}, score_mode="concat"'
+            )
 
     def build(
         self,
-        query_shape: Shape,
+        query_shape: Any,
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> None:
-        self.check_one_tensor("query", query_shape)
-        value_shape = query_shape if value_shape is None else value_shape
-        key_shape = value_shape if key_shape is None else key_shape
-        shapes = [tuple(s) for s in (query_shape, value_shape, key_shape)]
+        shapes = self.complete_shapes(query_shape, value_shape, key_shape)
         ranks = {len(shape) for shape in shapes}
         if ranks not in ({3}, {4}):
             raise ValueError(
@@ -161,10 +187,19 @@ class ScaledDotProductAttention(BaseAttention):
             "key": (heads, shapes[2][-1]),
             "value": (heads, shapes[1][-1]),
         }
+        # Named, and in the order, as in Keras.
+        if self.use_scale:
+            self.learned_scale = self.add_weight(
+                name="scale", shape=(), initializer="ones"
+            )
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight(
+                name="concat_score_weight", shape=(), initializer="ones"
+            )
 
     def call(
         self,
-        query: Tensor,
+        query: Any,
         value: Tensor | None = None,
         key: Tensor | None = None,
         query_mask: Tensor | None = None,
@@ -178,11 +213,15 @@ class ScaledDotProductAttention(BaseAttention):
         cache: Cache | None = None,
         mask: Tensor | None = None,
     ) -> Any:
+        query, value, key = split_inputs(self, query, value, key)
+        query_mask, value_mask, key_mask = split_masks(
+            self, query_mask, value_mask, key_mask, mask
+        )
         inputs = self.prepare(
             query,
             value,
             key,
-            query_mask if mask is None else mask,
+            query_mask,
             value_mask,
             key_mask,
             attention_mask,
@@ -194,8 +233,23 @@ class ScaledDotProductAttention(BaseAttention):
         query = inputs.query
         if self._rank == 3:
             query = ops.expand_dims(query, 2)
+        options = {}
+        if self.use_scale:
+            query = self._multiply(query)
+        if self.score_mode == "concat":
+            options["additive"] = ops.convert_to_tensor(
+                self.concat_score_weight
+            )
+            if self.use_scale:
+                key = self._multiply(key)
         output, scores, cache = self.attend(
-            query, key, value, inputs, return_attention_scores, training
+            query,
+            key,
+            value,
+            inputs,
+            return_attention_scores,
+            training,
+            **options,
         )  # [B, T, N, E], [B, N, T, S]
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
@@ -238,14 +292,77 @@ class ScaledDotProductAttention(BaseAttention):
         shape = super().scores_shape(query_shape, key_shape)
         return shape if self._rank == 4 else (shape[0], *shape[2:])
 
+    def complete_shapes(
+        self, query_shape: Any, value_shape: Any, key_shape: Any = None
+    ) -> tuple[Shape, Shape, Shape]:
+        return super().complete_shapes(
+            *split_inputs(self, query_shape, value_shape, key_shape)
+        )
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return mask[0] if is_list_of_masks(mask) else mask
+
     def compute_output_shape(
         self,
-        query_shape: Shape,
+        query_shape: Any,
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        value_shape = query_shape if value_shape is None else value_shape
+        query_shape, value_shape, _ = self.complete_shapes(
+            query_shape, value_shape, key_shape
+        )
         return (*query_shape[:-1], value_shape[-1])
 
+    def compute_output_spec(
+        self,
+        query: Any,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        query, value, key = split_inputs(self, query, value, key)
+        query_mask, value_mask, key_mask = split_masks(
+            self, query_mask, value_mask, key_mask, mask
+        )
+        return super().compute_output_spec(
+            query,
+            value,
+            key,
+            query_mask,
+            value_mask,
+            key_mask,
+            attention_mask,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Makes a layer from a configuration: its own, or one of Keras.
+
+        Args:
+            config: Dictionary, what `get_config` returned, of this layer or of
+                `keras.layers.Attention`.
+        """
+        config = dict(config)
+        if "scale" not in config and config.get("score_mode") == "dot":
+            config["scale"] = 1.0
+        return super().from_config(config)
+
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale}
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "use_scale": self.use_scale,
+            "score_mode": self.score_mode,
+        }
+
+    def _multiply(self, x):
+        """Multiply by the learned scale, in at least float32."""
+        wide = widen(x)
+        scale = ops.cast(self.learned_scale, wide.dtype)
+        return ops.cast(wide * scale, x.dtype)

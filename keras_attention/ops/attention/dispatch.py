@@ -17,6 +17,7 @@ import logging
 import math
 from collections.abc import Iterator
 from typing import Any
+from typing import NoReturn
 
 import keras
 from keras import ops
@@ -115,26 +116,51 @@ def choose_path(
     Returns:
         The path, and the reasons against those that come before it.
     """
-    if implementation != "auto" or _only_plain.get():
+    if _only_plain.get() or implementation in ("plain", "chunked"):
         is_plain = options.return_scores or implementation != "chunked"
         reason = (
-            "is not asked for"
-            if implementation != "auto"
-            else "is left out of graphs for export"
+            "is left out of graphs for export"
+            if implementation not in ("plain", "chunked")
+            else "is not asked for"
         )
         return (PLAIN if is_plain else CHUNKED), {"fused": reason}
-    backend, reasons = keras.backend.backend(), {}
-    if backend not in FUSED:
-        reasons["fused"] = f"does not exist on {backend}"
-    for path in FUSED.get(backend, ()):
-        reason = path.why_not(query, key, value, options)
-        if reason is None:
-            return path, reasons
-        reasons[path.name] = reason
+    reasons = {}
+    if implementation == "unfused":
+        reasons["fused"] = "is not asked for"
+    elif (missing := find_backend_obstacle()) is not None:
+        reasons["fused"] = missing
+    else:
+        for path in FUSED[keras.backend.backend()]:
+            reason = path.why_not(query, key, value, options)
+            if reason is None:
+                return path, reasons
+            reasons[path.name] = reason
+    if implementation == "fused":
+        raise_not_fused(reasons)
     own, reason = _choose_own_path(query, key, value, options)
     if reason is not None:
         reasons[CHUNKED.name] = reason
     return own, reasons
+
+
+def find_backend_obstacle() -> str | None:
+    """Why no fused kernel can be taken, whatever it is given."""
+    backend = keras.backend.backend()
+    return None if backend in FUSED else f"does not exist on {backend}"
+
+
+def raise_not_fused(reasons: dict[str, str]) -> NoReturn:
+    """Raise a `ValueError` that says why no fused kernel can be taken.
+
+    Args:
+        reasons: Dictionary, the name of each kernel to what is against it.
+    """
+    found = "; ".join(f"'{name}' {reason}" for name, reason in reasons.items())
+    raise ValueError(
+        'A fused kernel must be possible with `implementation="fused"`, in a '
+        f"layer `flash_attention=True`. Received: {found}. Leave the argument "
+        "out: the fastest path that is possible is then taken."
+    )
 
 
 def _choose_own_path(query, key, value, options):
@@ -162,7 +188,9 @@ def _in_float32(function):
 
     def run(query, key, value, options):
         dtype, scale = query.dtype, options.scale
-        if scale is None:
+        if options.additive is not None:
+            scale = 1.0
+        elif scale is None:
             scale = 1 / math.sqrt(query.shape[-1])
         output, scores = function(
             ops.transpose(widen(query) * scale, (0, 2, 1, 3)),
@@ -241,6 +269,7 @@ PLAIN = AttentionPath(
             "scale",
             "logit_soft_cap",
             "sinks",
+            "additive",
             "head_mixing",
             "dropout",
             "seed",
@@ -251,7 +280,7 @@ PLAIN = AttentionPath(
 CHUNKED = AttentionPath(
     "chunked",
     _in_float32(chunked_attention),
-    honours=PLAIN.honours - {"return_scores"},
+    honours=PLAIN.honours - {"additive", "return_scores"},
 )
 TORCH = AttentionPath(
     "torch",

@@ -51,6 +51,8 @@ def attend_block(
         product = functools.partial(
             _matmul_and_mask, mask=mask_of_rows, num_unmasked=num_unmasked
         )
+    if options.additive is not None:
+        product = functools.partial(_add_up, factor=options.additive)
     scores = _grouped_product(query, key, product)  # [B, N, T, S]
     if options.head_mixing is not None:
         scores = mix_heads(scores, options.head_mixing[0])
@@ -141,6 +143,12 @@ def _matmul_and_mask(x, y, mask, num_unmasked):
         return tf.concat([x @ y[..., :num_unmasked], masked], -1), gradient
 
     return multiply(x, y)
+
+
+def _add_up(x, y, factor):
+    """Scores by the tanh of sums in place of a product; as `matmul`."""
+    sums = ops.tanh(x[..., None] + ops.expand_dims(y, 2))  # [B, K, T, D, S]
+    return ops.cast(factor, sums.dtype) * ops.sum(sums, axis=3)
 
 
 def _repeat_rows(mask, times):

@@ -45,6 +45,8 @@ class AttentionOptions:
         logit_soft_cap: Float c; scaled products s become `c * tanh(s / c)`.
         sinks: Float tensor that broadcasts to `(B, N, T, 1)`: a logit for
             each head that is added to the softmax's denominator.
+        additive: Float c; queries and keys are not multiplied: their scores
+            are c times the sum over features of tanh(q + k).
         head_mixing: Two float matrices `(N, N)`: the scaled products of all
             heads are multiplied by the first one before anything else is
             done to them, the weights by the second one before dropout.
@@ -62,6 +64,7 @@ class AttentionOptions:
     scale: float | None = None
     logit_soft_cap: float | None = None
     sinks: Any = dataclasses.field(default=None, metadata=BY_SCORE)
+    additive: Any = None
     head_mixing: Any = None
     dropout: float = 0.0
     seed: Any = None

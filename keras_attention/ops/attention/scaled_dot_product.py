@@ -30,6 +30,8 @@ from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
 
+IMPLEMENTATIONS = ("auto", "fused", "unfused", "plain", "chunked")
+
 
 def scaled_dot_product_attention(
     query: Tensor,
@@ -101,8 +103,9 @@ def scaled_dot_product_attention(
         implementation: `"plain"`, `"chunked"`, or `"auto"`: a fused kernel
             of the backend that honours all options in use; without one,
             chunked beyond a million scores a head or if the lengths are not
-            known. `explain_attention` says which is taken. Defaults to
-            `"auto"`.
+            known. `"fused"` raises an error where no kernel can be taken, and
+            `"unfused"` takes none. `explain_attention` says which is taken.
+            Defaults to `"auto"`.
 
     Returns:
         Tensor of shape `(B, T, N, E)` and the dtype of `query`; with
@@ -110,8 +113,8 @@ def scaled_dot_product_attention(
 
     Raises:
         TypeError: If `mask` is of floats.
-        ValueError: For shapes that do not fit each other, or an option out of
-            its range.
+        ValueError: For shapes that do not fit each other, an option out of
+            its range, or `"fused"` where there is no kernel.
 
     Reference:
         Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation
@@ -274,7 +277,7 @@ def check_attention_shapes(
 
 def _prepare_inputs(query, key, value, implementation, **options):
     """Check and convert the arguments; replace what is masked by zeros."""
-    check_choice("implementation", implementation, ("auto", "plain", "chunked"))
+    check_choice("implementation", implementation, IMPLEMENTATIONS)
     query, key, value = (_to_float_tensor(x) for x in (query, key, value))
     check_attention_shapes(query.shape, key.shape, value.shape)
     options = AttentionOptions(**options)
