@@ -1122,6 +1122,7 @@ OUTPUTS: dict[str, float] = {
     "Retention-widths": -0.20012,
     "ScaledDotProductAttention": 0.716232,
     "ScaledDotProductAttention-options": 0.817417,
+    "ScaledDotProductAttention-concat": 0.124384,
     "SelectiveKernel": -0.118519,
     "SelectiveKernel-strides": 0.00429218,
     "SelectiveKernel-branches": 1.17156,

@@ -29,7 +29,7 @@ def taken_path(layer, x, caplog, **call):
     return caplog.records[-1].getMessage()
 
 
-@pytest.mark.tensorflow
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow alone")
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_tensorflow_has_no_kernel(symbolic):
     layer = ka.MultiHeadAttention(2, flash_attention=True)
