@@ -17,6 +17,8 @@ from keras_attention.commands.load import load_model
 from keras_attention.commands.pixels import check_same_pixels
 from keras_attention.commands.pixels import echo_pixels
 from keras_attention.commands.pixels import pixels_json
+from keras_attention.commands.view import classes
+from keras_attention.commands.view import names_of_classes
 
 
 @click.command()
@@ -43,6 +45,13 @@ from keras_attention.commands.pixels import pixels_json
     help="The same of OTHER.keras, if its layers have other names.",
 )
 @click.option(
+    "--class-activation",
+    is_flag=True,
+    help="Where each model finds the class that it predicts (Grad-CAM), in "
+    "place of attention maps; at one layer.  [default: the last before "
+    "pooling]",
+)
+@click.option(
     "--out", metavar="FILE.png", default="attention_maps.png", show_default=True
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE.png.")
@@ -55,6 +64,7 @@ def maps(
     compare: str | None,
     layers: tuple[str, ...],
     compare_layers: tuple[str, ...],
+    class_activation: bool,
     out: str,
     overwrite: bool,
     as_json: bool,
@@ -72,10 +82,13 @@ def maps(
       --compare student.keras --out maps.png
     """
     from keras_attention.visualization import plot_attention_maps
+    from keras_attention.visualization import plot_class_activation
 
     path = check_new(out, ".png", overwrite)
     if compare_layers and compare is None:
         raise click.UsageError("--compare-layer is of --compare OTHER.keras.")
+    if class_activation and max(len(layers), len(compare_layers)) > 1:
+        raise click.UsageError("--class-activation is computed at one --layer.")
     files = [model, *([compare] if compare else [])]
     loaded = [load_model(file, imported) for file in files]
     inputs = read_inputs(list(map(pathlib.Path, images)), loaded[0], **options)
@@ -85,12 +98,23 @@ def maps(
         check_fits(other, inputs)
     names = model_names(files) if compare else [""]
     chosen = [layers or None, compare_layers or layers or None]
-    figure = plot_attention_maps(
-        dict(zip(names, loaded, strict=True)),
-        inputs.values,
-        dict(zip(names, chosen, strict=False)),
-        inputs.labels,
-    )
+    by_name = dict(zip(names, loaded, strict=True))
+    if class_activation:
+        one = [each[0] if each else None for each in chosen]
+        figure = plot_class_activation(
+            by_name,
+            inputs.values,
+            layer=dict(zip(names, one, strict=False)),
+            labels=inputs.labels,
+            class_names=_class_names(loaded, images),
+        )
+    else:
+        figure = plot_attention_maps(
+            by_name,
+            inputs.values,
+            dict(zip(names, chosen, strict=False)),
+            inputs.labels,
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     if as_json:
@@ -99,3 +123,10 @@ def maps(
     else:
         echo_pixels(inputs.pixels)
         click.echo(f"Written: {path}")
+
+
+def _class_names(models, images):
+    """The names of the folders of a single folder's images, if they fit."""
+    folders = classes(images[0]) if len(images) == 1 else []
+    named = [names_of_classes(model, folders) for model in models]
+    return folders if all(each is folders for each in named) else None

@@ -71,8 +71,8 @@ def view(
 
     Choose an example, a layer and a head in it. Examples of a folder with
     classes come from each class in turn, and each has the class that a
-    classifier predicts. The file needs no network and no server; open it in a
-    browser.
+    classifier predicts, and a map of where it finds the class, Grad-CAM. The
+    file needs no network and no server; open it in a browser.
 
     \b
     Example: keras-attention view teacher.keras --data photos/ \\
@@ -87,13 +87,17 @@ def view(
     inputs = read_inputs(
         [pathlib.Path(data)], loaded[0], tokenizer=tokenizer, **options
     )
-    labels = inputs.labels
+    labels, class_names = inputs.labels, None
     if inputs.pixels is not None:
         check_same_pixels(inputs.pixels, loaded[1:], options["pixels"])
     for other in loaded[1:]:
         check_fits(other, inputs)
     if inputs.pixels is not None:
-        labels = with_predictions(names, loaded, inputs, classes(data))
+        folders = classes(data)
+        labels = with_predictions(names, loaded, inputs, folders)
+        named = [names_of_classes(each, folders) for each in loaded]
+        # One list of names for all models, if they have the same classes.
+        class_names = named[0] if named.count(named[0]) == len(named) else None
     write_attention_page(
         path,
         dict(zip(names, loaded, strict=True)),
@@ -102,6 +106,7 @@ def view(
         inputs.words,
         layers or None,
         title or f"Attention of {' and '.join(names)}",
+        class_names,
     )
     if as_json:
         shown = {"written": str(path), "examples": labels}
@@ -142,22 +147,31 @@ def with_predictions(
 def predictions(model: Any, values: Any, class_names: list[str]) -> list[str]:
     """Return the class that a classifier predicts for each example.
 
-    A class has its folder's name if there are as many folders as the model
-    has outputs, else its number. Other models than classifiers have none.
+    Other models than classifiers have none.
     """
-    import keras
-    import numpy as np
+    from keras_attention.visualization.class_scores import class_probabilities
+    from keras_attention.visualization.class_scores import class_texts
+    from keras_attention.visualization.class_scores import find_score_activation
 
+    names = names_of_classes(model, class_names)
+    if names is None:
+        return [""] * len(values)
+    activation, outputs, _ = find_score_activation(model, values)
+    probabilities = class_probabilities(activation, outputs)
+    classes = probabilities.argmax(1)
+    texts = class_texts(model.name, classes, probabilities, names)
+    return [f"{text} {100 * share:.0f} %" for text, share in texts]
+
+
+def names_of_classes(model: Any, class_names: list[str]) -> list[str] | None:
+    """Return the names of a classifier's classes; `None` for other models.
+
+    A class has its folder's name if there are as many folders as the model
+    has outputs, else its number.
+    """
     shape = getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] < 2:
-        return [""] * len(values)
-    scores = keras.ops.convert_to_numpy(model(values, training=False))
-    scores = scores.astype("float64")
-    if (scores < 0).any() or not np.allclose(scores.sum(-1), 1, atol=1e-3):
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        scores /= scores.sum(-1, keepdims=True)
-    if len(class_names) != shape[1]:
-        class_names = [f"class {number}" for number in range(shape[1])]
-    return [
-        f"{class_names[row.argmax()]} {100 * row.max():.0f} %" for row in scores
-    ]
+        return None
+    if len(class_names) == shape[1]:
+        return class_names
+    return [f"class {number}" for number in range(shape[1])]

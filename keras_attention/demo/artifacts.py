@@ -162,7 +162,12 @@ def draw(
     )
     figure.savefig(out / FIGURE)
     page = write_attention_page(
-        out / PAGE, models, x, labels, title="Teacher and students"
+        out / PAGE,
+        models,
+        x,
+        labels,
+        title="Teacher and students",
+        class_names=images.class_names,
     )
     return [out / FIGURE, page]
 

@@ -27,6 +27,13 @@ from keras_attention.visualization.attention_heads import mask_name
 from keras_attention.visualization.attention_heads import to_heads
 from keras_attention.visualization.attention_maps import check_images
 from keras_attention.visualization.channel_gates import channel_gate
+from keras_attention.visualization.class_activation import LOCK
+from keras_attention.visualization.class_activation import last_map
+from keras_attention.visualization.class_activation import weighted_maps
+from keras_attention.visualization.class_scores import class_probabilities
+from keras_attention.visualization.class_scores import class_texts
+from keras_attention.visualization.class_scores import find_score_activation
+from keras_attention.visualization.class_scores import hides_softmax
 from keras_attention.visualization.figures import displayable
 from keras_attention.visualization.filters import tap_offsets
 
@@ -44,6 +51,7 @@ def write_attention_page(
     words: Sequence[Sequence[Any]] | None = None,
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     title: str = "Attention",
+    class_names: Sequence[Any] | None = None,
 ) -> pathlib.Path:
     """Write an interactive HTML page to select an example, a layer and a head.
 
@@ -51,7 +59,7 @@ def write_attention_page(
     the gates of channels as bars, and the scores and filters of sequence
     models by head; several models are shown side by side. The file includes
     plotly.js (5 MB) and needs neither a server nor a network. Each model runs
-    once, with all inputs.
+    once, with all inputs; with `class_names` up to four times.
 
     Args:
         path: Path of the HTML file.
@@ -65,17 +73,23 @@ def write_attention_page(
             the models' names. Defaults to `None`, all with gates, scores or
             filters, and for images the end of each resolution.
         title: Title of the page.
+        class_names: For classifiers of images with one output, the names of
+            the classes: the predicted class of each image and its confidence
+            are shown, and where the class is found, by `class_activation`,
+            at the last of the shown stages. Defaults to `None`, without.
 
     Returns:
         The path.
 
     Raises:
         ImportError: If plotly or pillow is not installed.
-        ValueError: If the inputs are neither images nor tokens, labels or
-            words do not fit, or there is nothing to show.
+        ValueError: If the inputs are neither images nor tokens, labels,
+            words or class names do not fit, or there is nothing to show.
 
     Reference:
         Maps: Zagoruyko and Komodakis, arXiv:1612.03928, section 3.1.
+        Class activation: Selvaraju et al., Grad-CAM, arXiv:1610.02391,
+        section 3.
 
     Example:
 
@@ -106,14 +120,13 @@ def write_attention_page(
         "title": title,
         "examples": examples,
         "models": [
-            {
-                "name": name,
-                "layers": _read_layers(
-                    each,
-                    inputs,
-                    layers[name] if isinstance(layers, Mapping) else layers,
-                ),
-            }
+            _read_model(
+                name,
+                each,
+                inputs,
+                layers[name] if isinstance(layers, Mapping) else layers,
+                class_names,
+            )
             for name, each in models.items()
         ],
     }
@@ -210,6 +223,55 @@ def _token_examples(tokens, labels, words):
     return examples
 
 
+def _read_model(name, model, inputs, layers, class_names):
+    """What there is to show of a model: its layers, and its predictions."""
+    shown = _read_layers(model, inputs, layers)
+    content = {
+        "name": name,
+        "layers": [
+            {"name": path, "plots": plots} for path, plots in shown.items()
+        ],
+    }
+    if class_names is None:
+        return content
+    if inputs.ndim != 4:
+        raise ValueError(
+            "`class_names` are for classifiers of images. Received: inputs of "
+            f"shape {inputs.shape}"
+        )
+    layer = _mapped_layer(model, shown, layers)
+    with LOCK:
+        activation, outputs, value = find_score_activation(
+            model, inputs, layer=layer
+        )
+        probabilities = class_probabilities(activation, outputs)
+        classes = probabilities.argmax(1)
+        found = class_texts(name, classes, probabilities, class_names)
+        texts = [f"{text}, {confidence:.0%}" for text, confidence in found]
+        content["predictions"] = texts
+        if layer is not None and not hides_softmax(activation, outputs):
+            maps = weighted_maps(
+                model, inputs, layer, value, classes, activation
+            )
+            plot = {**_map("class", maps), "classes": texts}
+            shown[layer].insert(1, plot)
+    return content
+
+
+def _mapped_layer(model, shown, layers):
+    """The last shown layer with a map, for class activation."""
+    if layers is None:
+        names = [last_map(model)]
+    else:
+        names = [split_name(name)[0] for name in layers]
+    with_map = [
+        name
+        for name in names
+        if any(plot.get("name") == "map" for plot in shown.get(name, ()))
+    ]
+    return with_map[-1] if with_map else None
+
+
 def _read_layers(model, inputs, layers):
     """What there is to show of each layer, in the order of the network."""
     is_image = inputs.ndim == 4
@@ -235,7 +297,7 @@ def _read_layers(model, inputs, layers):
         )
     for plots in shown.values():  # What the layer gives, then how.
         plots.sort(key=lambda plot: plot.get("name") != "map")
-    return [{"name": name, "plots": plots} for name, plots in shown.items()]
+    return shown
 
 
 def _all_taps(model, is_image):

@@ -22,6 +22,8 @@ from keras_attention.ops.precision import HALF
 from keras_attention.ops.precision import widen
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_maps import check_images
+from keras_attention.visualization.class_scores import ScoreActivation
+from keras_attention.visualization.class_scores import check_scores
 from keras_attention.visualization.class_scores import choose_output
 from keras_attention.visualization.class_scores import class_probabilities
 from keras_attention.visualization.class_scores import find_score_activation
@@ -30,7 +32,7 @@ from keras_attention.visualization.class_scores import replaced
 from keras_attention.visualization.readings import to_numpy
 
 # Two threads may not bypass the activation of one model at a time.
-_LOCK = threading.RLock()
+LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -122,31 +124,65 @@ def class_activation(
             f"Model '{model.name}' is not built.{readings.hint(model)}"
         )
     if layer is None:
-        layer = _last_map(model, output)
-    elif split_name(layer)[1] != "output":
+        layer = last_map(model, output)
+    if layer is None:
+        raise ValueError(
+            f"Model '{model.name}' has no stage of images before its output: "
+            "class activation is defined for a feature map (batch, height, "
+            "width, channels) of more than one position. Received: "
+            "layer=None. If a layer has one, name it: `layer=...`."
+        )
+    if split_name(layer)[1] != "output":
         raise ValueError(
             "`layer` must be the path of a layer, whose output is weighted. "
             f"Received: layer={layer!r}"
         )
-    with _LOCK, ExitStack() as stack:
+    with LOCK:
         activation, outputs, value = find_score_activation(
-            model, images, layer, output
+            model, images, output, layer
         )
-        axis = channel_axis(model, layer)
-        _check_map(layer, value, axis)
+        check_scores(model, activation, outputs)
         probabilities = class_probabilities(activation, outputs)
         chosen = _check_classes(classes, probabilities)
+        maps = weighted_maps(
+            model, images, layer, value, chosen, activation, output
+        )
+    return ClassActivation(maps, chosen, probabilities, layer)
+
+
+def weighted_maps(
+    model: keras.Model,
+    images: np.ndarray,
+    layer: str,
+    value: Any,
+    classes: np.ndarray,
+    activation: ScoreActivation | None,
+    output: str | int | None = None,
+) -> np.ndarray:
+    """Return the maps `(count, height, width)` of `class_activation`.
+
+    Args:
+        model: The model.
+        images: Its inputs.
+        layer: Path of the layer.
+        value: The layer's output.
+        classes: The class of each image.
+        activation: What `find_score_activation` found.
+        output: Name or number of the output with the scores.
+    """
+    axis = channel_axis(model, layer)
+    _check_map(layer, value, axis)
+    with ExitStack() as stack:
         if activation is not None:
             stack.enter_context(activation.bypassed())
-        gradient = _Scores(model, images, layer, output, chosen).gradient(value)
+        scores = _Scores(model, images, layer, output, classes)
+        gradient = scores.gradient(value)
     gradient, value = (
         np.moveaxis(array, axis, -1) for array in (gradient, to_numpy(value))
     )
     weights = gradient.mean((1, 2))  # [B, C]
     maps = np.einsum("bhwc,bc->bhw", value, weights)
-    return ClassActivation(
-        np.maximum(maps, 0).astype("float32"), chosen, probabilities, layer
-    )
+    return np.maximum(maps, 0).astype("float32")
 
 
 @dataclass
@@ -224,22 +260,19 @@ class _Scores:
         return ops.sum(ops.where(chosen, scores, 0), 1)
 
 
-def _last_map(model, output):
-    """The last stage before pooling of those that lead to an output."""
+def last_map(model: keras.Model, output: str | int | None = None) -> str | None:
+    """Return the last stage of more than one position that leads to an output.
+
+    Returns:
+        Its path, or `None` if there is none.
+    """
     names = readings.stage_names(model)
     if is_graph(model):
         graph = flatten_graph(model)
         number = output_number(model, list(output_shapes(model)), output)
         before = {step.path for step in ancestors(graph.outputs[number])}
         names = [name for name in names if name in before]
-    if not names:
-        raise ValueError(
-            f"Model '{model.name}' has no stage of images before its output: "
-            "class activation is defined for a feature map (batch, height, "
-            "width, channels) of more than one position. Received: "
-            "layer=None. If a layer has one, name it: `layer=...`."
-        )
-    return names[-1]
+    return names[-1] if names else None
 
 
 def _check_map(layer, value, axis):

@@ -12,8 +12,8 @@ from keras_attention.visualization import readings
 from keras_attention.visualization.attention_maps import add_color_bar
 from keras_attention.visualization.attention_maps import check_images
 from keras_attention.visualization.attention_maps import grid_of_blocks
-from keras_attention.visualization.class_activation import ClassActivation
 from keras_attention.visualization.class_activation import class_activation
+from keras_attention.visualization.class_scores import class_texts
 from keras_attention.visualization.figures import literal
 from keras_attention.visualization.figures import new_figure
 from keras_attention.visualization.figures import show_image
@@ -52,7 +52,8 @@ def plot_class_activation(
             before pooling.
         labels: The label of each image. Defaults to `None`.
         class_names: The names of the classes. A predicted class is red where
-            its name is not the label. Defaults to `None`, their numbers.
+            the label is another of these names. Defaults to `None`, their
+            numbers.
         output: Name or number of the output that has the class scores.
             Defaults to `None`, the only one.
         caption: A sentence under the figure. Defaults to `None`.
@@ -107,18 +108,20 @@ def plot_class_activation(
     for axes, (name, maps) in zip(grid.T[1:], found.items(), strict=True):
         title = f"{literal(name)}\n{wrapped(maps.layer)}".strip()
         axes[0].set_title(title, fontsize=9)
-        texts = class_texts(name, maps, class_names)
+        texts = class_texts(name, maps.classes, maps.probabilities, class_names)
         scaled = scale_maps(maps.maps)
         for row, (ax, (text, confidence)) in enumerate(
             zip(axes, texts, strict=True)
         ):
             show_over(ax, shown[row], scaled[row], 0, 1)
-            wrong = (
+            wrong = False
+            if (
                 classes is None
                 and class_names is not None
                 and labels is not None
-                and text != str(labels[row])
-            )
+            ):
+                label = str(labels[row])
+                wrong = text != label and label in map(str, class_names)
             verb = "predicts " if classes is None else ""
             ax.set_xlabel(
                 f"{verb}{literal(text)}, {confidence:.0%}",
@@ -129,25 +132,6 @@ def plot_class_activation(
     if caption is not None:
         figure.supxlabel(literal(caption), fontsize=9)
     return figure
-
-
-def class_texts(
-    name: str, found: ClassActivation, class_names: Sequence[Any] | None
-) -> list[tuple[str, float]]:
-    """Return the name of the class of each map, and its probability."""
-    units = found.probabilities.shape[1]
-    if class_names is None:
-        class_names = [f"class {number}" for number in range(units)]
-    if len(class_names) != units:
-        raise ValueError(
-            "`class_names` must name each class of the model's output. "
-            f"Received: {len(class_names)} class names for model '{name}' "
-            f"with {units} classes"
-        )
-    return [
-        (str(class_names[number]), float(row[number]))
-        for number, row in zip(found.classes, found.probabilities, strict=True)
-    ]
 
 
 def scale_maps(maps: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ must be what the model returns.
 
 import threading
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -125,8 +126,11 @@ def output_number(model: keras.Model, names: list[str], output: Any) -> int:
 
 
 def find_score_activation(
-    model: keras.Model, inputs: Tensor, layer: str, output: Any = None
-) -> tuple[ScoreActivation | None, np.ndarray, Tensor]:
+    model: keras.Model,
+    inputs: Tensor,
+    output: Any = None,
+    layer: str | None = None,
+) -> tuple[ScoreActivation | None, np.ndarray, Tensor | None]:
     """Find the softmax or sigmoid that gives a classifier's output.
 
     The layers with such an activation are tried from the last that is called
@@ -137,21 +141,22 @@ def find_score_activation(
         output of `layer`.
 
     Raises:
-        ValueError: As `choose_output`, and if the output is probabilities of
-            a softmax that is in no layer.
+        ValueError: As `choose_output`.
     """
     candidates = {
         path: ScoreActivation(name, layer)
         for path, layer in walk_layers(model)
         if (name := _activation_name(layer)) is not None
     }
-    with record_outputs(model, [layer, *candidates]) as values:
+    names = [*candidates, *([layer] if layer else [])]
+    with record_outputs(model, names) as values:
         outputs = model(inputs, training=False)
+    value = values[layer] if layer else None
     found = to_numpy(choose_output(model, outputs, output))
     called = [path for path, _ in values.in_order()]
-    for path, value in reversed(values.in_order()):
+    for path, given in reversed(values.in_order()):
         is_candidate = path in candidates and called.count(path) == 1
-        if not is_candidate or _size(value) != found.size:
+        if not is_candidate or _size(given) != found.size:
             continue
         activation = candidates[path]
         with activation.bypassed():
@@ -163,9 +168,25 @@ def find_score_activation(
         if not are_exclusive(scores) and np.allclose(
             probabilities, found, RELATIVE, ABSOLUTE
         ):
-            return activation, found, values[layer]
-    logarithms = (found <= 0).all() and are_exclusive(np.exp(found))
-    if are_exclusive(found) or logarithms:
+            return activation, found, value
+    return None, found, value
+
+
+def hides_softmax(
+    activation: ScoreActivation | None, outputs: np.ndarray
+) -> bool:
+    """Return whether outputs come of a softmax that was not found."""
+    return activation is None and (
+        are_exclusive(outputs)
+        or bool((outputs <= 0).all() and are_exclusive(np.exp(outputs)))
+    )
+
+
+def check_scores(
+    model: keras.Model, activation: ScoreActivation | None, outputs: np.ndarray
+) -> None:
+    """Raise if the scores before the softmax are not known."""
+    if hides_softmax(activation, outputs):
         raise ValueError(
             f"Model '{model.name}' returns probabilities, and the softmax that "
             "makes them is in none of its layers, so that the class scores "
@@ -173,7 +194,6 @@ def find_score_activation(
             "the activation of the last layer, or pass a model that returns "
             "the scores."
         )
-    return None, found, values[layer]
 
 
 def are_exclusive(values: np.ndarray) -> bool:
@@ -190,10 +210,12 @@ def class_probabilities(
 ) -> np.ndarray:
     """Return the probability of each class, `(count, classes)`.
 
-    Outputs without an activation are taken as logits. A single output is the
-    probability of class 1 of two.
+    Outputs without an activation are taken as logits, if they are not
+    probabilities. A single output is the probability of class 1 of two.
     """
     name = None if activation is None else activation.name
+    if name is None and are_exclusive(outputs):
+        name = "softmax"
     values = outputs.astype("float64")
     if values.shape[1] == 1:
         if name is None:
@@ -203,6 +225,28 @@ def class_probabilities(
         values = np.exp(values - values.max(1, keepdims=True))
         values /= values.sum(1, keepdims=True)
     return values
+
+
+def class_texts(
+    name: str,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[Any] | None,
+) -> list[tuple[str, float]]:
+    """Return the name of a class of each image, and its probability."""
+    units = probabilities.shape[1]
+    if class_names is None:
+        class_names = [f"class {number}" for number in range(units)]
+    if len(class_names) != units:
+        raise ValueError(
+            "`class_names` must name each class of the model's output. "
+            f"Received: {len(class_names)} class names for model '{name}' "
+            f"with {units} classes"
+        )
+    return [
+        (str(class_names[number]), float(row[number]))
+        for number, row in zip(classes, probabilities, strict=True)
+    ]
 
 
 def _activation_name(layer):

@@ -61,6 +61,19 @@ def image_page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def class_page(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).normal(size=(3, 12, 10, 3))
+    model = image_model("student", ka.CBAM(4, name="cbam"))
+    model.add(keras.layers.GlobalAveragePooling2D())
+    model.add(keras.layers.Dense(2, "softmax"))
+    path = tmp_path_factory.mktemp("page") / "classes.html"
+    return write_attention_page(
+        path, model, images.astype("float32"), class_names=["cat", MARKUP]
+    )
+
+
+@pytest.fixture(scope="module")
 def token_page(tmp_path_factory):
     keras.utils.set_random_seed(0)
     arguments = {
@@ -175,6 +188,45 @@ def test_heads_and_filters(browser, token_page):
     ).is_displayed()
     assert np.shape(before[2]) == (3, 3)
     assert_no_errors(browser)
+
+
+def test_class_activation(browser, class_page):
+    open_page(browser, class_page)
+    assert checked_layer(browser) == "squeeze"
+    shown = browser.find_element(By.CLASS_NAME, "prediction").text
+    assert shown.startswith(("predicts cat, ", f"predicts {MARKUP}, "))
+    titles = [h.text for h in browser.find_elements(By.TAG_NAME, "h3")]
+    text = shown.removeprefix("predicts ")
+    assert titles[:2] == [
+        "activation map, sum of squares",
+        f"class activation (Grad-CAM) of {text}",
+    ]
+    before = drawn(browser, plot=1)
+    assert np.min(before) >= 0 and np.shape(before) == (5, 4)
+    choose(browser, "#examples", "1")
+    assert drawn(browser, plot=1) != before
+    assert_no_errors(browser)
+
+
+def test_dark_and_light(browser, token_page):
+    colors = []
+    for scheme in ("light", "dark"):
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": media}
+        )
+        open_page(browser, token_page)
+        colors.append(
+            browser.execute_script(
+                "const p = document.querySelector('.plot').layout; return ["
+                "getComputedStyle(document.body).backgroundColor, "
+                "p.paper_bgcolor, p.font.color]"
+            )
+        )
+        assert_no_errors(browser)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert colors[0] == ["rgb(255, 255, 255)", "#ffffff", "#1d2433"]
+    assert colors[1] == ["rgb(20, 24, 31)", "#14181f", "#e4e8ef"]
 
 
 def test_keyboard(browser, image_page):

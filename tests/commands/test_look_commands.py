@@ -87,6 +87,23 @@ def test_layers_of_the_other_model(folder, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+def test_class_activation(folder, tmp_path):
+    out = tmp_path / "maps.png"
+    model = folder / "teacher.keras"
+    arguments = ("maps", model, folder / "photos", "--class-activation")
+    result = run(*arguments, "--out", out)
+    assert result.exit_code == 0, result.output
+    narrow = size(out)
+    result = run(
+        *(*arguments, "--compare", folder / "student.keras"),
+        *("--layer", "conv", "--out", out, "--overwrite"),
+    )
+    assert result.exit_code == 0, result.output
+    assert size(out)[0] > narrow[0] and size(out)[1] == narrow[1]
+    result = run(*arguments, "--layer", "conv", "--layer", "last")
+    assert result.exit_code == 2 and "at one --layer" in result.output
+
+
 def test_view_images(folder, tmp_path):
     out = tmp_path / "page.html"
     result = run(
@@ -104,6 +121,9 @@ def test_view_images(folder, tmp_path):
     ]
     assert all("teacher: " in each and "student: " in each for each in labels)
     assert [m["name"] for m in page["models"]] == ["teacher", "student"]
+    for model in page["models"]:
+        names = {text.split(",")[0] for text in model["predictions"]}
+        assert names <= {"cat", "dog"}
     assert page["title"] == "Attention of teacher and student"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.inspection import read_outputs
+from keras_attention.visualization import class_activation
 from keras_attention.visualization import write_attention_page
 from support.visualization import TOKENS
 from support.visualization import WORDS
@@ -67,6 +68,59 @@ def test_images(tmp_path):
         (("last", "map", "map"), (last**2).sum(-1)),
     ):
         np.testing.assert_allclose(found[key]["values"], expected, rtol=1e-3)
+
+
+def test_class_activation_and_predictions(tmp_path):
+    model, x = image_model(), images(2).astype("float32")
+    path = tmp_path / "page.html"
+    names = ["cat", LABEL]
+    write_attention_page(path, {"one": model}, x, class_names=names)
+    (shown,) = content(path)["models"]
+    expected = class_activation(model, x)
+    texts = [
+        f"{names[number]}, {row[number]:.0%}"
+        for number, row in zip(
+            expected.classes, expected.probabilities, strict=True
+        )
+    ]
+    assert shown["predictions"] == texts
+    (plot,) = [plot for key, plot in plots(shown).items() if "class" in key]
+    assert plot["classes"] == texts
+    np.testing.assert_allclose(plot["values"], expected.maps, rtol=1e-3)
+    last = [layer for layer in shown["layers"] if layer["name"] == "last"]
+    kinds = [plot.get("name") for plot in last[0]["plots"]]
+    assert kinds == ["map", "class"]
+
+    write_attention_page(
+        path, model, x, layers=["cbam:gate", "conv"], class_names=names
+    )
+    (shown,) = content(path)["models"]
+    assert ("conv", "map", "class") in plots(shown)
+    for wrong, given in ((["a"], x), (names, TOKENS)):
+        with pytest.raises(ValueError, match="`class_names`"):
+            shown_by = model if given is x else masked_model()
+            write_attention_page(path, shown_by, given, class_names=wrong)
+
+
+def test_a_softmax_that_is_not_found_has_predictions_alone(tmp_path):
+    class Hidden(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv = keras.layers.Conv2D(3, 3, name="conv")
+
+        def call(self, x):
+            return keras.ops.softmax(keras.ops.mean(self.conv(x), (1, 2)))
+
+    model, x = Hidden(), images(2)
+    outputs = np.asarray(keras.ops.convert_to_numpy(model(x)))
+    path = write_attention_page(
+        tmp_path / "page.html", model, x, class_names="abc"
+    )
+    (shown,) = content(path)["models"]
+    assert list(plots(shown)) == [("conv", "map", "map")]
+    assert shown["predictions"] == [
+        f"{'abc'[row.argmax()]}, {row.max():.0%}" for row in outputs
+    ]
 
 
 def test_sentences(tmp_path):

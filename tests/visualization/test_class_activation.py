@@ -398,6 +398,9 @@ def test_plot():
         is_red = ax.xaxis.label.get_color() == "tab:red"
         assert is_red == (names[number] != "ant")
     assert figure.axes[-1].get_ylabel() == "class activation (Grad-CAM)"
+    files = ["a.png", "b.png", "c.png"]  # No classes: nothing is wrong.
+    figure = plot_class_activation(model, x, labels=files, class_names=names)
+    assert figure.axes[1].xaxis.label.get_color() == "black"
     figure = plot_class_activation(model, x, classes=[0, 1, 2], layer="early")
     labels = [figure.axes[2 * row + 1].get_xlabel() for row in range(3)]
     assert [label.split(",")[0] for label in labels] == [

@@ -4,11 +4,12 @@
 (() => {
   const content = JSON.parse(document.getElementById("data").textContent);
   const opacity = document.querySelector("#opacity input");
-  const UNSEEN = "#d3d3d3";
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const MAP_TITLES = {
     map: "activation map, sum of squares",
     gate: "gate, mean of channels",
     scores: "attention scores, mean of queries",
+    class: "class activation (Grad-CAM)",
   };
   let example = 0;
 
@@ -17,6 +18,12 @@
     if (className) made.className = className;
     if (text !== undefined) made.textContent = text;
     return made;
+  }
+
+  // The page's colors, of its style, for plotly.
+  function color(name) {
+    return getComputedStyle(document.documentElement)
+      .getPropertyValue(`--${name}`).trim();
   }
 
   function literal(text) {
@@ -54,12 +61,14 @@
     constructor(model, number) {
       this.model = model;
       this.number = number;
-      this.layer = Math.max(model.layers.findIndex(
-        (layer) => layer.plots.some((plot) => plot.name === "map")), 0);
+      const first = (name) => model.layers.findIndex(
+        (layer) => layer.plots.some((plot) => plot.name === name));
+      this.layer = [first("class"), first("map"), 0].find((n) => n >= 0);
       this.head = 0;
       this.box = element("section", "panel");
       this.box.id = `panel-${number}`;
-      this.box.append(element("h2", "", model.name));
+      this.prediction = element("p", "prediction");
+      this.box.append(element("h2", "", model.name), this.prediction);
       const columns = element("div", "columns");
       this.layers = this.fieldset("Layer", "layers");
       this.right = element("div", "plots");
@@ -88,6 +97,8 @@
     }
 
     draw() {
+      this.prediction.textContent = this.model.predictions
+        ? `predicts ${this.model.predictions[example]}` : "";
       const layer = this.model.layers[this.layer];
       const count = Math.max(...layer.plots.map(
         (plot) => headsOf(plot)?.length ?? 0));
@@ -119,8 +130,11 @@
         box.firstChild.textContent = figure.title;
         Plotly.react(box.lastChild, figure.traces, {
           margin: { l: 48, r: 10, t: 12, b: 44 },
-          font: { family: "system-ui, sans-serif", size: 11 },
-          paper_bgcolor: "white",
+          font: {
+            family: "system-ui, sans-serif", size: 11, color: color("ink"),
+          },
+          paper_bgcolor: color("paper"),
+          plot_bgcolor: color("paper"),
           ...figure.layout,
         }, { responsive: true, displayModeBar: false });
       });
@@ -152,6 +166,10 @@
     };
   }
 
+  function titled(text) {
+    return { title: { text }, gridcolor: color("line"), zeroline: false };
+  }
+
   function heatmap(values, options) {
     return {
       type: "heatmap", z: values, colorscale: "Viridis",
@@ -168,8 +186,12 @@
         visible: false, fixedrange: true, constrain: "domain",
       };
       return {
-        title: MAP_TITLES[plot.name],
+        title: MAP_TITLES[plot.name]
+          + (plot.classes ? ` of ${plot.classes[example]}` : ""),
         traces: [heatmap(values, {
+          ...(plot.name === "class" && {
+            zmin: 0, zmax: Math.max(...values.flat()) || 1,
+          }),
           opacity: opacity.value / 100,
           hovertemplate: "row %{y}, column %{x}: %{z}<extra></extra>",
         })],
@@ -195,13 +217,13 @@
       return {
         title: "gate of each channel",
         traces: [{
-          type: "bar", y: values, marker: { color: "#2f5bd7" },
+          type: "bar", y: values, marker: { color: color("chosen") },
           hovertemplate: "channel %{x}: %{y}<extra></extra>",
         }],
         layout: {
           height: 260, bargap: values.length > 64 ? 0 : 0.2,
-          xaxis: { title: { text: "channel" }, rangemode: "tozero" },
-          yaxis: { title: { text: "gate" }, rangemode: "tozero" },
+          xaxis: { ...titled("channel"), rangemode: "tozero" },
+          yaxis: { ...titled("gate"), rangemode: "tozero" },
         },
       };
     },
@@ -221,8 +243,8 @@
         y0: axis === "x" ? 0 : n - 0.5, y1: axis === "x" ? 1 : n + 0.5,
       });
       return {
-        title: "scores: a row for each query; light grey is a score of 0, "
-          + "dark grey padding",
+        title: "scores: a row for each query; plain grey is a score of 0, "
+          + "shaded padding",
         traces: [heatmap(values, {
           zmin: 0, zmax: 1, hoverongaps: false,
           text: labels[0].map((query) =>
@@ -231,7 +253,7 @@
         })],
         layout: {
           height: Math.max(340, 16 * values.length + 120),
-          plot_bgcolor: UNSEEN,
+          plot_bgcolor: color("unseen"),
           xaxis: { ...ticks(labels[1]), tickangle: -90, constrain: "domain" },
           yaxis: {
             ...ticks(labels[0]), autorange: "reversed", constrain: "domain",
@@ -259,8 +281,9 @@
         })],
         layout: {
           height: Math.max(260, 16 * values.length + 120),
-          xaxis: { title: { text: "offset" }, dtick: Math.ceil(
-            plot.offsets.length / 12) },
+          xaxis: {
+            ...titled("offset"), dtick: Math.ceil(plot.offsets.length / 12),
+          },
           yaxis: { ...ticks(rows), autorange: "reversed" },
         },
       };
@@ -280,6 +303,7 @@
     (n) => { example = n; drawAll(); }, images,
   );
   opacity.addEventListener("input", drawAll);
+  dark.addEventListener("change", drawAll);
   drawAll();
   panels.forEach((panel) => panel.scrollToLayer());
 })();
