@@ -12,6 +12,8 @@ from typing import Any
 
 # Those on which everything works; layers may be computed on others.
 BACKENDS = ("tensorflow", "jax", "torch")
+# What a tensor of so many axes is, the batch and the channels counted.
+RANKS = {3: "a sequence", 4: "an image", 5: "a volume"}
 
 
 def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
@@ -205,9 +207,10 @@ def check_image_shape(
     """
     kind = type(layer).__name__
     if len(shape) not in ranks and len(ranks) > 1:
+        names = _alternatives(RANKS[rank] for rank in ranks)
+        sizes = _alternatives(map(str, ranks))
         raise ValueError(
-            f"{kind} expects a sequence, an image or a volume, tensors of "
-            f"rank 3, 4 or 5: batch, one to three spatial "
+            f"{kind} expects {names}, tensors of rank {sizes}: batch, spatial "
             "axes, and channels, which are last for "
             "data_format='channels_last' and second for 'channels_first'. "
             f"Received: shape={tuple(shape)} for layer '{layer.name}'"
@@ -342,3 +345,9 @@ def nearest(value: Any, choices: Iterable[Any]) -> str:
         return ""
     names = " or ".join(repr(known[name]) for name in close)
     return f" Did you mean {names}?"
+
+
+def _alternatives(words):
+    """Join words with commas, the last two with "or"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}"

@@ -105,6 +105,14 @@ ROWS = [
         SEQUENCE,
         variant="units",
     ),
+    # With the projection, the output is no function of image and gate.
+    Row(ka.AttentionGate, output_of_gate=None),
+    Row(
+        ka.AttentionGate,
+        {"units": 5, "use_projection": False},
+        shape=VOLUME,
+        variant="volume",
+    ),
     Row(ka.AttentionPooling1D, {}, SEQUENCE, pools=True),
     Row(
         ka.AttentionPooling1D,
@@ -632,6 +640,7 @@ ROWS = [
         {"kernel_size": 3, "gamma_initializer": "ones"},
         variant="gamma",
     ),
+    Row(ka.SpatialGroupwiseEnhance, {"groups": 8}),
     Row(ka.SpatialSqueezeExcite),
     Row(ka.SqueezeExcite),
     Row(
@@ -769,6 +778,7 @@ def every_argument(
 # rebuilt from its configuration, not what it computes.
 EVERY_ARGUMENT = [
     every_argument(ka.AdditiveAttention, SEQUENCE, units=7, dropout=0.4),
+    every_argument(ka.AttentionGate, units=5, sub_sampling=3),
     every_argument(ka.AttentionPooling1D, SEQUENCE, units=7, use_bias=True),
     every_argument(
         ka.AttentionPooling2D,
@@ -1009,6 +1019,12 @@ EVERY_ARGUMENT = [
     ),
     every_argument(ka.SimAM, regularization=0.3),
     every_argument(ka.SpatialAttention, kernel_size=3),
+    every_argument(
+        ka.SpatialGroupwiseEnhance,
+        groups=4,
+        epsilon=0.5,
+        scale_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
+    ),
     every_argument(ka.SpatialSqueezeExcite),
     every_argument(
         ka.SqueezeExcite,
@@ -1033,6 +1049,8 @@ EVERY_ARGUMENT = [
 OUTPUTS: dict[str, float] = {
     "AdditiveAttention": 0.0256285,
     "AdditiveAttention-units": -0.0786776,
+    "AttentionGate": 0.537525,
+    "AttentionGate-volume": 0.657614,
     "AttentionPooling1D": -0.474102,
     "AttentionPooling1D-units": -0.250463,
     "AttentionPooling2D": 1.18215,
@@ -1132,6 +1150,7 @@ OUTPUTS: dict[str, float] = {
     "SimAM-regularization": 0.822734,
     "SpatialAttention": 0.333456,
     "SpatialAttention-gamma": 0.544334,
+    "SpatialGroupwiseEnhance": 0.546073,
     "SpatialSqueezeExcite": 0.236826,
     "SqueezeExcite": 0.605779,
     "SqueezeExcite-divisor": 0.669769,

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from keras_attention.layers.vision.attention_gate import (
+    AttentionGate as AttentionGate,
+)
 from keras_attention.layers.vision.attention_pooling_2d import (
     AttentionPooling2D as AttentionPooling2D,
 )
@@ -63,6 +66,9 @@ from keras_attention.layers.vision.shuffle_attention import (
 from keras_attention.layers.vision.simam import SimAM as SimAM
 from keras_attention.layers.vision.spatial_attention import (
     SpatialAttention as SpatialAttention,
+)
+from keras_attention.layers.vision.spatial_groupwise_enhance import (
+    SpatialGroupwiseEnhance as SpatialGroupwiseEnhance,
 )
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite as SpatialSqueezeExcite,

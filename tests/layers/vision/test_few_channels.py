@@ -59,7 +59,7 @@ def test_the_paper_is_kept_where_it_has_a_width():
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda c: c.__name__)
 def test_the_gate_of_a_layer_that_is_not_built(gate):
-    x = image(16)
+    x = image(64)  # The groups of some defaults divide them.
     layer = gate()
     y = layer.compute_gate(x)
     assert layer.built
