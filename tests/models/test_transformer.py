@@ -271,10 +271,16 @@ def test_caches_equal_the_full_pass_where_tokens_are_masked(mixer):
 
 
 @mixers
-def test_decoder_caches_equal_the_full_pass(mixer):
+@pytest.mark.parametrize("once", [False, True])
+def test_decoder_caches_equal_the_full_pass(mixer, once):
     model = translator(mixer)
     expected = numpy(model([SOURCE, TOKENS]))
-    memory, mask = model.encode(SOURCE), SOURCE > 0
+    if once:
+        memory, mask = model.encode_memory(SOURCE), None
+        whole = model.decode(TOKENS, memory)
+        np.testing.assert_allclose(numpy(whole), expected, atol=1e-5)
+    else:
+        memory, mask = model.encode(SOURCE), SOURCE > 0
     cache = model.initial_cache(2, 7)
     for step in range(7):
         logits, cache = model.decode(
@@ -283,6 +289,47 @@ def test_decoder_caches_equal_the_full_pass(mixer):
         np.testing.assert_allclose(
             numpy(logits)[:, 0], expected[:, step], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_the_encoder_is_projected_once_for_a_translation(
+    monkeypatch, beam_size
+):
+    model = translator("attention")
+    model([SOURCE, TOKENS])
+    calls = []
+    for block in model.decoder_blocks:
+        dense = block.cross_attention.key_dense
+        monkeypatch.setattr(
+            dense,
+            "call",
+            lambda x, call=dense.call: calls.append(tuple(x.shape)) or call(x),
+        )
+    model.translate(SOURCE, 2, 3, 4, beam_size)
+    assert calls == [(len(SOURCE), SOURCE.shape[1], 16)] * len(
+        model.decoder_blocks
+    )
+
+
+def test_what_a_memory_of_a_block_goes_with():
+    block = TransformerDecoderBlock(
+        LightweightConv1D(2, 3, causal=True),
+        MultiHeadAttention(2),
+        12,
+    )
+    x, encoded = np.ones((2, 3, 8), "float32"), np.ones((2, 5, 8), "float32")
+    encoded[:, 3:] = np.nan
+    mask = np.arange(5) < [[3], [2]]
+    expected = numpy(block(x, encoded, memory_mask=mask))
+    memory = block.encode_memory(encoded, mask)
+    np.testing.assert_allclose(numpy(block(x, memory)), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="has its mask.*memory_mask of shape"):
+        block(x, memory, memory_mask=mask)
+    other = TransformerDecoderBlock(
+        LightweightConv1D(2, 3, causal=True), Average(), 12
+    )
+    with pytest.raises(ValueError, match="must have `encode_memory`.*Average"):
+        other.encode_memory(encoded, mask)
 
 
 # Saving, training, exporting

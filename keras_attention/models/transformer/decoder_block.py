@@ -33,7 +33,7 @@ class TransformerDecoderBlock(BaseBlock):
 
     Call arguments:
         inputs: sequence tensor.
-        memory: the encoder's output.
+        memory: the encoder's output, or what `encode_memory` returned.
         mask: booleans of shape `(batch, time)`; passed on.
         memory_mask: booleans of shape `(batch, source time)`.
         cache: as made by `initial_cache`; the next cache is then returned
@@ -93,18 +93,51 @@ class TransformerDecoderBlock(BaseBlock):
     ) -> Any:
         mask = inputs_mask if mask is None else mask
         inputs, mask = replace_masked_tokens(inputs, mask)
-        memory, memory_mask = replace_masked_tokens(
-            memory, memory_mask, "memory_mask"
-        )
         x, cache = self.mix_positions(inputs, mask, cache, training)
         y = self.cross_norm(x) if self.norm_first else x
-        y = self.cross_attention(
-            y, memory, value_mask=memory_mask, training=training
-        )
+        if isinstance(memory, dict):
+            _check_no_mask(memory_mask)
+            y, _ = self.cross_attention(y, cache=memory, training=training)
+        else:
+            memory, memory_mask = replace_masked_tokens(
+                memory, memory_mask, "memory_mask"
+            )
+            y = self.cross_attention(
+                y, memory, value_mask=memory_mask, training=training
+            )
         x = x + self.cross_dropout(y, training=training)
         x = x if self.norm_first else self.cross_norm(x)
         x = self.feed_forward(x, training)
         return x if cache is None else (x, cache)
+
+    def encode_memory(
+        self, memory: Tensor, memory_mask: Tensor | None = None
+    ) -> Cache:
+        """Projects the encoder's output once, for many calls.
+
+        Args:
+            memory: The encoder's output.
+            memory_mask: Booleans of shape `(batch, source time)`, or `None`.
+
+        Returns:
+            A dictionary of tensors for `memory` of a call, which holds the
+            mask too.
+
+        Raises:
+            ValueError: If `cross_attention` has no `encode_memory`.
+        """
+        if not hasattr(self.cross_attention, "encode_memory"):
+            raise ValueError(
+                "The block's `cross_attention` must have `encode_memory`, as "
+                "`MultiHeadAttention` does. Received: a layer of type "
+                f"{type(self.cross_attention).__name__} in layer '{self.name}'"
+            )
+        memory, memory_mask = replace_masked_tokens(
+            memory, memory_mask, "memory_mask"
+        )
+        return self.cross_attention.encode_memory(
+            memory, value_mask=memory_mask
+        )
 
     def compute_output_spec(
         self,
@@ -116,7 +149,10 @@ class TransformerDecoderBlock(BaseBlock):
         cache: Cache | None = None,
         training: bool | None = None,
     ) -> Any:
-        output_spec(self, memory, memory_mask, None)
+        if isinstance(memory, dict):
+            _check_no_mask(memory_mask)
+        else:
+            output_spec(self, memory, memory_mask, None)
         mask = inputs_mask if mask is None else mask
         return output_spec(self, inputs, mask, cache)
 
@@ -125,3 +161,12 @@ class TransformerDecoderBlock(BaseBlock):
             **super().get_config(),
             "cross_attention": serialize_layer(self.cross_attention),
         }
+
+
+def _check_no_mask(memory_mask):
+    # Keras passes the masks of a dictionary's tensors as a dictionary.
+    if memory_mask is not None and not isinstance(memory_mask, dict):
+        raise ValueError(
+            "What `encode_memory` returned has its mask. Received: "
+            f"memory_mask of shape {tuple(memory_mask.shape)} as well"
+        )

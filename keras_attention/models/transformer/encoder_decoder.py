@@ -227,11 +227,25 @@ class TransformerEncoderDecoder(keras.Model):
         x, _ = run_blocks(self.encoder_blocks, x, mask, None, training)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
+    def encode_memory(
+        self, source: Tensor, training: bool | None = None
+    ) -> list[Cache]:
+        """Return the keys and values of each decoder block's attention.
+
+        They are computed once; `decode` takes them in the place of the
+        encoder's output, with the same result.
+        """
+        encoded = self.encode(source, training=training)
+        mask = ops.not_equal(source, 0)
+        return [
+            block.encode_memory(encoded, mask) for block in self.decoder_blocks
+        ]
+
     def decode(
         self,
         target: Tensor,
-        memory: Tensor,
-        memory_mask: Tensor | None,
+        memory: Any,
+        memory_mask: Tensor | None = None,
         cache: Cache | None = None,
         training: bool | None = None,
     ) -> Any:
@@ -239,11 +253,15 @@ class TransformerEncoderDecoder(keras.Model):
 
         Args:
             target: tokens `(batch, time)`; with a cache the new ones.
-            memory: what `encode` returned.
-            memory_mask: booleans `(batch, source time)`.
+            memory: what `encode` or `encode_memory` returned.
+            memory_mask: booleans `(batch, source time)`; `None` for what
+                `encode_memory` returned.
             cache: as made by `initial_cache`.
             training: whether dropout is applied.
         """
+        memories = memory
+        if not isinstance(memory, list):
+            memories = [memory] * len(self.decoder_blocks)
         start = None if cache is None else cache["position"]
         x = self.target_embedding(target, start=start, training=training)
         x, caches = run_blocks(
@@ -252,8 +270,7 @@ class TransformerEncoderDecoder(keras.Model):
             ops.not_equal(target, 0),
             cache,
             training,
-            memory=memory,
-            memory_mask=memory_mask,
+            [{"memory": each, "memory_mask": memory_mask} for each in memories],
         )
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
@@ -294,33 +311,36 @@ class TransformerEncoderDecoder(keras.Model):
             self.build([(None, None), (None, None)])
         count = source.shape[0]
         encode = compiled_step(
-            self, "encode", lambda source: self.encode(source, training=False)
+            self,
+            "encode",
+            lambda source: self.encode_memory(source, training=False),
         )
         # The beams of a sentence are rows next to each other.
-        memory = ops.repeat(encode(source), beam_size, axis=0)
-        mask = ops.repeat(ops.not_equal(source, 0), beam_size, axis=0)
+        memory = keras.tree.map_structure(
+            lambda x: ops.repeat(x, beam_size, axis=0), encode(source)
+        )
         if all(has_cache(block.mixer) for block in self.decoder_blocks):
             cache = self.initial_cache(count * beam_size, 1 + max_new_tokens)
             run = compiled_step(
                 self,
                 "next",
-                lambda tokens, memory, mask, cache: self.decode(
-                    tokens, memory, mask, cache, training=False
+                lambda tokens, memory, cache: self.decode(
+                    tokens, memory, cache=cache, training=False
                 ),
             )
             step = CachedStep(
-                lambda tokens, cache: run(tokens, memory, mask, cache), cache
+                lambda tokens, cache: run(tokens, memory, cache), cache
             )
         else:
             run = compiled_step(
                 self,
                 "all",
-                lambda tokens, memory, mask: self.decode(
-                    tokens, memory, mask, training=False
+                lambda tokens, memory: self.decode(
+                    tokens, memory, training=False
                 ),
             )
             step = WholeStep(
-                lambda tokens: run(tokens, memory, mask), 1 + max_new_tokens
+                lambda tokens: run(tokens, memory), 1 + max_new_tokens
             )
         return beam_search(
             step,

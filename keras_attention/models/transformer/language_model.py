@@ -262,13 +262,23 @@ def run_blocks(
     mask: Tensor | None,
     cache: Any,
     training: bool | None,
-    **arguments: Any,
+    arguments: Any = None,
 ) -> Any:
-    """Call blocks one after the other; return the output and their caches."""
+    """Call blocks one after the other; return the output and their caches.
+
+    Args:
+        blocks: List of blocks.
+        x: Tensor `(batch, time, width)`.
+        mask: Booleans `(batch, time)`, or `None`.
+        cache: What `make_cache` returned, or `None`.
+        training: Boolean, whether dropout is applied.
+        arguments: Dictionary of further arguments for each block, or `None`.
+    """
     caches = [None] * len(blocks) if cache is None else cache["blocks"]
+    arguments = [{}] * len(blocks) if arguments is None else arguments
     following = []
-    for block, own in zip(blocks, caches, strict=True):
-        x = block(x, mask=mask, cache=own, training=training, **arguments)
+    for block, own, more in zip(blocks, caches, arguments, strict=True):
+        x = block(x, mask=mask, cache=own, training=training, **more)
         if own is not None:
             x, own = x
         following.append(own)
