@@ -293,8 +293,9 @@ def check_is_shape(name: str, shape: Any) -> tuple[int | None, ...]:
     Raises:
         ValueError: If it is no sequence of integers and `None`.
     """
-    if not isinstance(shape, list | tuple) or not all(
-        isinstance(size, int | None) for size in shape
+    # Not only tuples: TensorFlow has a class of its own.
+    if not isinstance(shape, Iterable) or not all(
+        isinstance(size, numbers.Integral | None) for size in shape
     ):
         raise ValueError(
             f"`{name}` must be a shape, a tuple of integers and None such as "

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base_layer import BaseLayer
+from keras_attention.layers.sequence.input_lists import is_list_of_inputs
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.chunk_plan import larger
 from keras_attention.ops.attention.dispatch import attend
@@ -710,10 +711,7 @@ class BaseAttention(BaseLayer):
 
     def check_one_tensor(self, name: str, tensor: Any) -> None:
         """Raise a `ValueError` for a list of tensors or of shapes."""
-        if isinstance(tensor, dict) or (
-            isinstance(tensor, list | tuple)
-            and any(not isinstance(x, int | None) for x in tensor)
-        ):
+        if isinstance(tensor, dict) or is_list_of_inputs(tensor):
             raise ValueError(
                 f"{type(self).__name__} takes query, value and key as "
                 "arguments of their own: pass query and value as "

@@ -1,5 +1,6 @@
 """Query, value and key in a list, as `keras.layers.Attention` takes them."""
 
+import numbers
 from typing import Any
 
 
@@ -79,7 +80,7 @@ def split_masks(
 def is_list_of_inputs(query: Any) -> bool:
     """Whether this is a list of tensors or of shapes, not a shape."""
     return isinstance(query, list | tuple) and not all(
-        isinstance(size, int | None) for size in query
+        isinstance(size, numbers.Integral | None) for size in query
     )
 
 

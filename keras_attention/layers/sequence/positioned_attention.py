@@ -79,7 +79,9 @@ class PositionedAttention(MemoryAttention):
             inputs: What `remember` returned.
         """
         is_first = self.find_sinks(inputs)  # [b, S]
-        start = ops.cast(ops.argmax(is_first, axis=1), "int32")  # [b]
+        # Not an argmax, which some backends refuse where there is no key.
+        rank = ops.cumsum(ops.cast(is_first, "int32"), axis=1)
+        start = ops.sum(ops.cast(rank == 0, "int32"), axis=1)  # [b]
         last = start + self.num_sink_tokens + self.window - 1
         places = ops.minimum(
             inputs.query_positions, ops.expand_dims(last, 1)

@@ -381,6 +381,39 @@ def test_recurrences_in_float16_throughout(layer):
     assert np.isfinite(numpy(half(2000 * x))).all()
 
 
+# Shapes.
+
+SHAPED = {
+    **ATTENTION,
+    "latent": lambda: ka.MultiHeadLatentAttention(2),
+    "differential": lambda: ka.DifferentialAttention(2),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_what_is_no_shape_is_refused(name):
+    layer, shape = SHAPED[name](), (2, 4, 8)
+    for method in (layer.compute_output_shape, layer.build):
+        with pytest.raises(ValueError, match="`value_shape` must be a shape"):
+            method(shape, 2)
+        with pytest.raises(ValueError, match="`query_shape` must be a shape"):
+            method(None)
+    if name != "latent":
+        with pytest.raises(
+            ValueError, match="`key_shape` must be.*key_shape=2"
+        ):
+            layer.compute_output_shape(shape, shape, 2)
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_shapes_of_a_backend_are_shapes(name):
+    layer = SHAPED[name]()
+    x = keras.ops.convert_to_tensor(tokens(2, 4, 8))
+    layer.build(x.shape)
+    assert layer.compute_output_shape(x.shape, x.shape) == (2, 4, 8)
+    assert layer.compute_output_shape([2, np.int64(4), 8]) == (2, 4, 8)
+
+
 # Nothing to attend to.
 
 
@@ -412,6 +445,7 @@ def test_empty_sequences_and_batches(name, shape):
         {"positions": "relative"},
         {"positions": "rotary"},
         {"use_sinks": True},
+        {"window": 2, "num_sink_tokens": 1, "positions": "rotary"},
     ],
 )
 @pytest.mark.parametrize("queries, keys", [(0, 4), (4, 0), (0, 0)])
