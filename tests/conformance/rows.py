@@ -237,6 +237,7 @@ ROWS = [
         variant="circular",
     ),
     Row(ka.EfficientMultiScaleAttention, {"groups": 8}),
+    Row(ka.ExternalAttention, {"memory_size": 5}),
     Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
         ka.GatedConvolutionBlock,
@@ -552,6 +553,12 @@ ROWS = [
         {"mode": "concatenation", "gamma_initializer": "ones"},
         variant="concatenation",
     ),
+    Row(ka.PolarizedSelfAttention),
+    Row(
+        ka.PolarizedSelfAttention,
+        {"layout": "sequential"},
+        variant="sequential",
+    ),
     Row(
         ka.PoolingByMultiheadAttention,
         {"num_heads": 4},
@@ -648,6 +655,7 @@ ROWS = [
         {"ratio": 3, "divisor": 8, "use_bias": False},
         variant="divisor",
     ),
+    Row(ka.StyleRecalibration),
     Row(ka.TripletAttention),
     Row(
         ka.TripletAttention,
@@ -858,6 +866,7 @@ EVERY_ARGUMENT = [
         epsilon=0.5,
         beta_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
     ),
+    every_argument(ka.ExternalAttention, memory_size=7),
     every_argument(
         ka.GatedConvolutionBlock,
         SEQUENCE,
@@ -980,6 +989,7 @@ EVERY_ARGUMENT = [
         mode="dot_product",
         use_scale=True,
     ),
+    every_argument(ka.PolarizedSelfAttention, layout="sequential"),
     every_argument(ka.PoolingByMultiheadAttention, SEQUENCE, num_heads=3),
     every_argument(
         ka.PositionGSoP, reduced_channels=5, expansion=3, grid_size=2
@@ -1035,6 +1045,7 @@ EVERY_ARGUMENT = [
         activation="tanh",
         gate_activation="hard_sigmoid",
     ),
+    every_argument(ka.StyleRecalibration),
     every_argument(ka.TripletAttention, kernel_size=3),
     every_argument(
         ka.WindowAttention,
@@ -1082,6 +1093,7 @@ OUTPUTS: dict[str, float] = {
     "EfficientChannelAttention-own": 0.597127,
     "EfficientChannelAttention-circular": 0.618974,
     "EfficientMultiScaleAttention": 0.630712,
+    "ExternalAttention": 2.03737,
     "GatedConvolutionBlock": -0.210279,
     "GatedConvolutionBlock-dynamic": 4.16635,
     "GatedChannelTransformation": 1.1144,
@@ -1132,6 +1144,8 @@ OUTPUTS: dict[str, float] = {
     "NonLocal-gaussian": 2.29262,
     "NonLocal-dot_product": -0.118535,
     "NonLocal-concatenation": 3.70671,
+    "PolarizedSelfAttention": 1.34876,
+    "PolarizedSelfAttention-sequential": 0.346275,
     "PoolingByMultiheadAttention": 0.0178118,
     "PoolingByMultiheadAttention-seeds": 1.07215,
     "PositionGSoP": 1.512,
@@ -1154,6 +1168,7 @@ OUTPUTS: dict[str, float] = {
     "SpatialSqueezeExcite": 0.236826,
     "SqueezeExcite": 0.605779,
     "SqueezeExcite-divisor": 0.669769,
+    "StyleRecalibration": 0.71645,
     "TripletAttention": 0.604082,
     "TripletAttention-channel": 0.596446,
     "WindowAttention": 1.75979,

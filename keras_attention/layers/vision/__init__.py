@@ -40,6 +40,9 @@ from keras_attention.layers.vision.efficient_channel_attention import (
 from keras_attention.layers.vision.efficient_multi_scale_attention import (
     EfficientMultiScaleAttention as EfficientMultiScaleAttention,
 )
+from keras_attention.layers.vision.external_attention import (
+    ExternalAttention as ExternalAttention,
+)
 from keras_attention.layers.vision.gated_channel_transformation import (
     GatedChannelTransformation as GatedChannelTransformation,
 )
@@ -54,6 +57,9 @@ from keras_attention.layers.vision.large_kernel_attention import (
     LargeKernelAttention as LargeKernelAttention,
 )
 from keras_attention.layers.vision.non_local import NonLocal as NonLocal
+from keras_attention.layers.vision.polarized_self_attention import (
+    PolarizedSelfAttention as PolarizedSelfAttention,
+)
 from keras_attention.layers.vision.position_gsop import (
     PositionGSoP as PositionGSoP,
 )
@@ -75,6 +81,9 @@ from keras_attention.layers.vision.spatial_squeeze_excite import (
 )
 from keras_attention.layers.vision.squeeze_excite import (
     SqueezeExcite as SqueezeExcite,
+)
+from keras_attention.layers.vision.style_recalibration import (
+    StyleRecalibration as StyleRecalibration,
 )
 from keras_attention.layers.vision.triplet_attention import (
     TripletAttention as TripletAttention,
