@@ -167,7 +167,10 @@ class BaseAttention(BaseLayer):
         if self.dropout:
             # Named and owned as in Keras' layers, whose files then load.
             self._dropout_layer = keras.layers.Dropout(
-                self.dropout, seed=self.seed, name="dropout", dtype="float32"
+                self.dropout,
+                seed=self.seed,
+                name="dropout",
+                dtype=self.sublayer_policy("dropout"),
             )
 
     def cache_widths(self) -> dict[str, tuple[int, ...]]:
