@@ -127,6 +127,7 @@ ROWS = [
         static_size=True,
         pools=True,
     ),
+    Row(ka.AxialAttention, {"num_heads": 4}),
     # Ratios are small: few hidden units may all be at rest behind their ReLU.
     Row(ka.BAM, {"ratio": 4}),
     Row(
@@ -165,6 +166,7 @@ ROWS = [
     ),
     Row(ka.ConcurrentSqueezeExcite),
     Row(ka.ConcurrentSqueezeExcite, {"combine": "add"}, variant="add"),
+    Row(ka.ContextualTransformer, {"min_units": 8}),
     Row(ka.CoordinateAttention),
     Row(
         ka.CoordinateAttention,
@@ -649,6 +651,12 @@ ROWS = [
     ),
     Row(ka.SpatialGroupwiseEnhance, {"groups": 8}),
     Row(ka.SpatialSqueezeExcite),
+    Row(ka.SplitAttention, {"min_units": 8}),
+    Row(
+        ka.SplitAttention,
+        {"radix": 1, "groups": 4, "filters": 24, "strides": 2},
+        variant="radix-1",
+    ),
     Row(ka.SqueezeExcite),
     Row(
         ka.SqueezeExcite,
@@ -794,6 +802,12 @@ EVERY_ARGUMENT = [
         num_heads=2,
         position_initializer=keras.initializers.RandomNormal(0, 1, seed=3),
     ),
+    every_argument(
+        ka.AxialAttention,
+        num_heads=2,
+        axes=("width", "height"),
+        combine="add",
+    ),
     every_argument(ka.BAM, ratio=4, dilation=2, combine="add"),
     every_argument(ka.BlendIn),
     every_argument(
@@ -812,6 +826,15 @@ EVERY_ARGUMENT = [
         activation="tanh",
     ),
     every_argument(ka.ConcurrentSqueezeExcite, ratio=4, combine="add"),
+    every_argument(
+        ka.ContextualTransformer,
+        kernel_size=5,
+        groups=2,
+        shared_channels=4,
+        ratio=4,
+        fusion_ratio=2,
+        min_units=4,
+    ),
     every_argument(
         ka.CoordinateAttention, ratio=2, min_units=3, activation="tanh"
     ),
@@ -1037,6 +1060,17 @@ EVERY_ARGUMENT = [
     ),
     every_argument(ka.SpatialSqueezeExcite),
     every_argument(
+        ka.SplitAttention,
+        filters=24,
+        kernel_size=5,
+        strides=2,
+        dilation=3,
+        groups=2,
+        radix=4,
+        ratio=2,
+        min_units=4,
+    ),
+    every_argument(
         ka.SqueezeExcite,
         ratio=4,
         hidden_units=3,
@@ -1065,6 +1099,7 @@ OUTPUTS: dict[str, float] = {
     "AttentionPooling1D": -0.474102,
     "AttentionPooling1D-units": -0.250463,
     "AttentionPooling2D": 1.18215,
+    "AxialAttention": 0.633041,
     "BAM": 1.83965,
     "BAM-add": 2.115,
     "BlendIn": 1.09842,
@@ -1077,6 +1112,7 @@ OUTPUTS: dict[str, float] = {
     "ChannelGSoP-strides": 0.690642,
     "ConcurrentSqueezeExcite": 0.965527,
     "ConcurrentSqueezeExcite-add": 1.31671,
+    "ContextualTransformer": -0.0388103,
     "CoordinateAttention": 0.394353,
     "CoordinateAttention-relu": 0.318808,
     "CovariancePooling": 0.0710356,
@@ -1166,6 +1202,8 @@ OUTPUTS: dict[str, float] = {
     "SpatialAttention-gamma": 0.544334,
     "SpatialGroupwiseEnhance": 0.546073,
     "SpatialSqueezeExcite": 0.236826,
+    "SplitAttention": 0.218175,
+    "SplitAttention-radix-1": 0.0489703,
     "SqueezeExcite": 0.605779,
     "SqueezeExcite-divisor": 0.669769,
     "StyleRecalibration": 0.71645,

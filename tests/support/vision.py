@@ -90,6 +90,17 @@ def convolve(x, kernel, dilation=1):
     return y
 
 
+def block_diagonal(kernel, groups):
+    """The kernel of a full convolution that equals a grouped one."""
+    size, _, inputs, filters = kernel.shape
+    full = np.zeros((size, size, inputs * groups, filters))
+    width = filters // groups
+    for g in range(groups):
+        ours = slice(g * width, (g + 1) * width)
+        full[:, :, g * inputs : (g + 1) * inputs, ours] = kernel[..., ours]
+    return full
+
+
 def normalize(x, norm, training=False):
     """Batch normalization over the last axis by a layer's values."""
     gamma, beta = numpy(norm.gamma), numpy(norm.beta)

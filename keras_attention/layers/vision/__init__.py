@@ -8,6 +8,9 @@ from keras_attention.layers.vision.attention_gate import (
 from keras_attention.layers.vision.attention_pooling_2d import (
     AttentionPooling2D as AttentionPooling2D,
 )
+from keras_attention.layers.vision.axial_attention import (
+    AxialAttention as AxialAttention,
+)
 from keras_attention.layers.vision.bam import BAM as BAM
 from keras_attention.layers.vision.cbam import CBAM as CBAM
 from keras_attention.layers.vision.channel_attention import (
@@ -18,6 +21,9 @@ from keras_attention.layers.vision.channel_gsop import (
 )
 from keras_attention.layers.vision.concurrent_squeeze_excite import (
     ConcurrentSqueezeExcite as ConcurrentSqueezeExcite,
+)
+from keras_attention.layers.vision.contextual_transformer import (
+    ContextualTransformer as ContextualTransformer,
 )
 from keras_attention.layers.vision.coordinate_attention import (
     CoordinateAttention as CoordinateAttention,
@@ -78,6 +84,9 @@ from keras_attention.layers.vision.spatial_groupwise_enhance import (
 )
 from keras_attention.layers.vision.spatial_squeeze_excite import (
     SpatialSqueezeExcite as SpatialSqueezeExcite,
+)
+from keras_attention.layers.vision.split_attention import (
+    SplitAttention as SplitAttention,
 )
 from keras_attention.layers.vision.squeeze_excite import (
     SqueezeExcite as SqueezeExcite,

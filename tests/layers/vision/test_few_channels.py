@@ -15,10 +15,12 @@ BOTTLENECKS = {
     ka.CBAM: {},
     ka.ChannelAttention: {},
     ka.ConcurrentSqueezeExcite: {},
+    ka.ContextualTransformer: {"groups": 1, "shared_channels": 1},
     ka.CoordinateAttention: {"min_units": 1},
     ka.GatherExcite: {"learned_excite": True},
     ka.GlobalContext: {},
     ka.SelectiveKernel: {"min_units": 1, "groups": 1},
+    ka.SplitAttention: {"min_units": 1, "radix": 3},
     ka.SqueezeExcite: {},
 }
 GATES = sorted(

@@ -6,6 +6,7 @@ import keras_attention as ka
 from keras_attention.inspection import read_outputs
 from keras_attention.models.multiply_adds import count_multiply_adds
 from support.arrays import numpy
+from support.vision import block_diagonal
 from support.vision import build
 from support.vision import convolve
 from support.vision import image
@@ -15,17 +16,6 @@ from support.vision import relu
 from support.vision import vjp
 
 SHAPE = (3, 7, 5, 12)
-
-
-def block_diagonal(kernel, groups):
-    """The kernel of a full convolution that equals a grouped one."""
-    size, _, inputs, filters = kernel.shape
-    full = np.zeros((size, size, inputs * groups, filters))
-    width = filters // groups
-    for g in range(groups):
-        ours = slice(g * width, (g + 1) * width)
-        full[:, :, g * inputs : (g + 1) * inputs, ours] = kernel[..., ours]
-    return full
 
 
 def reference(x, layer, training=False):
