@@ -668,7 +668,8 @@ ROWS = [
         {"ratio": 3, "divisor": 8, "use_bias": False},
         variant="divisor",
     ),
-    Row(ka.StyleRecalibration),
+    # Of zeros, which it starts with, the mean stays where it was.
+    Row(ka.StyleRecalibration, {"kernel_initializer": "ones"}),
     Row(ka.TripletAttention),
     Row(
         ka.TripletAttention,
