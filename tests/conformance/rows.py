@@ -245,6 +245,7 @@ ROWS = [
     ),
     Row(ka.EfficientMultiScaleAttention, {"groups": 8}),
     Row(ka.ExternalAttention, {"memory_size": 5}),
+    Row(ka.FrequencyChannelAttention, {"ratio": 4, "grid_size": 7}),
     Row(ka.GatedConvolutionBlock, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
         ka.GatedConvolutionBlock,
@@ -898,6 +899,13 @@ EVERY_ARGUMENT = [
     ),
     every_argument(ka.ExternalAttention, memory_size=7),
     every_argument(
+        ka.FrequencyChannelAttention,
+        (2, 8, 9, 32),
+        ratio=4,
+        frequencies=[[0, 0], [2, 6]],
+        grid_size=7,
+    ),
+    every_argument(
         ka.GatedConvolutionBlock,
         SEQUENCE,
         num_heads=3,
@@ -1137,6 +1145,7 @@ OUTPUTS: dict[str, float] = {
     "EfficientChannelAttention-circular": 0.618974,
     "EfficientMultiScaleAttention": 0.630712,
     "ExternalAttention": 2.03737,
+    "FrequencyChannelAttention": 0.812197,
     "GatedConvolutionBlock": -0.210279,
     "GatedConvolutionBlock-dynamic": 4.16635,
     "GatedChannelTransformation": 1.1144,

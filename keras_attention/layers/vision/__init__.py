@@ -49,6 +49,9 @@ from keras_attention.layers.vision.efficient_multi_scale_attention import (
 from keras_attention.layers.vision.external_attention import (
     ExternalAttention as ExternalAttention,
 )
+from keras_attention.layers.vision.frequency_channel_attention import (
+    FrequencyChannelAttention as FrequencyChannelAttention,
+)
 from keras_attention.layers.vision.gated_channel_transformation import (
     GatedChannelTransformation as GatedChannelTransformation,
 )

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
+from keras_attention.layers.sequence.input_lists import is_list_of_inputs
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import apply_gate
@@ -119,7 +120,7 @@ class AttentionGate(WeightedLayer, BaseGate):
             )
             for width in widths
         ]
-        is_pair = isinstance(input_shape[0], list | tuple)
+        is_pair = is_list_of_inputs(input_shape)
         self.input_spec = specs if is_pair else specs[0]
         self._build_sublayers(len(skip), *widths)
 
@@ -159,7 +160,7 @@ class AttentionGate(WeightedLayer, BaseGate):
             inputs: as of a call.
             training: has no effect here.
         """
-        if isinstance(inputs, list | tuple):
+        if is_list_of_inputs(inputs):
             inputs = [ops.convert_to_tensor(x) for x in inputs]
             shape: Any = [tuple(x.shape) for x in inputs]
         else:
@@ -210,10 +211,7 @@ class AttentionGate(WeightedLayer, BaseGate):
 
     def _pair(self, inputs):
         """Of tensors or of shapes: that of x and that of g."""
-        is_shape = isinstance(inputs, list | tuple) and not any(
-            hasattr(x, "__len__") or hasattr(x, "shape") for x in inputs
-        )
-        if is_shape or not isinstance(inputs, list | tuple):
+        if not is_list_of_inputs(inputs):
             return inputs, inputs
         if len(inputs) != 2:
             raise ValueError(

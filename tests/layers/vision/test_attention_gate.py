@@ -197,6 +197,18 @@ def test_masks_of_the_inputs():
     assert layer.compute_mask(None, ["of x", None]) == "of x"
 
 
+def test_shapes_of_the_backend():
+    """TensorFlow's are no tuples."""
+    pair = [
+        keras.ops.convert_to_tensor(image(shape))
+        for shape in ((2, 4, 6, 3), (2, 2, 3, 5))
+    ]
+    layer = ka.AttentionGate()
+    layer.build([x.shape for x in pair])
+    assert layer(pair).shape == pair[0].shape
+    assert len(layer.input_spec) == 2
+
+
 def test_one_image_gates_itself():
     x = image((2, 4, 6, 3))
     layer = build(ka.AttentionGate(), x.shape)

@@ -17,6 +17,7 @@ BOTTLENECKS = {
     ka.ConcurrentSqueezeExcite: {},
     ka.ContextualTransformer: {"groups": 1, "shared_channels": 1},
     ka.CoordinateAttention: {"min_units": 1},
+    ka.FrequencyChannelAttention: {"frequencies": 1},
     ka.GatherExcite: {"learned_excite": True},
     ka.GlobalContext: {},
     ka.SelectiveKernel: {"min_units": 1, "groups": 1},
@@ -31,7 +32,7 @@ GATES = sorted(
 
 def image(channels):
     generator = np.random.default_rng(0)
-    return generator.normal(size=(2, 5, 7, channels)).astype("float32")
+    return generator.normal(size=(2, 9, 7, channels)).astype("float32")
 
 
 def test_every_layer_with_a_ratio_is_here():
