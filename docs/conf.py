@@ -13,6 +13,7 @@ sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
 
 import keras_attention  # noqa: E402
 from serving import layer_formats  # noqa: E402
+from surgery import families  # noqa: E402
 
 project = "keras_attention"
 version = release = keras_attention.__version__
@@ -85,7 +86,10 @@ def own_signature(app, what, name, obj, options, signature, returned):
     return str(found.replace(parameters=parameters)), None
 
 
-TABLES = {"<!-- table: layer × format -->\n": layer_formats.table}
+TABLES = {
+    "<!-- table: layer × format -->\n": layer_formats.table,
+    "<!-- table: network × insertion point -->\n": families.table,
+}
 
 
 def write_tables(app, name, source):

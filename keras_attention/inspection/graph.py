@@ -58,8 +58,8 @@ class Step:
         consumers: The steps that use its output.
         is_output: Whether its output is an output of the outermost model.
         data_format: Of the feature map that it returns.
-        is_map: Whether it returns one feature map that is not squeezed to a
-            single position.
+        is_map: Whether it returns a feature map that is not squeezed to a
+            single position, or parts of one, as a split.
         size: Sizes of that map's spatial axes.
         resolution: `size` as fractions of the model's input.
         level: Binary logarithm of the factor by which the map is smaller.
@@ -90,6 +90,11 @@ class Step:
     @property
     def channels(self) -> int | None:
         return self.shape[1 if self.data_format == "channels_first" else -1]
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it returns several tensors, which no layer can follow."""
+        return len(self.node.outputs) > 1
 
     @property
     def segment(self) -> tuple[int, int]:
@@ -294,7 +299,8 @@ def _describe(flat, sizes):
         step.data_format = getattr(step.operation, "data_format", None) or (
             maps[0].data_format if maps else usual
         )
-        if len(step.node.outputs) != 1 or len(step.shape) != flat.rank:
+        shapes = [tuple(tensor.shape) for tensor in step.node.outputs]
+        if not all(_is_part(step, shape, flat.rank) for shape in shapes):
             continue
         step.size = sizes.of(step)
         step.is_map = not _is_squeezed(step, maps)
@@ -324,6 +330,16 @@ def fractions_of(size: tuple, whole: tuple) -> tuple:
         Fraction(part, all_) if part and all_ else None
         for part, all_ in zip(size, whole, strict=True)
     )
+
+
+def _is_part(step, shape, rank):
+    """Whether an output is a map of the size of the step's first output."""
+    axes = (
+        slice(2, None)
+        if step.data_format == "channels_first"
+        else (slice(1, -1))
+    )
+    return len(shape) == rank and shape[axes] == step.shape[axes]
 
 
 def _is_squeezed(step, maps):

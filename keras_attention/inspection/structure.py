@@ -20,6 +20,8 @@ from keras_attention.inspection.graph import is_border
 STAGE_NAME = re.compile(r"(.*/)?stage\d+")
 # Custom layers that drop whole residual branches, by the usual names.
 BRANCH_DROPS = ("DropPath", "StochasticDepth")
+# Layers that are a sum with a weight: that of Keras' InceptionResNetV2.
+WEIGHTED_SUMS = ("CustomScaleLayer",)
 DROPS = (
     layers.Dropout,
     layers.GaussianDropout,
@@ -159,7 +161,12 @@ def find_stages(graph: FlatGraph) -> list[Step]:
         for step in graph.steps
         if step.is_map and STAGE_NAME.fullmatch(step.path)
     }
-    ends = [named.get(end.segment, end) for end in ends if end is not None]
+    ends = [
+        _go_back(end, lambda step: step.is_split)
+        for end in ends
+        if end is not None
+    ]
+    ends = [named.get(end.segment, end) for end in ends]
     ends = sorted(dict.fromkeys(ends), key=lambda step: order[id(step)])
     return _without_stem(graph, ends)
 
@@ -184,9 +191,10 @@ def find_convolutions(graph: FlatGraph) -> list[Step]:
 
 def is_addition(operation: Any) -> bool:
     """Return whether an operation is a sum of tensors."""
+    name = type(operation).__name__
     if isinstance(operation, keras.layers.Layer):
-        return isinstance(operation, layers.Add)
-    return type(operation).__name__ == "Add"
+        return isinstance(operation, layers.Add) or name in WEIGHTED_SUMS
+    return name == "Add"
 
 
 def is_activation(operation: Any) -> bool:

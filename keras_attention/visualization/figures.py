@@ -114,7 +114,8 @@ def set_token_labels(
     ax: Any, rows: Sequence[str] | None, columns: Sequence[str] | None
 ) -> None:
     """Label the rows and columns of a square with tokens, literally."""
-    size = 7 if max(len(rows or ()), len(columns or ())) <= 16 else 5
+    longest = max(len(each) for each in (rows, columns, ()) if each is not None)
+    size = 7 if longest <= 16 else 5
     for axis, labels in ((ax.yaxis, rows), (ax.xaxis, columns)):
         if labels is None:
             axis.set_ticks([])

@@ -59,6 +59,28 @@ def convnext():
     return keras.Model(inputs, layers.Dense(3)(x))
 
 
+def yolo():
+    """Stages as of YOLOv8: a map is split, one part convolved, all joined."""
+    inputs = keras.Input((32, 32, 3))
+    x = conv(4, "stem", 2)(inputs)
+    for level in range(2):
+        x = conv(6, f"down{level}", 2)(x)
+        x = conv(8, f"pre{level}")(x)
+        short, deep = keras.ops.split(x, 2, axis=-1)
+        deep = deep + conv(4, f"late{level}")(conv(4, f"early{level}")(deep))
+        x = layers.Concatenate(name=f"join{level}")([short, deep])
+        x = conv(6, f"end{level}")(x)
+    return keras.Model(inputs, x, name="yolo")
+
+
+def split_at_the_end():
+    """The parts of a split map are reduced: its stage ends before it."""
+    inputs = keras.Input((16, 16, 3))
+    parts = keras.ops.split(conv(6, "whole")(inputs), 2, axis=-1)
+    parts = [conv(3, f"part{n}", 2)(part) for n, part in enumerate(parts)]
+    return keras.Model(inputs, layers.Concatenate(name="join")(parts))
+
+
 def application(name):
     make = getattr(keras.applications, name)
     return lambda: make(weights=None, input_shape=(64, 64, 3), classes=3)
@@ -75,6 +97,8 @@ NETWORKS = {
         ["stage1", "stage2", "stage3", "stage4"],
     ),
     "U-Net": (unet, ["down0b", "down1b", "bottom", "up1b", "up0b"]),
+    "YOLO": (yolo, ["end0", "end1"]),
+    "split": (split_at_the_end, ["whole", "join"]),
     "ConvNeXt": (convnext, ["add01", "add11"]),
     "ResNet50": (
         application("ResNet50"),

@@ -107,3 +107,15 @@ def test_bad_arguments(model):
     unbuilt = language_model("dynamic")
     with pytest.raises(ValueError, match="call it once first"):
         plot_filters(unbuilt, TOKENS)
+
+
+def test_labels_of_an_array():
+    model = language_model("lightweight")
+    model(TOKENS)
+    figure = plot_filters(model, TOKENS, np.array(WORDS))
+    assert len(figure.axes) > 1
+    model = language_model("dynamic")
+    model(TOKENS)
+    figure = plot_filters(model, TOKENS, np.arange(7))
+    ticks = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert ticks == list("0123456")
