@@ -203,6 +203,7 @@ ROWS = [
         SEQUENCE,
         variant="causal-rotary",
     ),
+    Row(ka.DoubleAttention),
     Row(ka.DualAttention),
     Row(ka.DynamicConv1D, {"num_heads": 3, "kernel_size": 5}, SEQUENCE),
     Row(
@@ -869,6 +870,7 @@ EVERY_ARGUMENT = [
         epsilon=0.1,
         lambda_initializer=keras.initializers.RandomNormal(0.5, 0.1, seed=3),
     ),
+    every_argument(ka.DoubleAttention, gathered_channels=5, num_descriptors=3),
     every_argument(
         ka.DualAttention,
         reduced_channels=3,
@@ -1135,6 +1137,7 @@ OUTPUTS: dict[str, float] = {
     "CrissCrossAttention": 1.63443,
     "DifferentialAttention": -0.107118,
     "DifferentialAttention-causal-rotary": 0.116533,
+    "DoubleAttention": 0.759385,
     "DualAttention": 2.55013,
     "DynamicConv1D": -0.451747,
     "DynamicConv1D-causal": -1.09678,

@@ -34,6 +34,9 @@ from keras_attention.layers.vision.covariance_pooling import (
 from keras_attention.layers.vision.criss_cross_attention import (
     CrissCrossAttention as CrissCrossAttention,
 )
+from keras_attention.layers.vision.double_attention import (
+    DoubleAttention as DoubleAttention,
+)
 from keras_attention.layers.vision.dual_attention import (
     DualAttention as DualAttention,
 )
