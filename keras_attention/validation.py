@@ -36,6 +36,11 @@ def check_positive_integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_optional_integer(name: str, value: Any) -> int | None:
+    """Return `value` as `check_positive_integer` does, or `None` for `None`."""
+    return None if value is None else check_positive_integer(name, value)
+
+
 def check_positive_integers(
     name: str, values: Any, least: int = 1
 ) -> tuple[int, ...]:
@@ -270,21 +275,31 @@ def check_sequence_shape(layer: Any, shape: Any) -> int:
         shape: the shape of its input.
 
     Raises:
-        ValueError: If the rank is not 3 or the channels are undefined.
+        ValueError: If the rank is not 3, or the channels are undefined or 0.
     """
-    kind = type(layer).__name__
-    if len(shape) != 3:
+    shape = check_sequence_rank(layer, shape)
+    if not shape[-1]:
         raise ValueError(
-            f"{kind} expects a sequence of rank 3, (batch, time, channels). "
-            f"Received: shape={tuple(shape)} for layer '{layer.name}'"
-        )
-    if shape[-1] is None:
-        raise ValueError(
-            f"{kind} needs a defined number of channels to make its weights. "
-            f"Received: shape={tuple(shape)} for layer '{layer.name}'. Give "
-            "the input's last dimension."
+            f"{type(layer).__name__} needs a defined number of channels, at "
+            f"least 1, to make its weights. Received: shape={shape} for layer "
+            f"'{layer.name}'. Give the input's last dimension."
         )
     return shape[-1]
+
+
+def check_sequence_rank(layer: Any, shape: Any) -> tuple[int | None, ...]:
+    """Return a `(batch, time, channels)` shape, of which all may be `None`.
+
+    Raises:
+        ValueError: If it is no shape, or its rank is not 3.
+    """
+    if isinstance(shape, Iterable) and len(tuple(shape)) != 3:
+        raise ValueError(
+            f"{type(layer).__name__} expects a sequence of rank 3, (batch, "
+            f"time, channels). Received: shape={tuple(shape)} for layer "
+            f"'{layer.name}'"
+        )
+    return check_is_shape("shape", shape)
 
 
 def check_is_shape(name: str, shape: Any) -> tuple[int | None, ...]:
@@ -300,6 +315,11 @@ def check_is_shape(name: str, shape: Any) -> tuple[int | None, ...]:
         raise ValueError(
             f"`{name}` must be a shape, a tuple of integers and None such as "
             f"(None, 10, 64). Received: {name}={shape!r}"
+        )
+    if any(size is not None and size < 0 for size in shape):
+        raise ValueError(
+            f"`{name}` must have no negative sizes; a size that is not known "
+            f"is None. Received: {name}={tuple(shape)}"
         )
     return tuple(shape)
 

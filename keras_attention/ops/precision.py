@@ -16,6 +16,29 @@ def wide_dtype(x: Tensor) -> str:
     return "float32" if dtype in HALF else dtype
 
 
+def to_float(x: Tensor, dtype: str | None = None) -> Any:
+    """Cast integers and booleans to floats; leave floats alone.
+
+    Args:
+        x: Tensor.
+        dtype: Dtype of the result for them. Defaults to `None`, Keras'
+            default.
+
+    Raises:
+        TypeError: For complex numbers, of which a part would be lost, and for
+            what is no number.
+    """
+    found = keras.backend.standardize_dtype(x.dtype)
+    if "float" in found:
+        return x
+    if "int" not in found and found != "bool":
+        raise TypeError(
+            "Tensors must be of floats, integers or booleans. Received: a "
+            f"tensor of dtype {found}"
+        )
+    return ops.cast(x, dtype or keras.config.floatx())
+
+
 def widen(x: Tensor) -> Any:
     """Cast half-precision floats to float32; leave wider floats alone."""
     is_half = keras.backend.standardize_dtype(x.dtype) in HALF

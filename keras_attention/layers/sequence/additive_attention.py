@@ -9,7 +9,7 @@ from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.scores import additive_scores
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -96,9 +96,7 @@ class AdditiveAttention(BaseScoreAttention):
     ):
         super().__init__(dropout=dropout, seed=seed, **kwargs)
         self.use_scale = check_boolean("use_scale", use_scale)
-        self.units = units
-        if units is not None:
-            check_positive_integer("units", units)
+        self.units = check_optional_integer("units", units)
 
     def build_scores(self, query_width: int, key_width: int) -> None:
         if self.units is None and query_width != key_width:

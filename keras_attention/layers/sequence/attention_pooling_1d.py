@@ -13,7 +13,8 @@ from keras_attention.ops.precision import widen
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
+from keras_attention.validation import check_sequence_rank
 from keras_attention.validation import check_sequence_shape
 
 
@@ -73,9 +74,7 @@ class AttentionPooling1D(BaseSequencePooling):
         self, units: int | None = None, use_bias: bool = True, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.units = units
-        if units is not None:
-            check_positive_integer("units", units)
+        self.units = check_optional_integer("units", units)
         self.use_bias = check_boolean("use_bias", use_bias)
 
     def build(self, input_shape: Shape) -> None:
@@ -106,7 +105,8 @@ class AttentionPooling1D(BaseSequencePooling):
         return weighted_mean(scores[:, None], inputs)[:, 0], scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], input_shape[-1])
+        batch, _, channels = check_sequence_rank(self, input_shape)
+        return (batch, channels)
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape[:2])

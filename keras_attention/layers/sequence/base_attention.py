@@ -29,12 +29,14 @@ from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.masks import window_or_first_mask
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.scaled_dot_product import replace_unused
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_is_shape
 from keras_attention.validation import check_number
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
@@ -155,9 +157,7 @@ class BaseAttention(BaseLayer):
         self.supports_masking = True
         self.dropout = check_probability("dropout", dropout)
         self.causal = check_boolean("causal", causal)
-        self.window = window
-        if window is not None:
-            check_positive_integer("window", window)
+        self.window = check_optional_integer("window", window)
         self.logit_soft_cap = logit_soft_cap
         if logit_soft_cap is not None:
             check_number(
@@ -766,12 +766,7 @@ class BaseAttention(BaseLayer):
 
     def _to_floats(self, *tensors):
         """Cast integers; equal tensors stay one tensor."""
-        cast = {
-            id(x): x
-            if "float" in keras.backend.standardize_dtype(x.dtype)
-            else ops.cast(x, self.compute_dtype)
-            for x in tensors
-        }
+        cast = {id(x): to_float(x, self.compute_dtype) for x in tensors}
         return [cast[id(x)] for x in tensors]
 
     def _check_decodes(self):

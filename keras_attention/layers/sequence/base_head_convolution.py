@@ -10,6 +10,7 @@ from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.precision import to_float
 from keras_attention.ops.precision import widen
 from keras_attention.ops.sequence.head_convolution import dynamic_convolution
 from keras_attention.ops.sequence.head_convolution import (
@@ -23,6 +24,7 @@ from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
+from keras_attention.validation import check_sequence_rank
 from keras_attention.validation import check_sequence_shape
 from keras_attention.validation import check_shape
 
@@ -108,8 +110,7 @@ class BaseHeadConvolution(WeightedLayer):
             Inputs and mask.
         """
         mask = self._check_call(inputs, mask, cache)
-        if "float" not in keras.backend.standardize_dtype(inputs.dtype):
-            inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = to_float(inputs, self.compute_dtype)
         if mask is not None:
             inputs = replace_masked(inputs, mask)
         return inputs, mask
@@ -224,7 +225,7 @@ class BaseHeadConvolution(WeightedLayer):
         }
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
+        return check_sequence_rank(self, input_shape)
 
     def compute_output_spec(
         self,

@@ -9,11 +9,14 @@ from keras_attention.layers.base_layer import BaseLayer
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.precision import to_float
 from keras_attention.ops.precision import widen
 from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_sequence_rank
 from keras_attention.validation import check_sequence_shape
 
 
@@ -42,12 +45,8 @@ class BaseRecurrence(BaseLayer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads = check_positive_integer("num_heads", num_heads)
-        self.key_dim = key_dim
-        if key_dim is not None:
-            check_positive_integer("key_dim", key_dim)
-        self.value_dim = value_dim
-        if value_dim is not None:
-            check_positive_integer("value_dim", value_dim)
+        self.key_dim = check_optional_integer("key_dim", key_dim)
+        self.value_dim = check_optional_integer("value_dim", value_dim)
 
     def build_weights(self, channels: int) -> None:
         """Make the weights for inputs of this width."""
@@ -92,8 +91,7 @@ class BaseRecurrence(BaseLayer):
         # Keras sets `inputs_mask`, not `mask`, if there is also a cache.
         mask = inputs_mask if mask is None else mask
         mask = self._check_call(inputs, mask, cache)
-        if "float" not in keras.backend.standardize_dtype(inputs.dtype):
-            inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = to_float(inputs, self.compute_dtype)
         if mask is not None:
             inputs = replace_masked(inputs, mask)
         output, next_cache = self.mix(inputs, mask, cache)
@@ -143,7 +141,7 @@ class BaseRecurrence(BaseLayer):
         }
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
+        return check_sequence_rank(self, input_shape)
 
     def compute_output_spec(
         self,

@@ -16,10 +16,12 @@ from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.scores import masked_softmax
 from keras_attention.ops.attention.scores import weighted_mean
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
+from keras_attention.validation import check_sequence_rank
 
 
 class BaseScoreAttention(KernelLayer):
@@ -61,12 +63,12 @@ class BaseScoreAttention(KernelLayer):
         shapes = self._complete(query_shape, value_shape, key_shape)
         self._check_shapes(*shapes)
         self._widths = shapes[0][-1], shapes[2][-1]
-        if None in self._widths:
+        if not all(width and width > 0 for width in self._widths):
             raise ValueError(
-                f"{type(self).__name__} needs defined widths of query and key "
-                f"to make its weights. Received: query of shape {shapes[0]}, "
-                f"key of shape {shapes[2]} for layer '{self.name}'. Give the "
-                "inputs' last dimension."
+                f"{type(self).__name__} needs defined widths of query and key, "
+                "at least 1, to make its weights. Received: query of shape "
+                f"{shapes[0]}, key of shape {shapes[2]} for layer "
+                f"'{self.name}'. Give the inputs' last dimension."
             )
         self.build_scores(*self._widths)
 
@@ -128,8 +130,9 @@ class BaseScoreAttention(KernelLayer):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        query_shape, value_shape, _ = self._complete(
-            query_shape, value_shape, key_shape
+        shapes = self._complete(query_shape, value_shape, key_shape)
+        query_shape, value_shape, _ = (
+            check_sequence_rank(self, shape) for shape in shapes
         )
         return (*query_shape[:-1], value_shape[-1])
 
@@ -227,9 +230,4 @@ class BaseScoreAttention(KernelLayer):
             )
 
     def _to_floats(self, *tensors):
-        return [
-            x
-            if "float" in keras.backend.standardize_dtype(x.dtype)
-            else ops.cast(x, self.compute_dtype)
-            for x in tensors
-        ]
+        return [to_float(x, self.compute_dtype) for x in tensors]

@@ -9,6 +9,7 @@ from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 
@@ -51,8 +52,7 @@ class BaseSequencePooling(WeightedLayer):
         training: bool | None = None,
     ) -> Any:
         mask = self._check_mask(inputs, mask)
-        if "float" not in keras.backend.standardize_dtype(inputs.dtype):
-            inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = to_float(inputs, self.compute_dtype)
         if mask is not None:
             inputs = replace_masked(inputs, mask)
         output, scores = self.pool(inputs, mask, training)

@@ -18,6 +18,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_number
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -167,16 +168,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             **kwargs,
         )
         self.num_heads = check_positive_integer("num_heads", num_heads)
-        for name, value in (
-            ("key_dim", key_dim),
-            ("num_kv_heads", num_kv_heads),
-            ("output_dim", output_dim),
-        ):
-            if value is not None:
-                check_positive_integer(name, value)
-        self.key_dim = key_dim
-        self.num_kv_heads = num_kv_heads
-        self.output_dim = output_dim
+        self.key_dim = check_optional_integer("key_dim", key_dim)
+        self.num_kv_heads = check_optional_integer("num_kv_heads", num_kv_heads)
+        self.output_dim = check_optional_integer("output_dim", output_dim)
         self.depth = check_positive_integer("depth", depth)
         self.lambda_init = lambda_init
         if lambda_init is not None:
@@ -187,7 +181,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             "epsilon", epsilon, 0, exclusive_minimum=True
         )
         self.lambda_initializer = keras.initializers.get(lambda_initializer)
-        self._kv_heads = num_kv_heads or num_heads
+        self._kv_heads = self.num_kv_heads or self.num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
                 "`num_heads` must be a multiple of `num_kv_heads`. Received: "

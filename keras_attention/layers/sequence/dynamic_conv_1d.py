@@ -10,6 +10,7 @@ from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_sequence_rank
 from keras_attention.validation import check_sequence_shape
 from keras_attention.validation import check_shape
 
@@ -161,7 +162,7 @@ class DynamicConv1D(BaseHeadConvolution):
     def compute_output_shape(
         self, inputs_shape: Shape, query_shape: Shape | None = None
     ) -> Shape:
-        return tuple(inputs_shape)
+        return check_sequence_rank(self, inputs_shape)
 
     def compute_output_spec(
         self, inputs: Tensor, query: Tensor | None = None, **arguments: Any

@@ -14,6 +14,7 @@ from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
+from keras_attention.validation import check_sequence_rank
 
 CONVOLUTIONS = {"lightweight": LightweightConv1D, "dynamic": DynamicConv1D}
 
@@ -170,7 +171,7 @@ class GatedConvolutionBlock(WeightedLayer):
         return self.mixer.initial_cache(batch_size, max_length)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
+        return check_sequence_rank(self, input_shape)
 
     def compute_output_spec(
         self,

@@ -10,7 +10,7 @@ from keras_attention.ops.attention.scores import additive_scores
 from keras_attention.ops.attention.scores import product_scores
 from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 SCORES = ("dot", "general", "concat")
 
@@ -99,9 +99,7 @@ class LuongAttention(BaseScoreAttention):
     ):
         super().__init__(dropout=dropout, seed=seed, **kwargs)
         self.score = check_choice("score", score, SCORES)
-        self.units = units
-        if units is not None:
-            check_positive_integer("units", units)
+        self.units = check_optional_integer("units", units)
 
     def build_scores(self, query_width: int, key_width: int) -> None:
         if self.score == "dot" and query_width != key_width:

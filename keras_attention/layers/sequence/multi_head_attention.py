@@ -21,6 +21,7 @@ from keras_attention.types import RegularizerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 # What `keras.layers.GroupQueryAttention` calls its arguments.
@@ -250,18 +251,12 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             **kwargs,
         )
         self.num_heads = check_positive_integer("num_heads", num_heads)
-        for name, value in (
-            ("key_dim", key_dim),
-            ("value_dim", value_dim),
-            ("num_kv_heads", num_kv_heads),
-            ("sliding_window", sliding_window),
-        ):
-            if value is not None:
-                check_positive_integer(name, value)
-        self.key_dim = key_dim
-        self.value_dim = value_dim
-        self.num_kv_heads = num_kv_heads
-        self.sliding_window = sliding_window
+        self.key_dim = check_optional_integer("key_dim", key_dim)
+        self.value_dim = check_optional_integer("value_dim", value_dim)
+        self.num_kv_heads = check_optional_integer("num_kv_heads", num_kv_heads)
+        self.sliding_window = check_optional_integer(
+            "sliding_window", sliding_window
+        )
         self.attention_axes = _to_axes(attention_axes)
         # An attribute `output_shape` would be taken for the shape of a tensor.
         self._output_shape = _to_output_shape(output_shape)
@@ -281,7 +276,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         )
         self._check_sink_tokens()
         self.flash_attention = _to_flash_attention(flash_attention, dropout)
-        self._kv_heads = num_kv_heads or num_heads
+        self._kv_heads = self.num_kv_heads or self.num_heads
         if num_heads % self._kv_heads:
             raise ValueError(
                 "`num_heads` must be a multiple of `num_kv_heads`. Received: "
@@ -645,10 +640,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             ("value", value_shape),
             ("key", key_shape),
         ):
-            if len(shape) != 3 or shape[-1] is None:
+            if len(shape) != 3 or not shape[-1]:
                 raise ValueError(
                     "MultiHeadAttention expects tensors of shape (batch, "
-                    "length, width) with a defined width. Received: "
+                    "length, width) with a defined width, not 0. Received: "
                     f"{name} of shape {tuple(shape)} for layer '{self.name}'"
                 )
         return query_shape[-1], key_shape[-1], value_shape[-1]

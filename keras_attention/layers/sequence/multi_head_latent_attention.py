@@ -17,6 +17,7 @@ from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_number
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -168,22 +169,14 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             **kwargs,
         )
         self.num_heads = check_positive_integer("num_heads", num_heads)
-        for name, width in (
-            ("key_dim", key_dim),
-            ("rotary_dim", rotary_dim),
-            ("value_dim", value_dim),
-            ("latent_dim", latent_dim),
-            ("query_latent_dim", query_latent_dim),
-            ("output_dim", output_dim),
-        ):
-            if width is not None:
-                check_positive_integer(name, width)
-        self.key_dim = key_dim
-        self.rotary_dim = rotary_dim
-        self.value_dim = value_dim
-        self.latent_dim = latent_dim
-        self.query_latent_dim = query_latent_dim
-        self.output_dim = output_dim
+        self.key_dim = check_optional_integer("key_dim", key_dim)
+        self.rotary_dim = check_optional_integer("rotary_dim", rotary_dim)
+        self.value_dim = check_optional_integer("value_dim", value_dim)
+        self.latent_dim = check_optional_integer("latent_dim", latent_dim)
+        self.query_latent_dim = check_optional_integer(
+            "query_latent_dim", query_latent_dim
+        )
+        self.output_dim = check_optional_integer("output_dim", output_dim)
         self.epsilon = check_number(
             "epsilon", epsilon, 0, exclusive_minimum=True
         )

@@ -14,6 +14,7 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_sequence_rank
 from keras_attention.validation import check_sequence_shape
 
 
@@ -145,7 +146,7 @@ class PoolingByMultiheadAttention(BaseSequencePooling):
         return (y if self._keeps_axis else y[:, 0]), scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        batch, _, channels = input_shape
+        batch, _, channels = check_sequence_rank(self, input_shape)
         if not self._keeps_axis:
             return (batch, channels)
         return (batch, self.num_seeds, channels)

@@ -162,17 +162,11 @@ class ScaledDotProductAttention(BaseAttention):
         key_shape: Shape | None = None,
     ) -> None:
         shapes = self.complete_shapes(query_shape, value_shape, key_shape)
-        ranks = {len(shape) for shape in shapes}
-        if ranks not in ({3}, {4}):
+        self._check_ranks(*shapes)
+        if not all(size for shape in shapes for size in shape[2:]):
             raise ValueError(
-                "ScaledDotProductAttention expects tensors of rank 3, (batch, "
-                "length, width), or of rank 4, (batch, length, heads, width). "
-                f"Received: query, value and key of shapes {shapes} for layer "
-                f"'{self.name}'"
-            )
-        if any(None in shape[2:] for shape in shapes):
-            raise ValueError(
-                "ScaledDotProductAttention needs defined widths and heads. "
+                "ScaledDotProductAttention needs defined widths and heads, "
+                "at least 1. "
                 f"Received: query, value and key of shapes {shapes} for layer "
                 f"'{self.name}'"
             )
@@ -308,9 +302,10 @@ class ScaledDotProductAttention(BaseAttention):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        query_shape, value_shape, _ = self.complete_shapes(
+        query_shape, value_shape, key_shape = self.complete_shapes(
             query_shape, value_shape, key_shape
         )
+        self._check_ranks(query_shape, value_shape, key_shape)
         return (*query_shape[:-1], value_shape[-1])
 
     def compute_output_spec(
@@ -360,6 +355,15 @@ class ScaledDotProductAttention(BaseAttention):
             "use_scale": self.use_scale,
             "score_mode": self.score_mode,
         }
+
+    def _check_ranks(self, *shapes):
+        if {len(shape) for shape in shapes} not in ({3}, {4}):
+            raise ValueError(
+                "ScaledDotProductAttention expects tensors of rank 3, (batch, "
+                "length, width), or of rank 4, (batch, length, heads, width). "
+                f"Received: query, value and key of shapes {list(shapes)} for "
+                f"layer '{self.name}'"
+            )
 
     def _multiply(self, x):
         """Multiply by the learned scale, in at least float32."""

@@ -11,6 +11,7 @@ from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_sequence_shape
 from keras_attention.validation import check_shape
@@ -73,9 +74,7 @@ class ConvolutionMixer(WeightedLayer):
     ):
         super().__init__(**kwargs)
         self.kernel_size = check_positive_integer("kernel_size", kernel_size)
-        self.filters = filters
-        if filters is not None:
-            check_positive_integer("filters", filters)
+        self.filters = check_optional_integer("filters", filters)
         self.causal = check_boolean("causal", causal)
         self.supports_masking = True
 

@@ -15,7 +15,7 @@ from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_sequence_shape
 
 
@@ -73,9 +73,7 @@ class RecurrentMixer(WeightedLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.units = units
-        if units is not None:
-            check_positive_integer("units", units)
+        self.units = check_optional_integer("units", units)
         self.causal = check_boolean("causal", causal)
         self.supports_masking = True
 

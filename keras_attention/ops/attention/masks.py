@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_attention.ops.attention.options import LEAST_BIAS
 from keras_attention.ops.compilation import is_traced
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
@@ -360,8 +361,7 @@ def replace_masked_tokens(
     Returns:
         The tensor and the boolean mask.
     """
-    if "float" not in keras.backend.standardize_dtype(x.dtype):
-        x = ops.cast(x, keras.config.floatx())
+    x = to_float(x)
     if mask is None:
         return x, None
     mask = to_boolean_mask(name, mask)

@@ -22,6 +22,7 @@ from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.options import AttentionOptions
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
@@ -328,9 +329,7 @@ def _has_unreached(queries, keys, causal, window):
 
 
 def _to_float_tensor(x):
-    x = ops.convert_to_tensor(x)
-    is_float = "float" in keras.backend.standardize_dtype(x.dtype)
-    return x if is_float else ops.cast(x, keras.config.floatx())
+    return to_float(ops.convert_to_tensor(x))
 
 
 def _scores_shape(query, key):

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.ops.precision import to_float
 from keras_attention.ops.precision import widen
 from keras_attention.types import Tensor
 from keras_attention.validation import check_choice
@@ -130,9 +131,7 @@ def pad_widths(kernel_size: int, padding: str) -> tuple[int, int]:
 def _convolve(function, rank, x, filters, padding):
     """Check and convert the arguments; run `function`."""
     check_choice("padding", padding, PADDINGS)
-    x = ops.convert_to_tensor(x)
-    if "float" not in keras.backend.standardize_dtype(x.dtype):
-        x = ops.cast(x, keras.config.floatx())
+    x = to_float(ops.convert_to_tensor(x))
     filters = ops.cast(filters, x.dtype)
     shapes = tuple(x.shape), tuple(filters.shape)
     fits = len(shapes[0]) == 3 and len(shapes[1]) == rank

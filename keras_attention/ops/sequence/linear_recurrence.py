@@ -16,13 +16,13 @@ neither changes nor decays the state, and its output is zero.
 from collections.abc import Callable
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.ops.attention.dot_product import matmul
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import replace_masked
 from keras_attention.ops.attention.masks import to_boolean_mask
+from keras_attention.ops.precision import to_float
 from keras_attention.ops.precision import widen
 from keras_attention.ops.sequence.chunks import decay_after
 from keras_attention.ops.sequence.chunks import decay_until
@@ -192,12 +192,7 @@ def check_arguments(
             f"chunk_size={chunk_size}"
         )
     tensors = [ops.convert_to_tensor(x) for x in (query, key, value)]
-    tensors = [
-        x
-        if "float" in keras.backend.standardize_dtype(x.dtype)
-        else ops.cast(x, keras.config.floatx())
-        for x in tensors
-    ]
+    tensors = [to_float(x) for x in tensors]
     shapes = [tuple(x.shape) for x in tensors]
     check_shape("key", shapes[1], shapes[0])
     check_shape("value", shapes[2], (*shapes[0][:3], None))

@@ -414,6 +414,63 @@ def test_shapes_of_a_backend_are_shapes(name):
     assert layer.compute_output_shape([2, np.int64(4), 8]) == (2, 4, 8)
 
 
+LAYERS = {
+    **SHAPED,
+    "linear": lambda: ka.LinearAttention(2),
+    "retention": lambda: ka.Retention(2),
+    "delta": lambda: ka.GatedDeltaNet(2),
+    "lightweight": lambda: ka.LightweightConv1D(2, 3),
+    "dynamic": lambda: ka.DynamicConv1D(2, 3),
+    "gated": lambda: ka.GatedConvolutionBlock(2, 3),
+    "additive": lambda: ka.AdditiveAttention(),
+    "luong": lambda: ka.LuongAttention("general"),
+    "pooling": lambda: ka.AttentionPooling1D(),
+    "seeds": lambda: ka.PoolingByMultiheadAttention(2),
+}
+layers = pytest.mark.parametrize("name", LAYERS)
+
+
+@pytest.mark.parametrize("shape", [5, "abc", (2, 8), (2, -3, 8), [(2, 3, 8)]])
+@pytest.mark.parametrize("name", sorted(LAYERS.keys() - SHAPED.keys()))
+def test_output_shapes_are_of_sequences(name, shape):
+    with pytest.raises(ValueError, match="shape|takes"):
+        LAYERS[name]().compute_output_shape(shape)
+
+
+@layers
+def test_widths_that_make_no_weights(name):
+    for shape in ((2, 5, 0), (2, 5, -8), (2, 5, None)):
+        with pytest.raises(ValueError, match="Received:.*(0|-8|None)"):
+            LAYERS[name]().build(shape)
+
+
+@layers
+def test_complex_numbers_are_refused(name):
+    with pytest.raises(TypeError, match="dtype complex64"):
+        LAYERS[name]()(tokens(2, 3, 8).astype("complex64"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: ka.AdditiveAttention(units=n),
+        lambda n: ka.AttentionPooling1D(n),
+        lambda n: ka.DifferentialAttention(n, key_dim=n, output_dim=n),
+        lambda n: ka.LuongAttention("concat", units=n),
+        lambda n: ka.MultiHeadAttention(n, n, n, num_kv_heads=n, window=n),
+        lambda n: ka.MultiHeadLatentAttention(n, n, rotary_dim=n),
+        lambda n: ka.Retention(n, n, n),
+        lambda n: RecurrentMixer(n),
+    ],
+)
+def test_integers_of_numpy_as_sizes(make):
+    layer = make(np.int64(2))
+    assert layer(tokens(2, 3, 8)) is not None
+    numbers = {k: v for k, v in layer.get_config().items() if v == 2}
+    assert numbers
+    assert {type(v) for v in numbers.values()} <= {int, float}
+
+
 # Nothing to attend to.
 
 
