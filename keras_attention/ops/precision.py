@@ -25,8 +25,8 @@ def to_float(x: Tensor, dtype: str | None = None) -> Any:
             default.
 
     Raises:
-        TypeError: For complex numbers, of which a part would be lost, and for
-            what is no number.
+        TypeError: For complex numbers, whose imaginary part would be lost, and
+            for other dtypes, such as strings.
     """
     found = keras.backend.standardize_dtype(x.dtype)
     if "float" in found:
