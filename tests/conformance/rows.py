@@ -141,6 +141,7 @@ ROWS = [
         variant="add",
     ),
     Row(ka.BlendIn, make=blend_in),
+    Row(ka.BottleneckAttention, static_size=True),
     Row(ka.CBAM, {"ratio": 4}),
     Row(
         ka.CBAM,
@@ -820,6 +821,12 @@ EVERY_ARGUMENT = [
     every_argument(ka.BAM, ratio=4, dilation=2, combine="add"),
     every_argument(ka.BlendIn),
     every_argument(
+        ka.BottleneckAttention,
+        filters=12,
+        num_heads=2,
+        position_initializer=keras.initializers.RandomNormal(0, 1, seed=3),
+    ),
+    every_argument(
         ka.CBAM,
         ratio=4,
         pool_types=("max", "lse"),
@@ -1120,6 +1127,7 @@ OUTPUTS: dict[str, float] = {
     "BAM": 1.83965,
     "BAM-add": 2.115,
     "BlendIn": 1.09842,
+    "BottleneckAttention": -2.53968,
     "CBAM": 0.613907,
     "CBAM-channel": 1.13074,
     "CBAM-gamma": 0.769783,

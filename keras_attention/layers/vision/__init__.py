@@ -12,6 +12,9 @@ from keras_attention.layers.vision.axial_attention import (
     AxialAttention as AxialAttention,
 )
 from keras_attention.layers.vision.bam import BAM as BAM
+from keras_attention.layers.vision.bottleneck_attention import (
+    BottleneckAttention as BottleneckAttention,
+)
 from keras_attention.layers.vision.cbam import CBAM as CBAM
 from keras_attention.layers.vision.channel_attention import (
     ChannelAttention as ChannelAttention,
