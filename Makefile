@@ -4,6 +4,10 @@ PYTHON ?= python3
 # The extra that brings Keras' backend: tensorflow-cpu, tensorflow, jax, torch.
 BACKEND ?= tensorflow-cpu
 PYTEST_ARGS ?=
+# What another backend is tested with.
+BACKEND_TESTS ?= tests/conformance tests/distillation tests/upstream \
+	tests/weights tests/ops/attention \
+	tests/visualization/test_class_activation.py::test_with_global_pooling_it_is_cam
 MARKERS ?= not tensorflow and not slow
 DEMO_ARGS ?=
 
@@ -136,7 +140,7 @@ test-parity: $(VENV)/ready
 # The table of layers, attention transfer and weights, on another backend. With
 # MARKERS="not tensorflow and not slow and not variant" one row of each layer.
 test-backend: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "$(MARKERS)" tests/conformance tests/distillation tests/upstream tests/weights tests/ops/attention tests/visualization/test_class_activation.py::test_with_global_pooling_it_is_cam $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "$(MARKERS)" $(BACKEND_TESTS) $(PYTEST_ARGS)
 
 # Thousands of combinations of attention's options, every path, all backends.
 test-paths:

@@ -1,7 +1,8 @@
 """Marks the tests of variants, the second and further rows of a layer.
 
-On TensorFlow their longest files are slow tests, which `make test` leaves to
-`make test-slow`. What breaks layers on purpose, `make mutants`, runs them too.
+On TensorFlow the longest tests of the table, most of them of variants, are slow
+tests, which `make test` leaves to `make test-slow`. What breaks layers on
+purpose, `make mutants`, runs them too.
 """
 
 import pathlib
@@ -12,6 +13,8 @@ import pytest
 from conformance.rows import Row
 
 FOLDER = pathlib.Path(__file__).parent
+REBUILT = "test_rebuilt_from_its_configuration_alone"
+LONG_FILES = ("test_layers.py", "test_masks.py")
 TABLE = keras.backend.backend() == "tensorflow"
 
 
@@ -24,8 +27,11 @@ def pytest_collection_modifyitems(items):
         is_variant = any(isinstance(x, Row) and x.variant for x in values)
         if is_variant:
             item.add_marker(pytest.mark.variant)
-        is_long = item.path.name == "test_saving.py" or (
-            is_variant and item.path.name in ("test_layers.py", "test_masks.py")
+        is_long = (
+            item.path.name == "test_saving.py"
+            or item.originalname == "test_compiled_training_step"
+            or (is_variant and item.path.name in LONG_FILES)
+            or (is_variant and item.originalname == REBUILT)
         )
         if TABLE and is_long and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.slow)
