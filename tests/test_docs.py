@@ -141,6 +141,21 @@ def test_figures_are_what_their_script_draws():
     assert drawn == kept
 
 
+def test_the_gallery_has_every_figure():
+    text = (DOCS / "gallery.md").read_text()
+    figures = [
+        name.removeprefix("plot_")
+        for name in vars(keras_attention.visualization)
+        if name.startswith("plot_")
+    ]
+    shown = re.findall(r"^!\[.+\]\(gallery/(\w+)\.png\)$", text, re.M)
+    assert sorted(shown) == sorted(figures)
+    kept = [path.stem for path in (DOCS / "gallery").glob("*.png")]
+    assert sorted(kept) == sorted(figures)
+    for name in figures:
+        assert f"`plot_{name}(" in text
+
+
 def test_every_paper_is_listed():
     source = "".join(
         path.read_text()

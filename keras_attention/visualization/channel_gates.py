@@ -17,6 +17,10 @@ from keras_attention.visualization.figures import wrapped
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Lines of more channels cover each other.
+MOST_LINE_CHANNELS = 48
+MOST_ROW_LABELS = 16
+
 
 def plot_channel_gates(
     model: keras.Model,
@@ -28,8 +32,9 @@ def plot_channel_gates(
     """Plot the gates of channels by class: one plot per layer, in their order.
 
     A line is the mean gate of each channel over the images of a class, the
-    black one over all images. Where lines coincide, the gate does not depend on
-    the class. The model runs once, with all images.
+    black one over all images. Of more than 48 channels, which lines do not
+    show, it is a row of a heat map. Where lines or rows coincide, the gate does
+    not depend on the class. The model runs once, with all images.
 
     Args:
         model: Model with gates of channels, such as `SqueezeExcite`,
@@ -69,23 +74,21 @@ def plot_channel_gates(
     labels = np.asarray(labels)
     figure, plots = axes_grid(ax, len(gates), 3.2, 2.3)
     for plot, (tap, gate) in zip(plots, gates.items(), strict=True):
-        for n, label in enumerate(np.unique(labels)):
-            plot.plot(
-                gate[labels == label].mean(0),
-                color=f"C{n % 10}",
-                linestyle=["-", "--", ":", "-."][n // 10 % 4],
-                linewidth=1,
-                label=literal(label),
-            )
-        plot.plot(gate.mean(0), color="black", linewidth=1.3, label="all")
+        means = {
+            literal(label): gate[labels == label].mean(0)
+            for label in np.unique(labels)
+        }
+        means["all"] = gate.mean(0)
+        show = _show_rows if gate.shape[1] > MOST_LINE_CHANNELS else _show_lines
+        show(plot, means)
         plot.set_title(wrapped(split_name(tap)[0], 40), fontsize=8)
         plot.set_xlabel("channel", fontsize=8)
-        plot.set_ylabel("gate", fontsize=8)
-        plot.set_xlim(0, max(gate.shape[1] - 1, 1))
-        plot.set_ylim(0, max(1.03, 1.03 * gate.max()))
         plot.tick_params(labelsize=7)
+    with_lines = [plot for plot in plots if plot.lines]
+    if not with_lines:
+        return figure
     if ax is None:
-        handles, names = plots[0].get_legend_handles_labels()
+        handles, names = with_lines[0].get_legend_handles_labels()
         figure.legend(
             handles,
             names,
@@ -96,6 +99,41 @@ def plot_channel_gates(
     else:
         ax.legend(fontsize=7)
     return figure
+
+
+def _show_lines(plot, means):
+    for n, (label, line) in enumerate(means.items()):
+        is_all = n == len(means) - 1
+        plot.plot(
+            line,
+            color="black" if is_all else f"C{n % 10}",
+            linestyle="-" if is_all else ["-", "--", ":", "-."][n // 10 % 4],
+            linewidth=1.3 if is_all else 1,
+            label=label,
+        )
+    highest = max(line.max() for line in means.values())
+    plot.set_ylabel("gate", fontsize=8)
+    plot.set_xlim(0, max(len(means["all"]) - 1, 1))
+    plot.set_ylim(0, max(1.03, 1.03 * highest))
+
+
+def _show_rows(plot, means):
+    table = np.stack(list(means.values()))
+    image = plot.imshow(
+        table,
+        cmap="viridis",
+        vmin=min(0, table.min()),
+        vmax=max(1, table.max()),
+        aspect="auto",
+    )
+    # As many labels as fit, that of all images among them.
+    step = -(-len(means) // MOST_ROW_LABELS)
+    rows = range((len(means) - 1) % step, len(means), step)
+    names = list(means)
+    plot.set_yticks(rows, [names[row] for row in rows])
+    bar = plot.figure.colorbar(image, ax=plot, fraction=0.05, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("gate", fontsize=8)
 
 
 def read_channel_gates(

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import keras_attention as ka
 from keras_attention.inspection import read_outputs
 from keras_attention.visualization import plot_channel_gates
 from support.visualization import count_calls
+from support.visualization import drawn
 from support.visualization import image_model
 from support.visualization import images
 
@@ -34,6 +36,34 @@ def test_lines_are_the_means_of_the_classes(model):
         np.testing.assert_allclose(every, gate.mean(0), rtol=1e-5)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["cat", "dog", "all"]
+
+
+def test_many_channels_are_a_heat_map():
+    wide = keras.Sequential(
+        [
+            keras.Input((5, 4, 3)),
+            keras.layers.Conv2D(49, 1),
+            ka.SqueezeExcite(7, name="wide"),
+            keras.layers.Conv2D(48, 1),
+            ka.SqueezeExcite(8, name="narrow"),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(37, 5, 4, 3))
+    labels = np.arange(37) % 18
+    figure = plot_channel_gates(wide, x, labels)
+    _, values = read_outputs(wide, x, ["wide:gate"])
+    gate = keras.ops.convert_to_numpy(values["wide:gate"])[:, 0, 0]
+    expected = [gate[labels == n].mean(0) for n in range(18)]
+    shown, lines, bar = figure.axes
+    np.testing.assert_allclose(
+        drawn(shown), [*expected, gate.mean(0)], rtol=1e-5
+    )
+    assert not shown.lines and len(lines.lines) == 19
+    texts = [text.get_text() for text in shown.get_yticklabels()]
+    assert texts[-1] == "all" and texts[0] == "0" and len(texts) == 10
+    assert shown.images[0].get_clim() == (0, 1)
+    assert bar.get_ylabel() == "gate"
+    assert len(figure.legends[0].get_texts()) == 19
 
 
 def test_given_axes_are_drawn_on(model):
