@@ -363,6 +363,7 @@ ROWS = [
         output_of_gate=None,
     ),
     # Its gate is not bounded, and more than float16 holds for larger kernels.
+    Row(ka.Involution),
     Row(ka.LargeKernelAttention, output_of_gate=None),
     Row(
         ka.LargeKernelAttention,
@@ -976,6 +977,7 @@ EVERY_ARGUMENT = [
         dilation=2,
         depthwise_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
     ),
+    every_argument(ka.Involution, kernel_size=3, group_channels=4, ratio=2),
     every_argument(
         ka.LightweightConv1D,
         SEQUENCE,
@@ -1181,6 +1183,7 @@ OUTPUTS: dict[str, float] = {
     "GSoP-concat": 2.02076,
     "LargeKernelAttention": 0.181667,
     "LargeKernelAttention-small": -0.254013,
+    "Involution": 3.04736,
     "LightweightConv1D": -0.258416,
     "LightweightConv1D-causal": -0.514599,
     "LightweightConv1D-linear": 0.265575,

@@ -68,6 +68,7 @@ from keras_attention.layers.vision.global_context import (
     GlobalContext as GlobalContext,
 )
 from keras_attention.layers.vision.gsop import GSoP as GSoP
+from keras_attention.layers.vision.involution import Involution as Involution
 from keras_attention.layers.vision.large_kernel_attention import (
     LargeKernelAttention as LargeKernelAttention,
 )

@@ -20,6 +20,7 @@ BOTTLENECKS = {
     ka.FrequencyChannelAttention: {"frequencies": 1},
     ka.GatherExcite: {"learned_excite": True},
     ka.GlobalContext: {},
+    ka.Involution: {"group_channels": 1},
     ka.SelectiveKernel: {"min_units": 1, "groups": 1},
     ka.SplitAttention: {"min_units": 1, "radix": 3},
     ka.SqueezeExcite: {},
