@@ -94,19 +94,20 @@ KERAS_CV = {
 # Those without padding need more.
 SIZES = {"InceptionResNetV2": 192, "InceptionV3": 192, "Xception": 192}
 ARGUMENTS = {"VGG16": {"include_top": False, "classes": 1000}}
-# Why there is none, where a reader would expect one.
-LAYERS = "its blocks are layers, which are not entered"
-REASONS = {
-    ("CSPDarkNetBackbone", "residual"): LAYERS,
-    ("EfficientNetV2Backbone", "residual"): LAYERS,
-    **{("MiTBackbone", kind): LAYERS for kind in FINDERS},
+# Why there is none where a reader would expect one, or it is refused; the
+# table has the numbers.
+NOTES = (
+    "The blocks are layers, which are not entered.",
+    "`Lambda` layers cannot be rebuilt.",
+    "The class trains itself: insert attention into its backbone first.",
+)
+NONE = {
+    ("CSPDarkNetBackbone", "residual"): 1,
+    ("EfficientNetV2Backbone", "residual"): 1,
+    **{("MiTBackbone", kind): 1 for kind in FINDERS},
 }
-# What errors say, in short.
-REFUSALS = {
-    "Lambda": "`Lambda` layers cannot be rebuilt",
-    "constructor builds the graph": "its class trains itself; insert into "
-    "its backbone first",
-}
+# By what the error says.
+REFUSED = {"Lambda": 2, "constructor builds the graph": 3}
 
 
 def application(name: str) -> keras.Model:
@@ -129,36 +130,29 @@ def keras_cv_model(name: str) -> keras.Model:
 
 
 FAMILIES = {
-    **{
-        f"`keras.applications.{name}`": functools.partial(application, name)
-        for name in APPLICATIONS
-    },
-    **{
-        f"`keras_cv.models.{name}`": functools.partial(keras_cv_model, name)
-        for name in KERAS_CV
-    },
+    **{name: functools.partial(application, name) for name in APPLICATIONS},
+    **{name: functools.partial(keras_cv_model, name) for name in KERAS_CV},
 }
 
 
-def row(family: str) -> str:
+def row(name: str) -> str:
     """Return a line of the table: what is found in a new network."""
     keras.utils.clear_session()  # Layers without a name are counted from 0.
-    model = FAMILIES[family]()
-    name = family.strip("`").rsplit(".", 1)[-1]
+    model = FAMILIES[name]()
     cells = [_cell(name, model, kind) for kind in FINDERS]
-    return f"| {family} | {' | '.join(cells)} | {_last(model)} |"
+    return f"| `{name}` | {' | '.join(cells)} | {_last(model)} |"
 
 
 def _cell(name, model, kind):
     try:
         found = [s for s in ka.attention_sites(model) if s.kind == kind]
         if not found:
-            reason = REASONS.get((name, kind))
-            return f"none: {reason}" if reason else "none"
+            note = NONE.get((name, kind))
+            return f"none ({note})" if note else "none"
         ka.insert_attention(model, "simam", at=kind)
     except (TypeError, ValueError) as error:
-        found = [REFUSALS[text] for text in REFUSALS if text in str(error)]
-        return f"refused: {found[0] if found else error}"
+        notes = [REFUSED[text] for text in REFUSED if text in str(error)]
+        return f"refused ({notes[0]})" if notes else f"refused: {error}"
     return str(len(found))
 
 
@@ -171,13 +165,23 @@ def _last(model):
 
 
 def table() -> str:
-    """Return the table that was written."""
+    """Return the tables that were written, and their notes."""
     header = [*FINDERS, "end of the last stage"]
-    lines = [
-        f"| network | {' | '.join(header)} |",
-        "|---" * (len(header) + 1) + "|",
-    ]
-    return "\n".join(lines) + "\n" + FILE.read_text(encoding="utf-8")
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    count = len(APPLICATIONS)
+    parts = []
+    for library, rows in (
+        ("`keras.applications`", lines[:count]),
+        ("`keras_cv.models`", lines[count:]),
+    ):
+        parts += [
+            f"| {library} | {' | '.join(header)} |",
+            "|---" * (len(header) + 1) + "|",
+            *rows,
+            "",
+        ]
+    parts += [f"({n}) {note}" for n, note in enumerate(NOTES, 1)]
+    return "\n".join(parts) + "\n"
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """The table of insertion points is what is found, and Grad-CAM finds a map."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ LINES = families.FILE.read_text(encoding="utf-8").splitlines()
 
 
 def test_every_family_has_its_row():
-    assert [line.split(" | ")[0][2:] for line in LINES] == list(
-        families.FAMILIES
-    )
+    names = [line.split(" | ")[0].strip("| `") for line in LINES]
+    assert names == list(families.FAMILIES)
     table = families.table().splitlines()
-    assert len({line.count(" | ") for line in table if "---" not in line}) == 1
+    assert set(LINES) <= set(table)
+    rows = [line for line in table if line.startswith("| ")]
+    assert {line.count(" | ") for line in rows} == {4}
+    used = set(re.findall(r"\((\d)\) \|", "\n".join(rows)))
+    assert used == {str(n + 1) for n in range(len(families.NOTES))}
 
 
 @pytest.mark.slow
