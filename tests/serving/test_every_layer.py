@@ -53,8 +53,8 @@ def shapes(row, is_open):
     *sizes, channels = row.shape[1:]
     if not is_open:
         return [(batch, *sizes, channels) for batch in (2, 3, 1)]
-    images = (2, 32, 32), (3, 37, 41), (1, 9, 7)
-    return [(*shape[: len(sizes) + 1], channels) for shape in images]
+    volumes = (2, 32, 32, 4), (3, 37, 41, 5), (1, 9, 7, 3)
+    return [(*shape[: len(sizes) + 1], channels) for shape in volumes]
 
 
 @pytest.mark.parametrize("format", FORMATS)

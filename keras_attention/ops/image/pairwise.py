@@ -53,11 +53,12 @@ def softmax_pool(
     weights = ops.exp(logits - ops.stop_gradient(largest))
     if mask is not None:
         weights = ops.where(is_kept, weights, ops.zeros_like(weights))
-    total = sum_over_positions(weights[..., None], axes)  # [B, 1]
+    # `weights[..., None]` is a slice that LiteRT lacks.
+    total = sum_over_positions(ops.expand_dims(weights, -1), axes)  # [B, 1]
     if mask is not None:
         total = ops.where(total == 0, ops.ones_like(total), total)
     weights = weights / ops.reshape(total, (-1, *(1 for _ in axes)))
-    mean = sum_over_positions(wide * weights[..., None], axes)
+    mean = sum_over_positions(wide * ops.expand_dims(weights, -1), axes)
     return mean, weights  # [B, C] and [B, H, W]
 
 
