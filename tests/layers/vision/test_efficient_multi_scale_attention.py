@@ -131,6 +131,7 @@ def test_float16_at_its_limits():
     np.testing.assert_allclose(y, expected, rtol=3e-2, atol=1e-6 * 60_000)
 
 
+@pytest.mark.tensorflow
 def test_insertion_into_a_network():
     """Its outputs are kept at first; widths that do not fit are refused."""
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))

@@ -109,6 +109,7 @@ def test_scores_of_many_positions_in_float16():
     np.testing.assert_allclose(numpy(scores), 1 / 3, rtol=2e-3)
 
 
+@pytest.mark.tensorflow
 def test_insertion_keeps_the_outputs_at_first():
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))
     gated = ka.insert_attention(

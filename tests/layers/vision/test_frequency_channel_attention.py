@@ -152,6 +152,7 @@ def test_float16_at_its_limits():
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-2)
 
 
+@pytest.mark.tensorflow
 def test_insertion():
     """Small features have their grid given, or are refused."""
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))

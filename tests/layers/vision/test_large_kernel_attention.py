@@ -145,6 +145,7 @@ def test_float16_near_its_limits():
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-2)
 
 
+@pytest.mark.tensorflow
 def test_insertion_keeps_the_outputs_at_first():
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))
     gated = ka.insert_attention(model, "lka", preserve_outputs=True)

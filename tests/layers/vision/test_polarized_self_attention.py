@@ -124,6 +124,7 @@ def test_float16_at_its_limits(layout):
 
 
 @layouts
+@pytest.mark.tensorflow
 def test_insertion_keeps_the_outputs_at_first(layout):
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))
 

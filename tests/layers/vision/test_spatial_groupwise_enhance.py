@@ -106,6 +106,7 @@ def test_float16_at_its_limits():
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=3e-3)
 
 
+@pytest.mark.tensorflow
 def test_insertion_keeps_the_outputs_at_first():
     model = ka.models.WideResNet(10, 1, input_shape=(8, 8, 3))
 
