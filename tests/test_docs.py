@@ -66,7 +66,7 @@ def test_costs_are_those_of_the_package():
 
 def test_the_table_of_choices_has_the_costs_of_its_layers():
     text = (DOCS / "choosing.md").read_text()
-    images = text.split("## Images")[1].split("## Where")[0]
+    images = text[text.index("## Images") : text.index("## Where")]
     written = {
         layer: (parameters, additions)
         for layer, parameters, additions in re.findall(
