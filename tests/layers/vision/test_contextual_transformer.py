@@ -111,7 +111,8 @@ def test_local_convolution_worked_by_hand():
     kernels = np.zeros((1, 2, 2, 1, 1, 9), "float32")
     kernels[..., 5] = 1  # To the right of the centre.
     kernels[0, 1, 1, 0, 0] = 1
-    y = numpy(local_convolution(keras.ops.convert_to_tensor(x), kernels))
+    tensors = map(keras.ops.convert_to_tensor, (x, kernels))
+    y = numpy(local_convolution(*tensors))
     np.testing.assert_array_equal(y.ravel(), [2, 0, 4, 1 + 2 + 3 + 4])
 
 
