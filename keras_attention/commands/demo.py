@@ -60,14 +60,13 @@ def demo(**options: Any) -> None:
     \b
     Expected accuracy, %, by data set and labels of each class:
                      alone    KD  attention  KD + attention
-      digits, 5       90.7  94.7       91.7            95.1
+      digits, 5       90.5  94.3       91.3            94.6
       fashion-mnist, 10
                       68.9  73.6       68.3    (not measured)
       cifar10, 50       48    62         66              75
-    digits: 5 seeds, some 3 minutes on 2 cores; measured with --steps 200:
-    differences to the student alone +4.0 ± 1.6, +1.0 ± 2.4 and +4.4 ± 1.4.
-    With 850 images without labels as well: KD 99.0, attention 92.1,
-    KD + attention 98.8.
+    digits: 5 seeds, some 3 minutes on 2 cores; differences to the student
+    alone +3.7 ± 2.1, +0.8 ± 2.6 and +4.1 ± 2.3. With 850 images without
+    labels as well: KD 98.7, attention 91.3, KD + attention 98.4.
     fashion-mnist: from trials, without intervals: an indication only.
     cifar10: hours; from trials of this recipe by
     examples/few_labels_cifar10.py, 2 seeds, on 5,000 test images, and not

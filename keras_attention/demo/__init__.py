@@ -11,6 +11,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -38,6 +39,9 @@ from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
 __all__ = ["run_demo"]
+
+# A step of networks this small keeps one core busy.
+WORKERS = 2
 
 
 def run_demo(
@@ -160,7 +164,7 @@ def train_students(
     """Train the students of all rows; return the rows of each table.
 
     For each seed, the students of all rows start from the same weights, and
-    are trained on the same batches.
+    are trained on the same batches, two students at a time.
     """
     labelled = setting.labels_per_class * len(images.class_names)
     few = f"{labelled} labelled images"
@@ -181,14 +185,19 @@ def train_students(
     for number, (seed, title) in enumerate(cases):
         start = time.monotonic()
         initial = make_student(images, setting, seed).get_weights()
-        for row, trainer in zip(tables[title], trainers, strict=True):
+
+        def train(trainer, number=number, title=title, initial=initial):
             if trainer.distills:
-                found = trainer.train(initial, distilled[number], images)
-            elif title == few:
-                found = trainer.train(initial, batches[number], images)
-            else:
-                # Images without labels give nothing to the student alone.
-                found = tables[few][0].last
+                return trainer.train(initial, distilled[number], images)
+            if title == few:
+                return trainer.train(initial, batches[number], images)
+            # Images without labels give nothing to the student alone.
+            return tables[few][0].last
+
+        # The first time, models are traced, by one thread.
+        with ThreadPoolExecutor(WORKERS if number else 1) as pool:
+            results = list(pool.map(train, trainers))
+        for row, found in zip(tables[title], results, strict=True):
             row.add(*found)
         line = ", ".join(
             f"{row.name} {row.accuracies[-1]:.1f}" for row in tables[title]
