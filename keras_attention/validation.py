@@ -228,10 +228,10 @@ def check_image_shape(
             f"Received: shape={tuple(shape)} for layer '{layer.name}'"
         )
     channels = shape[-1 if layer.data_format == "channels_last" else 1]
-    if channels is None:
+    if not channels:
         raise ValueError(
-            f"{kind} needs a defined number of channels to make its weights. "
-            f"Received: shape={tuple(shape)} with "
+            f"{kind} needs a defined number of channels, at least 1, to make "
+            f"its weights. Received: shape={tuple(shape)} with "
             f"data_format='{layer.data_format}' for layer '{layer.name}'. "
             "Give the input's channels, or set `data_format`."
         )

@@ -6,7 +6,23 @@ import keras
 from keras.dtype_policies import DTypePolicyMap
 
 
-class BaseLayer(keras.layers.Layer):
+class FreezableLayer(keras.layers.Layer):
+    """Base of the layers that make sublayers when they are built.
+
+    A layer that is frozen before it is built, as every frozen layer of a file
+    is, freezes the sublayers that it makes. Keras' own layers leave their
+    kernels trainable, and their moving averages in motion.
+    """
+
+    def _post_build(self) -> None:
+        super()._post_build()
+        if not self.trainable:
+            # By the setter itself: TensorFlow's tracking leaves out an
+            # assignment that changes nothing, and with it the sublayers.
+            keras.layers.Layer.trainable.fset(self, False)
+
+
+class BaseLayer(FreezableLayer):
     """Base of the layers, which come back from every file as they were.
 
     A layer whose sublayers were quantized writes their dtype policies into

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_attention.layers.base_layer import FreezableLayer
 from keras_attention.layers.registry import Attention
 from keras_attention.layers.registry import make_attention
 from keras_attention.layers.weighted_layer import clone_initializer
@@ -32,7 +33,7 @@ STAGES = (
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class InceptionModule(keras.layers.Layer):
+class InceptionModule(FreezableLayer):
     """Inception module, with an attention layer on its concatenated output.
 
     Four branches see the input: a 1x1 convolution; a 1x1 and a 3x3; a 1x1 and

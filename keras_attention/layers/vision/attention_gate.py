@@ -15,6 +15,7 @@ from keras_attention.ops.image.linear_resize import linear_resize
 from keras_attention.types import InitializerLike
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_image_shape
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -97,9 +98,7 @@ class AttentionGate(WeightedLayer, BaseGate):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.units = units
-        if units is not None:
-            check_positive_integer("units", units)
+        self.units = check_optional_integer("units", units)
         self.sub_sampling = check_positive_integer("sub_sampling", sub_sampling)
         self.use_projection = check_boolean("use_projection", use_projection)
 
@@ -161,10 +160,10 @@ class AttentionGate(WeightedLayer, BaseGate):
             training: has no effect here.
         """
         if is_list_of_inputs(inputs):
-            inputs = [ops.convert_to_tensor(x) for x in inputs]
+            inputs = [self.to_float(ops.convert_to_tensor(x)) for x in inputs]
             shape: Any = [tuple(x.shape) for x in inputs]
         else:
-            inputs = ops.convert_to_tensor(inputs)
+            inputs = self.to_float(ops.convert_to_tensor(inputs))
             shape = tuple(inputs.shape)
         if not self.built:
             self.build(shape)
@@ -186,7 +185,9 @@ class AttentionGate(WeightedLayer, BaseGate):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         x, _ = self._pair(inputs)
         self._check_sizes(x.shape)
-        y = apply_gate(x, self.compute_gate(inputs, training=training))
+        y = apply_gate(
+            self.to_float(x), self.compute_gate(inputs, training=training)
+        )
         if not self.use_projection:
             return y
         y = self.projection(to_channels_last(y, self.data_format))
@@ -194,7 +195,9 @@ class AttentionGate(WeightedLayer, BaseGate):
         return from_channels_last(y, self.data_format)
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
-        return tuple(self._pair(input_shape)[0])
+        skip, _ = self._pair(input_shape)
+        self._check_sizes(skip)
+        return tuple(skip)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         if isinstance(previous_mask, list | tuple):

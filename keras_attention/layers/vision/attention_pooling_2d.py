@@ -14,7 +14,7 @@ from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 HEAD_WIDTH = 64
 
@@ -95,12 +95,8 @@ class AttentionPooling2D(BaseImageAttention):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.output_dim = output_dim
-        if output_dim is not None:
-            check_positive_integer("output_dim", output_dim)
-        self.num_heads = num_heads
-        if num_heads is not None:
-            check_positive_integer("num_heads", num_heads)
+        self.output_dim = check_optional_integer("output_dim", output_dim)
+        self.num_heads = check_optional_integer("num_heads", num_heads)
         self.position_initializer = keras.initializers.get(position_initializer)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:

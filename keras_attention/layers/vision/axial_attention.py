@@ -15,7 +15,7 @@ from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_choices
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 AXES = {"height": 1, "width": 2}
 HEAD_WIDTH = 64
@@ -94,9 +94,7 @@ class AxialAttention(WeightedLayer, BaseImageLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.num_heads = num_heads
-        if num_heads is not None:
-            check_positive_integer("num_heads", num_heads)
+        self.num_heads = check_optional_integer("num_heads", num_heads)
         self.axes = check_choices("axes", axes, AXES)
         self.combine = check_choice("combine", combine, ("stack", "add"))
         self.use_bias = check_boolean("use_bias", use_bias)
@@ -116,7 +114,7 @@ class AxialAttention(WeightedLayer, BaseImageLayer):
             self.attentions.append(attention)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
-        x = to_channels_last(inputs, self.data_format)
+        x = to_channels_last(self.to_float(inputs), self.data_format)
         if self.combine == "add":
             y = sum(attention(x) for attention in self.attentions)
         else:

@@ -73,5 +73,6 @@ class BaseAnyRankGate(BaseGate):
         return self.scale(inputs, training, mask)
 
     def _without_padding(self, inputs, mask):
+        inputs = self.to_float(inputs)
         mask = self.sequence_mask(inputs, mask)
         return zero_masked(inputs, mask, self.data_format), mask

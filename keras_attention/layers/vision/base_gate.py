@@ -41,12 +41,13 @@ class BaseGate(BaseImageLayer):
             training: whether batch normalizations use the batch. Defaults to
                 `None`, which is the mode of the call that is going on.
         """
-        inputs = ops.convert_to_tensor(inputs)
+        inputs = self.to_float(ops.convert_to_tensor(inputs))
         if not self.built:
             self.build(inputs.shape)
         return self.make_gate(inputs, training)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
+        inputs = self.to_float(inputs)
         if gate_is_recorded(self):
             return BaseGate.scale(self, inputs, training)
         return self.scale(inputs, training)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import keras
 
 from keras_attention.layers.base_layer import BaseLayer
+from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_data_format
@@ -55,6 +56,10 @@ class BaseImageLayer(BaseLayer):
 
     def build_weights(self, input_shape: tuple, channels: int) -> None:
         """Make the layer's weights. A layer without has none to make."""
+
+    def to_float(self, inputs: Tensor) -> Any:
+        """Cast integers and booleans to floats; refuse complex numbers."""
+        return to_float(inputs, self.compute_dtype)
 
     def sequence_mask(self, inputs: Tensor, mask: Any) -> Any:
         """Return the mask of a sequence, `(B, T)`, and `None` for an image.

@@ -56,6 +56,7 @@ class BaseScoredLayer(BaseImageLayer):
         return_attention_scores: bool = False,
         mask: Tensor | None = None,
     ) -> Any:
+        inputs = self.to_float(inputs)
         mask = self.sequence_mask(inputs, mask)
         inputs = zero_masked(inputs, mask, self.data_format)
         if not return_attention_scores:

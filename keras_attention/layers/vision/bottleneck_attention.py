@@ -15,6 +15,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -92,9 +93,7 @@ class BottleneckAttention(BaseImageAttention):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = filters
-        if filters is not None:
-            check_positive_integer("filters", filters)
+        self.filters = check_optional_integer("filters", filters)
         self.num_heads = check_positive_integer("num_heads", num_heads)
         self.use_bias = check_boolean("use_bias", use_bias)
         self.position_initializer = keras.initializers.get(position_initializer)

@@ -12,6 +12,7 @@ from keras_attention.ops.image.gating import to_channels_last
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -82,9 +83,9 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.reduced_channels = reduced_channels
-        if reduced_channels is not None:
-            check_positive_integer("reduced_channels", reduced_channels)
+        self.reduced_channels = check_optional_integer(
+            "reduced_channels", reduced_channels
+        )
         self.iterations = check_positive_integer("iterations", iterations)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:
@@ -104,7 +105,7 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
         self.norm.build((None, None, None, self.reduced_channels))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
-        x = to_channels_last(inputs, self.data_format)
+        x = to_channels_last(self.to_float(inputs), self.data_format)
         if self.reduced_channels is not None:
             x = ops.relu(self.norm(self.reduce(x), training=training))
         root = newton_schulz_square_root(

@@ -12,6 +12,7 @@ from keras_attention.ops.image.criss_cross import criss_cross_attention
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 RATIO = 8
@@ -83,9 +84,9 @@ class CrissCrossAttention(BaseImageAttention):
     ):
         super().__init__(**kwargs)
         self.recurrence = check_positive_integer("recurrence", recurrence)
-        self.reduced_channels = reduced_channels
-        if reduced_channels is not None:
-            check_positive_integer("reduced_channels", reduced_channels)
+        self.reduced_channels = check_optional_integer(
+            "reduced_channels", reduced_channels
+        )
         self.scale_initializer = keras.initializers.get(scale_initializer)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:

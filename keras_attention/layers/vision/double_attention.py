@@ -10,7 +10,7 @@ from keras_attention.ops.precision import widen
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 RATIO = 4
 
@@ -83,12 +83,12 @@ class DoubleAttention(BaseImageAttention):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.gathered_channels = gathered_channels
-        if gathered_channels is not None:
-            check_positive_integer("gathered_channels", gathered_channels)
-        self.num_descriptors = num_descriptors
-        if num_descriptors is not None:
-            check_positive_integer("num_descriptors", num_descriptors)
+        self.gathered_channels = check_optional_integer(
+            "gathered_channels", gathered_channels
+        )
+        self.num_descriptors = check_optional_integer(
+            "num_descriptors", num_descriptors
+        )
         self.use_residual = check_boolean("use_residual", use_residual)
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:

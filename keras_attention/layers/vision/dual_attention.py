@@ -15,7 +15,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_choices
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 BRANCHES = ("position", "channel")
 RATIO = 8
@@ -94,9 +94,9 @@ class DualAttention(BaseImageAttention):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.reduced_channels = reduced_channels
-        if reduced_channels is not None:
-            check_positive_integer("reduced_channels", reduced_channels)
+        self.reduced_channels = check_optional_integer(
+            "reduced_channels", reduced_channels
+        )
         self.branches = check_choices("branches", branches, BRANCHES)
         self.scale_initializer = keras.initializers.get(scale_initializer)
 

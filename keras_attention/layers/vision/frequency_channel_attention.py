@@ -1,4 +1,5 @@
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,9 +107,11 @@ class FrequencyChannelAttention(KernelLayer, BaseGate):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.ratio = check_positive_integer("ratio", ratio)
         self.frequencies = _check_frequencies(frequencies)
-        self.grid_size = grid_size
+        self.grid_size = None
         if grid_size is not None:
-            check_positive_integer("grid_size", grid_size, minimum=GRID)
+            self.grid_size = check_positive_integer(
+                "grid_size", grid_size, minimum=GRID
+            )
 
     def build_weights(self, input_shape: Shape, channels: int) -> None:
         pairs = self.frequencies
@@ -201,7 +204,7 @@ def _check_frequencies(frequencies):
     ]
     is_right = all(
         len(pair) == 2
-        and all(type(value) is int and 0 <= value < GRID for value in pair)
+        and all(_is_integer(value) and 0 <= value < GRID for value in pair)
         for pair in pairs
     )
     if not pairs or not is_right:
@@ -210,4 +213,8 @@ def _check_frequencies(frequencies):
             f"integers in [0, {GRID - 1}]. Received: "
             f"frequencies={frequencies!r}"
         )
-    return pairs
+    return [[int(value) for value in pair] for pair in pairs]
+
+
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

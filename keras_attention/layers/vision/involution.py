@@ -112,7 +112,7 @@ class Involution(WeightedLayer, BaseImageLayer):
         self.span.build((None, None, None, units))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
-        x = to_channels_last(inputs, self.data_format)
+        x = to_channels_last(self.to_float(inputs), self.data_format)
         hidden = ops.relu(self.norm(self.reduce(x), training=training))
         batch, height, width, channels = ops.shape(x)
         image = (batch, height, width, channels // self.group_channels)

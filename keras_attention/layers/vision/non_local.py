@@ -20,7 +20,7 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_optional_integer
 
 MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
 
@@ -122,9 +122,9 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.reduced_channels = reduced_channels
-        if reduced_channels is not None:
-            check_positive_integer("reduced_channels", reduced_channels)
+        self.reduced_channels = check_optional_integer(
+            "reduced_channels", reduced_channels
+        )
         self.mode = check_choice("mode", mode, MODES)
         self.use_scale = use_scale
         if use_scale is not None:

@@ -15,6 +15,7 @@ from keras_attention.ops.precision import widen
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 
@@ -98,9 +99,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.filters = filters
-        if filters is not None:
-            check_positive_integer("filters", filters)
+        self.filters = check_optional_integer("filters", filters)
         self.dilations = check_positive_integers(
             "dilations", dilations, least=2
         )

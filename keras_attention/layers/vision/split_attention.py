@@ -16,6 +16,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_odd_integer
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -109,9 +110,7 @@ class SplitAttention(WeightedLayer, BaseScoredLayer):
         **kwargs: Any,
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
-        self.filters = filters
-        if filters is not None:
-            check_positive_integer("filters", filters)
+        self.filters = check_optional_integer("filters", filters)
         self.kernel_size = check_odd_integer("kernel_size", kernel_size)
         self.strides = check_positive_integer("strides", strides)
         self.dilation = check_positive_integer("dilation", dilation)

@@ -11,6 +11,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 
@@ -98,12 +99,8 @@ class SqueezeExcite(WeightedLayer, BaseChannelGate):
     ):
         super().__init__(kernel_initializer=kernel_initializer, **kwargs)
         self.ratio = check_positive_integer("ratio", ratio)
-        self.hidden_units = hidden_units
-        if hidden_units is not None:
-            check_positive_integer("hidden_units", hidden_units)
-        self.divisor = divisor
-        if divisor is not None:
-            check_positive_integer("divisor", divisor)
+        self.hidden_units = check_optional_integer("hidden_units", hidden_units)
+        self.divisor = check_optional_integer("divisor", divisor)
         self.activation = keras.activations.get(activation)
         self.gate_activation = keras.activations.get(gate_activation)
         self.use_bias = check_boolean("use_bias", use_bias)

@@ -21,6 +21,7 @@ from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
+from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 
 HEAD_WIDTH = 32
@@ -128,9 +129,7 @@ class WindowAttention(BaseImageAttention):
                 f"rounded down, is usual. Received: shift_size={shift_size} "
                 f"for window_size={window_size}"
             )
-        self.num_heads = num_heads
-        if num_heads is not None:
-            check_positive_integer("num_heads", num_heads)
+        self.num_heads = check_optional_integer("num_heads", num_heads)
         self.use_bias = check_boolean("use_bias", use_bias)
         self.mask_padding = check_boolean("mask_padding", mask_padding)
         self.table_initializer = keras.initializers.get(table_initializer)

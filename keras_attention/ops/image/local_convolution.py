@@ -28,9 +28,10 @@ def local_convolution(x: Tensor, kernels: Tensor) -> Any:
     reach = (size - 1) // 2
     _, height, width, *_ = ops.shape(x)
     around = ((0, 0), (reach, reach), (reach, reach), (0, 0), (0, 0))
-    x, y = ops.pad(x, around), 0
+    # The products too: those of float16 end at 65,504.
+    x, kernels, y = widen(ops.pad(x, around)), widen(kernels), 0
     for row in range(size):
         for column in range(size):
             moved = x[:, row : height + row, column : width + column]
-            y = y + widen(moved * kernels[..., row * size + column])
+            y = y + moved * kernels[..., row * size + column]
     return ops.cast(y, dtype)

@@ -3,6 +3,7 @@
 `B` batch, `H` height, `W` width, `C` channels.
 """
 
+import math
 from typing import Any
 
 from keras import ops
@@ -60,7 +61,7 @@ def softmax_over_positions(logits: Tensor) -> Any:
     It is computed in at least float32. Of a single position it is one.
     """
     logits = widen(logits)
-    largest = ops.max(logits, axis=(1, 2), keepdims=True)
+    largest = ops.max(logits, axis=(1, 2), keepdims=True, initial=-math.inf)
     exponentials = ops.exp(logits - ops.stop_gradient(largest))
     total = sum_over_positions(exponentials, (1, 2))  # [B, C]
     return exponentials / ops.expand_dims(total, (1, 2))

@@ -5,6 +5,7 @@ positions that answer, `D` width of what they are compared by. Everything is
 computed in at least float32 and returned so.
 """
 
+import math
 from typing import Any
 
 from keras import ops
@@ -47,9 +48,9 @@ def softmax_pool(
     axes = tuple(range(1, len(logits.shape)))
     if mask is not None:
         is_kept = ops.cast(mask, "bool")
-        lowest = ops.min(logits, axis=axes, keepdims=True)
+        lowest = ops.min(logits, axis=axes, keepdims=True, initial=math.inf)
         logits = ops.where(is_kept, logits, lowest)
-    largest = ops.max(logits, axis=axes, keepdims=True)
+    largest = ops.max(logits, axis=axes, keepdims=True, initial=-math.inf)
     weights = ops.exp(logits - ops.stop_gradient(largest))
     if mask is not None:
         weights = ops.where(is_kept, weights, ops.zeros_like(weights))

@@ -96,7 +96,8 @@ def global_log_sum_exp_pool(
     """
     x = ops.convert_to_tensor(x)
     wide, axes = widen(x), spatial_axes(data_format, len(x.shape))
-    largest = ops.stop_gradient(ops.max(wide, axis=axes))  # [B, C]
+    largest = ops.max(wide, axis=axes, initial=-math.inf)  # [B, C]
+    largest = ops.stop_gradient(largest)
     # Of -inf alone, the sum of exponentials is zero and its logarithm -inf.
     shift = ops.where(ops.isfinite(largest), largest, ops.zeros_like(largest))
     exponentials = ops.exp(wide - ops.expand_dims(shift, axes))
