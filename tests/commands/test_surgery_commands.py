@@ -31,7 +31,7 @@ def test_list_shows_every_name_with_paper_and_cost():
     assert "8,464" in row and "8,192" in row and "equation" not in row
     cbam = next(r for r in result.output.splitlines() if " CBAM " in r)
     assert "8,564" in cbam  # Moving statistics are not counted.
-    listed = set(re.findall(r"[a-z_]+(?=,|  )", result.output))
+    listed = set(re.findall(r"[a-z0-9_]+(?=,|  )", result.output))
     assert set(ATTENTION_LAYERS) <= listed
 
 
