@@ -26,12 +26,14 @@ everywhere.
 
 import pathlib
 import re
+import textwrap
 from dataclasses import dataclass
 from html import escape
 
 PAGES = pathlib.Path(__file__).parent / "mechanisms"
 FOLDER = pathlib.Path(__file__).parent / "figures"
-WIDTH, HEIGHT, GAP, LANE = 136, 46, 30, 74
+WIDTH, HEIGHT, GAP, LANE = 138, 62, 24, 92
+FONT, CHARACTERS = 15, 15  # What fits into one line of a box.
 MARGIN, NODE = 24, 15
 FILLS = {"pool": "#d6e6f5", "weights": "#fbe3bd", "function": "#e7e8ea"}
 INK, PALE = "#1f2933", "#5b6770"
@@ -127,7 +129,7 @@ def draw(diagram: Diagram) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}" '
-        'font-family="Helvetica, Arial, sans-serif" font-size="12">\n'
+        f'font-family="Helvetica, Arial, sans-serif" font-size="{FONT}">\n'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" '
         'markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 L8 4 L0 8 z" fill="{INK}"/></marker></defs>\n'
@@ -188,11 +190,18 @@ def _box(parts, x, y, box):
         f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" '
         f'fill="{FILLS[kind]}" stroke="{INK}" stroke-width="0.8"/>'
     )
-    _text(parts, x + WIDTH / 2, y + HEIGHT / 2 + 4, text, "middle")
-    if shape:
-        _text(
-            parts, x + WIDTH / 2, y + HEIGHT + 14, f"[{shape}]", "middle", 10.5
+    lines = textwrap.wrap(text, CHARACTERS)
+    if len(lines) > 3:
+        raise ValueError(
+            "The text of a box must fit into three lines of "
+            f"{CHARACTERS} characters. Received: {text!r}"
         )
+    base = y + HEIGHT / 2 + 5 - (len(lines) - 1) * (FONT + 2) / 2
+    for number, line in enumerate(lines):
+        height = base + number * (FONT + 2)
+        _text(parts, x + WIDTH / 2, height, line, "middle")
+    if shape:
+        _text(parts, x + WIDTH / 2, y + HEIGHT + 16, f"[{shape}]", "middle", 13)
 
 
 def _text(parts, x, y, text, anchor, size=None):
