@@ -7,6 +7,7 @@ Each function returns the checked value, so that a constructor reads
 import difflib
 import math
 import numbers
+from collections.abc import Hashable
 from collections.abc import Iterable
 from typing import Any
 
@@ -142,19 +143,22 @@ def check_boolean(name: str, value: Any) -> bool:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
-    """Return `value` if it is one of `choices`.
+    """Return the one of `choices` that `value` is.
+
+    2.0 and `True` are not the choice 2; an integer of NumPy is.
 
     Raises:
         ValueError: otherwise; the message lists the choices and offers the
             nearest one.
     """
     choices = list(choices)
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}.{nearest(value, choices)}"
-        )
-    return value
+    for choice in choices:
+        if _is_choice(value, choice):
+            return choice
+    raise ValueError(
+        f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+        f"Received: {name}={value!r}.{nearest(value, choices)}"
+    )
 
 
 def check_choices(
@@ -173,15 +177,14 @@ def check_choices(
             f"{', '.join(map(repr, choices))}. "
             f"Received: {name}={values!r} (of type {type(values).__name__})"
         )
-    for value in values:
-        check_choice(name, value, choices)
+    values = tuple(check_choice(name, value, choices) for value in values)
     if not values or len(set(values)) < len(values):
         raise ValueError(
             f"`{name}` must name at least one of "
             f"{', '.join(map(repr, choices))}, and none twice. "
             f"Received: {name}={values!r}"
         )
-    return tuple(values)
+    return values
 
 
 def check_data_format(data_format: str | None) -> str:
@@ -366,6 +369,17 @@ def nearest(value: Any, choices: Iterable[Any]) -> str:
         return ""
     names = " or ".join(repr(known[name]) for name in close)
     return f" Did you mean {names}?"
+
+
+def _is_choice(value, choice):
+    if isinstance(choice, numbers.Integral):
+        is_integer = isinstance(value, numbers.Integral)
+        if not is_integer or isinstance(value, bool) != isinstance(
+            choice, bool
+        ):
+            return False
+    # An array, which is not hashable, is compared element by element.
+    return isinstance(value, Hashable) and bool(value == choice)
 
 
 def _alternatives(words):

@@ -181,6 +181,14 @@ def test_image_shape():
         check_image_shape(first, (None, None, 5, 3))
 
 
+@pytest.mark.parametrize("value", [2.0, True, np.float32(2), np.ones(2), [2]])
+def test_choices_are_of_their_type(value):
+    with pytest.raises(ValueError, match="`extent` must be one of None, 2, 4"):
+        check_choice("extent", value, (None, 2, 4))
+    assert type(check_choice("extent", np.int64(4), (None, 2, 4))) is int
+    assert check_choice("extent", None, (None, 2, 4)) is None
+
+
 def test_nearest():
     names = ["block3_out", "block2_out", "head"]
     assert nearest("haed", names) == " Did you mean 'head'?"

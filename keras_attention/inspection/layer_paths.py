@@ -36,6 +36,16 @@ def walk_layers(
     yield from _walk(model, prefix)
 
 
+def check_path(path: Any) -> None:
+    """Raise a `TypeError` unless `path` is a string."""
+    if not isinstance(path, str):
+        raise TypeError(
+            "The path of a layer must be a string, such as "
+            f"'backbone/stage1'. Received: {path!r} (of type "
+            f"{type(path).__name__})"
+        )
+
+
 def find_layer(model: keras.layers.Layer, path: str) -> Any:
     """Return the layer at a path such as `"backbone/stage1"`.
 
@@ -48,6 +58,7 @@ def find_layer(model: keras.layers.Layer, path: str) -> Any:
         The layer or operation.
 
     Raises:
+        TypeError: If the path is not a string.
         ValueError: If there is none; the nearest paths are offered.
 
     Example:
@@ -60,6 +71,7 @@ def find_layer(model: keras.layers.Layer, path: str) -> Any:
     3
     """
     layer = model
+    check_path(path)
     for name in path.split("/"):
         found = [child for child in children(layer) if child.name == name]
         if not found:

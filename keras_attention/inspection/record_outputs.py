@@ -29,6 +29,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.inspection.layer_paths import check_path
 from keras_attention.inspection.layer_paths import find_layer
 from keras_attention.types import Tensor
 
@@ -180,6 +181,7 @@ def split_name(name: str) -> tuple[str, str]:
 
     The kind is `"output"`, `"gate"`, `"scores"`, `"masks"` or `"filters"`.
     """
+    check_path(name)
     for kind in ("scores", "masks", *_METHODS):
         if name.endswith(f":{kind}"):
             return name.removesuffix(f":{kind}"), kind

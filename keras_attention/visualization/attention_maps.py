@@ -264,6 +264,11 @@ def check_images(images: Any, labels: Sequence[Any] | None) -> np.ndarray:
             "`images` must be a batch, (count, height, width, channels), of "
             f"one image or more. Received: images of shape {images.shape}"
         )
+    if images.dtype.kind in "cOSU":
+        raise ValueError(
+            "`images` must be real numbers. Received: images of dtype "
+            f"{images.dtype}"
+        )
     if labels is not None and len(labels) != len(images):
         raise ValueError(
             "`labels` must have one entry for each image. Received: "

@@ -353,6 +353,10 @@ def test_bad_arguments():
         class_activation(model, x, layer="relo")
     with pytest.raises(ValueError, match="whose output is weighted"):
         class_activation(model, x, layer="relu:gate")
+    with pytest.raises(TypeError, match="path of a layer must be a string"):
+        class_activation(model, x, layer=["relu"])
+    with pytest.raises(ValueError, match="must be real numbers"):
+        class_activation(model, x.astype("complex64"))
     for layer in ("pool", "head"):
         with pytest.raises(ValueError, match="more than one position"):
             class_activation(model, x, layer=layer)
