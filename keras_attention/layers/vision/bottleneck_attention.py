@@ -174,6 +174,7 @@ class BottleneckAttention(BaseImageAttention):
 
     def _split_heads(self, x):
         """`(B, H, W, F)` to `(B, M, N, D)`."""
+        x = ops.cast(x, self.compute_dtype)  # Torch narrows float64.
         batch, height, width, filters = ops.shape(x)
         heads = (self.num_heads, filters // self.num_heads)
         return ops.reshape(x, (batch, height * width, *heads))
