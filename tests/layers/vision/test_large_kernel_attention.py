@@ -142,7 +142,7 @@ def test_float16_near_its_limits():
     layer.mix.kernel.assign(np.full((2, 2), 0.05))
     expected = reference(x, layer)
     assert 3e4 < np.abs(expected).max() < 65_504
-    np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-2)
+    np.testing.assert_allclose(numpy(layer(x)), expected, rtol=2e-2)
 
 
 @pytest.mark.tensorflow
