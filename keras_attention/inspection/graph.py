@@ -309,7 +309,7 @@ def _describe(flat, sizes):
         whole = whole or step.size
         step.resolution = fractions_of(step.size, whole)
         if maps:
-            largest = max(maps, key=lambda each: _area(each.size))
+            largest = max(maps, key=lambda each: area(each.size))
             step.level = largest.level + _levels_down(largest, step)
             step.climbs = max(
                 each.climbs + (step.level < each.level) for each in maps
@@ -352,7 +352,8 @@ def _is_squeezed(step, maps):
     return pooled or (bool(step.parents) and not maps)
 
 
-def _area(size):
+def area(size: tuple) -> int:
+    """Return the number of positions of a size, unknown sides left out."""
     return math.prod(side or 1 for side in size)
 
 
@@ -367,7 +368,7 @@ def _levels_down(before, step):
     strides = getattr(step.operation, "strides", None)
     if strides is not None:
         down = round(math.log2(max(keras.tree.flatten(strides))))
-        return -down if _area(step.size) > _area(before.size) else down
+        return -down if area(step.size) > area(before.size) else down
     ratios = [
         old / new
         for old, new in zip(before.size, step.size, strict=True)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_attention.inspection.layer_paths import check_layer
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.inspection.layer_paths import find_layer
 from keras_attention.inspection.layer_paths import walk_layers
 from keras_attention.inspection.record_outputs import record_outputs
@@ -69,6 +70,7 @@ def layer_outputs(
     >>> [(output.name, output.shape) for output in layer_outputs(model)][-2:]
     [('conv', (1, 6, 6, 6)), ('flat', (1, 216))]
     """
+    check_names(names)
     listed = names is not None
     layers = dict(walk_layers(model))
     wanted = names if listed else list(layers)

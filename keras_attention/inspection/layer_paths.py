@@ -46,6 +46,15 @@ def check_path(path: Any) -> None:
         )
 
 
+def check_names(names: Any) -> None:
+    """Raise a `TypeError` for one name where a list of them is expected."""
+    if isinstance(names, str):
+        raise TypeError(
+            "Layers must be given as a list of names. "
+            f"Received: {names!r}, one string. One layer is [{names!r}]."
+        )
+
+
 def find_layer(model: keras.layers.Layer, path: str) -> Any:
     """Return the layer at a path such as `"backbone/stage1"`.
 

@@ -29,6 +29,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.inspection.layer_paths import check_path
 from keras_attention.inspection.layer_paths import find_layer
 from keras_attention.types import Tensor
@@ -62,7 +63,9 @@ class RecordedOutputs(Mapping):
                 "An intermediate output has one value if its layer is called "
                 f"exactly once while it is recorded. Received: '{name}' with "
                 f"{len(calls)} calls. Call the model once inside "
-                "`record_outputs`, and name a layer that it uses once."
+                "`record_outputs`, and name a layer that it uses once. A model "
+                "that is not built yet is called once before: Keras may run it "
+                "twice to build it."
             )
         return calls[0]
 
@@ -103,6 +106,7 @@ def record_outputs(
         model has been called.
 
     Raises:
+        TypeError: If `names` is one string.
         ValueError: If a layer does not exist, or has no gate, scores or
             filters.
 
@@ -119,6 +123,7 @@ def record_outputs(
     >>> tuple(values["conv"].shape), tuple(values["se:gate"].shape)
     ((2, 6, 6, 16), (2, 1, 1, 16))
     """
+    check_names(names)
     names = list(dict.fromkeys(names))
     values = RecordedOutputs(names)
     layers = {name: find_layer(model, split_name(name)[0]) for name in names}

@@ -1,4 +1,4 @@
-"""Finds residual blocks, stages and convolutions in a flat graph.
+"""Finds residual blocks, stages, convolutions and skips in a flat graph.
 
 Each is found by what the graph computes, and not by the names of layers, but
 for stages whose ends are named `"stage1"`, `"stage2"` and so on.
@@ -15,6 +15,7 @@ from keras_attention.inspection.graph import CONVOLUTIONS
 from keras_attention.inspection.graph import Dominators
 from keras_attention.inspection.graph import FlatGraph
 from keras_attention.inspection.graph import Step
+from keras_attention.inspection.graph import area
 from keras_attention.inspection.graph import is_border
 
 STAGE_NAME = re.compile(r"(.*/)?stage\d+")
@@ -70,6 +71,26 @@ class Block:
     addition: Step
     end: Step
     branches: list[Step]
+
+
+@dataclass
+class Skip:
+    """A skip connection from an encoder to a decoder.
+
+    Attributes:
+        source: The step that the connection comes from.
+        merge: The step that joins it with the decoder's features.
+        tensor: The input of `merge` that is the connection.
+        gating: The decoder's features before their resolution was raised, as
+            a tensor of the graph that `merge` is in; where they are in
+            another graph or another step came between, the input of `merge`
+            that they have become.
+    """
+
+    source: Step
+    merge: Step
+    tensor: Any
+    gating: Any
 
 
 def find_blocks(graph: FlatGraph) -> list[Block]:
@@ -189,6 +210,34 @@ def find_convolutions(graph: FlatGraph) -> list[Step]:
     return ends
 
 
+def find_skips(graph: FlatGraph) -> list[Skip]:
+    """Return the skip connections of a graph.
+
+    Where maps are concatenated or added, of which some have been at a lower
+    resolution, the others are skip connections.
+    """
+    skips = []
+    for merge in graph.steps:
+        maps = [parent for parent in merge.parents if parent.is_map]
+        if len(maps) < 2 or not is_merge(merge.operation):
+            continue
+        most = max(step.climbs for step in maps)
+        inputs = list(zip(merge.parents, merge.node.input_tensors, strict=True))
+        decoded = next(each for each in inputs if each[0].climbs == most)
+        skips += [
+            Skip(step, merge, tensor, _gating_signal(merge, step, *decoded))
+            for step, tensor in inputs
+            if step.is_map and step.climbs < most
+        ]
+    return skips
+
+
+def is_merge(operation: Any) -> bool:
+    """Return whether an operation concatenates or adds tensors."""
+    is_concatenation = type(operation).__name__ == "Concatenate"
+    return is_concatenation or is_addition(operation)
+
+
 def is_addition(operation: Any) -> bool:
     """Return whether an operation is a sum of tensors."""
     name = type(operation).__name__
@@ -213,6 +262,21 @@ def ancestors(end: Step) -> set[Step]:
             found.add(step)
             queue += step.parents
     return found
+
+
+def _gating_signal(merge, source, step, tensor):
+    """The decoder's features before they got the resolution of `source`."""
+    while (
+        step.owner is merge.owner
+        and len(step.parents) == 1
+        and not step.is_split
+        and area(step.size) >= area(source.size)
+    ):
+        step = step.parents[0]
+    is_coarse = step.is_map and area(step.size) < area(source.size)
+    if step.owner is merge.owner and is_coarse and not step.is_split:
+        return step.node.outputs[0]
+    return tensor
 
 
 def _without_stem(graph, ends):

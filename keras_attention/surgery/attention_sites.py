@@ -12,11 +12,15 @@ from keras_attention.inspection.graph import Step
 from keras_attention.inspection.graph import flatten_graph
 from keras_attention.inspection.graph import is_graph
 from keras_attention.inspection.layer_list import format_table
+from keras_attention.inspection.structure import Skip
 from keras_attention.inspection.structure import find_blocks
 from keras_attention.inspection.structure import find_convolutions
+from keras_attention.inspection.structure import find_skips
 from keras_attention.inspection.structure import find_stages
 
-# What finds each kind of insertion point, in the order of the listing.
+SKIP = "skip"
+
+# What finds the steps that attention may follow, in the order of the listing.
 FINDERS: dict[str, Callable[[FlatGraph], list[Step]]] = {
     "residual": lambda graph: [
         branch for block in find_blocks(graph) for branch in block.branches
@@ -24,17 +28,20 @@ FINDERS: dict[str, Callable[[FlatGraph], list[Step]]] = {
     "stage": find_stages,
     "conv": find_convolutions,
 }
+KINDS = (*FINDERS, SKIP)
 
 
 @dataclass(frozen=True)
 class AttentionSite:
     """An insertion point: a layer of a model that attention may follow.
 
+    At a skip connection, the attention is on the way to the decoder alone.
+
     Attributes:
         name: Path of the layer that the attention would follow, such as
             `"backbone/conv1_relu"`.
-        kind: `"residual"`, `"stage"` or `"conv"`; `"layer"` for any other
-            layer that is named.
+        kind: `"residual"`, `"stage"`, `"conv"` or `"skip"`; `"layer"` for
+            any other layer that is named.
         shape: Shape of the layer's output.
     """
 
@@ -55,12 +62,14 @@ class AttentionSites(tuple):
 def attention_sites(model: keras.Model) -> AttentionSites:
     """List the insertion points of a model.
 
-    There are three kinds:
+    There are four kinds:
 
         residual    the end of a residual branch, before the addition
         stage       the end of a stage, as `keras_attention.inspection.stages`
                     lists them
         conv        after a convolution, its normalization and activation
+        skip        on a skip connection, which brings an encoder's features
+                    to a decoder that concatenates or adds them, as in a U-Net
 
     One layer may be an insertion point of several kinds. They are found by
     what the graph computes, nested models included, in networks of one, two
@@ -95,10 +104,28 @@ def attention_sites(model: keras.Model) -> AttentionSites:
 
 @dataclass
 class Place:
-    """An insertion point and the calls that its attention layer follows."""
+    """An insertion point and the calls that its attention layer follows.
+
+    At a skip connection, `skip` says on the way to which call it is.
+    """
 
     site: AttentionSite
     steps: list[Step]
+    skip: Skip | None = None
+
+    @property
+    def key(self) -> tuple:
+        """Equal for two places that are one."""
+        step = self.steps[0]
+        if self.skip is None:
+            return (id(step.node),)
+        return id(self.skip.merge.node), id(self.skip.tensor)
+
+    @property
+    def owner(self) -> Any:
+        """The model whose graph the new layer is put into."""
+        step = self.steps[0] if self.skip is None else self.skip.merge
+        return step.owner
 
 
 def find_places(model: keras.Model) -> list[Place]:
@@ -108,14 +135,25 @@ def find_places(model: keras.Model) -> list[Place]:
     places = []
     for kind, find in FINDERS.items():
         places += group(kind, find(graph))
-    kinds = list(FINDERS)
+    places += skip_places(graph)
     return sorted(
         places,
         key=lambda place: (
             order[id(place.steps[0])],
-            kinds.index(place.site.kind),
+            KINDS.index(place.site.kind),
         ),
     )
+
+
+def skip_places(graph: FlatGraph) -> list[Place]:
+    """Return an insertion point for every skip connection."""
+    places: dict[tuple, Place] = {}
+    for skip in find_skips(graph):
+        source = skip.source
+        site = AttentionSite(source.path, SKIP, source.shape)
+        place = Place(site, [source], skip)
+        places.setdefault(place.key, place)
+    return list(places.values())
 
 
 def layer_places(graph: FlatGraph) -> list[Place]:

@@ -13,8 +13,9 @@ from keras_attention.layers.blend_in import BlendIn
 from keras_attention.layers.registry import Attention
 from keras_attention.layers.registry import find_attention
 from keras_attention.layers.registry import make_attention
+from keras_attention.layers.vision.attention_gate import AttentionGate
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
-from keras_attention.surgery.attention_sites import FINDERS
+from keras_attention.surgery.attention_sites import KINDS
 from keras_attention.surgery.attention_sites import AttentionSite
 from keras_attention.surgery.attention_sites import AttentionSites
 from keras_attention.surgery.attention_sites import Place
@@ -42,8 +43,10 @@ def insert_attention(
     the other. A new layer is named after the layer that it follows:
     `"conv1_attention"` after `"conv1"`. It takes the data format and the
     dtype policy of that layer, and is trainable also where that is frozen.
-    Where a layer is called twice, so is the attention after it. The new model
-    is not compiled. `insertion_report` lists what was inserted, and
+    Where a layer is called twice, so is the attention after it. At a skip
+    connection the new layer is on the way to the decoder alone, and an
+    `AttentionGate` is given the decoder's coarser features as well. The new
+    model is not compiled. `insertion_report` lists what was inserted, and
     `attention_layers` returns the new layers at every depth.
 
     A gate that is inserted into a trained network changes what the network
@@ -64,8 +67,8 @@ def insert_attention(
         attention: A name such as `"squeeze_excite"`, a layer class, a
             `functools.partial` of one, or a function that returns a new layer
             at each call. The layer must keep the shape of its input.
-        at: The insertion points. `"residual"`, `"stage"` or `"conv"`, see
-            `attention_sites`; a list of paths of layers, such as
+        at: The insertion points. `"residual"`, `"stage"`, `"conv"` or
+            `"skip"`, see `attention_sites`; a list of paths of layers, such as
             `["backbone/conv1"]`; a compiled regular expression that is
             searched in the paths of all layers that return a feature map; or a
             function that takes an `AttentionSite` and returns whether it is
@@ -99,7 +102,7 @@ def insert_attention(
     find_attention(attention)
     check_boolean("preserve_outputs", preserve_outputs)
     places = choose_places(model, at)
-    inserted, made = {}, []
+    inserted, gated, made = {}, {}, []
     for place, name in zip(places, _names(places), strict=True):
         layer = _make(attention, place, name)
         if any(layer is other for other in made):
@@ -109,11 +112,20 @@ def insert_attention(
                 f"inside the function. Received: attention={attention!r}"
             )
         made.append(layer)
+        takes_gating = isinstance(layer, AttentionGate)
         if preserve_outputs:
             layer.name = "attention"
             layer = BlendIn(layer, name=name, dtype=layer.dtype_policy)
-        inserted |= {id(step.node): layer for step in place.steps}
-    return rebuild(model, inserted)
+        if place.skip is None:
+            inserted |= {id(step.node): layer for step in place.steps}
+            continue
+        skip = place.skip
+        inputs = [skip.tensor]
+        if takes_gating:
+            inputs.append(skip.gating)
+        gates = gated.setdefault(id(skip.merge.node), [])
+        gates.append((layer, inputs))
+    return rebuild(model, inserted, gated)
 
 
 def choose_places(model: keras.Model, at: At) -> list[Place]:
@@ -125,12 +137,12 @@ def choose_places(model: keras.Model, at: At) -> list[Place]:
             if place.steps[0].is_map and at.search(place.site.name)
         ]
     elif isinstance(at, str):
-        if at not in FINDERS:
+        if at not in KINDS:
             raise ValueError(
-                f"`at` must be one of {', '.join(map(repr, FINDERS))}, a list "
+                f"`at` must be one of {', '.join(map(repr, KINDS))}, a list "
                 "of names of layers, a compiled regular expression, or a "
                 f"function of an AttentionSite. Received: at={at!r}."
-                f"{nearest(at, FINDERS)} One layer is at=[{at!r}]."
+                f"{nearest(at, KINDS)} One layer is at=[{at!r}]."
             )
         chosen = [
             place for place in find_places(model) if place.site.kind == at
@@ -151,7 +163,7 @@ def choose_places(model: keras.Model, at: At) -> list[Place]:
             f"No insertion point of model '{model.name}' matches. "
             f"Received: at={at!r}. {_listed(find_places(model))}"
         )
-    unique = {id(place.steps[0].node): place for place in reversed(chosen)}
+    unique = {place.key: place for place in reversed(chosen)}
     return list(reversed(unique.values()))
 
 
@@ -200,8 +212,8 @@ def _names(places):
     for place in places:
         step = place.steps[0]
         owner = taken.setdefault(
-            id(step.owner),
-            {node.operation.name for node in graph_nodes(step.owner)},
+            id(place.owner),
+            {node.operation.name for node in graph_nodes(place.owner)},
         )
         base = name = f"{step.operation.name}_attention"
         number = 0
@@ -242,7 +254,10 @@ def _make(attention, place, name):
             f"with data_format={step.data_format!r}. Give the layer's class "
             "or a functools.partial of it, which leaves the data format open."
         )
-    shape = tuple(layer.compute_output_shape(step.shape))
+    given: Any = step.shape
+    if place.skip is not None and isinstance(layer, AttentionGate):
+        given = [step.shape, tuple(place.skip.gating.shape)]
+    shape = tuple(layer.compute_output_shape(given))
     if shape != step.shape:
         raise ValueError(
             "The attention layer must keep the shape of its input, or what "

@@ -18,6 +18,7 @@ from keras_attention.surgery.model_class import make_sequential
 def rebuild(
     model: keras.Model,
     inserted: dict[int, Any] | None = None,
+    gated: dict[int, list[tuple[Any, list[Any]]]] | None = None,
     removed: Collection[int] = (),
 ) -> keras.Model:
     """Return a new model of the same graph, layer names and weights.
@@ -36,20 +37,24 @@ def rebuild(
         model: A functional or Sequential model.
         inserted: The layer to call after each of these calls, by the
             identity of Keras' node. Defaults to `None`.
-        removed: Calls to leave out, whose input is passed on, by the identity
-            of Keras' node. Defaults to `()`.
+        gated: For these calls, by the identity of Keras' node, layers and the
+            tensors that each is given, of which its output replaces the first
+            one in the call's inputs. Defaults to `None`.
+        removed: Calls to leave out, whose first input is passed on, by the
+            identity of Keras' node. Defaults to `()`.
 
     Raises:
         ValueError: If a layer cannot be made from its configuration; all
             such layers are named, and nothing has been made. If a class that
             cannot be kept overrides how the model is trained.
     """
-    return _Rebuild(model, inserted or {}, removed).model(model)
+    return _Rebuild(model, inserted or {}, gated or {}, removed).model(model)
 
 
 class _Rebuild:
-    def __init__(self, model, inserted, removed):
+    def __init__(self, model, inserted, gated, removed):
         self.inserted = inserted
+        self.gated = gated
         self.removed = removed
         self.clones = _clone_operations(model)
         self.models: dict[int, keras.Model] = {}
@@ -75,13 +80,15 @@ class _Rebuild:
         for node in graph_nodes(model):
             if node.is_input and id(node.outputs[0]) in made:
                 continue
-            args, kwargs = map_tensors(made, node)
-            outputs = args[0] if args else None
+            args, kwargs = map_tensors(self._gate(made, node), node)
+            # Of a layer that is left out.
+            outputs = keras.tree.flatten(args)[0] if args else None
             for number, operation in enumerate(self._operations(node)):
                 if number == 0:
                     outputs = operation(*args, **kwargs)
                 else:
-                    outputs = _call_inserted(operation, outputs, node)
+                    name = node.operation.name
+                    outputs = _call_inserted(operation, outputs, name)
                 args, kwargs = (outputs,), {}
             found = keras.tree.flatten(outputs)
             made |= zip(map(id, node.outputs), found, strict=True)
@@ -90,6 +97,17 @@ class _Rebuild:
             lambda tensor: made[id(tensor)], (model.input, model.output)
         )
         return make_functional(model, inputs, outputs, renamed)
+
+    def _gate(self, made, node):
+        """The tensors that a call takes from, its skip connections gated."""
+        gated = dict(made) if id(node) in self.gated else made
+        for layer, tensors in self.gated.get(id(node), ()):
+            inputs = [made[id(tensor)] for tensor in tensors]
+            name = tensors[0]._keras_history.operation.name
+            gated[id(tensors[0])] = _call_inserted(
+                layer, inputs if len(inputs) > 1 else inputs[0], name
+            )
+        return gated
 
     def _sequential(self, model):
         operations = []
@@ -111,14 +129,14 @@ class _Rebuild:
         return self.clones[id(operation)]
 
 
-def _call_inserted(operation, inputs, node):
+def _call_inserted(operation, inputs, name):
     try:
         return operation(inputs)
     except Exception as error:
+        shape = tuple(keras.tree.flatten(inputs)[0].shape)
         raise ValueError(
             f"'{operation.name}' ({type(operation).__name__}) cannot follow "
-            f"layer '{node.operation.name}', whose output has the shape "
-            f"{tuple(inputs.shape)}: {error}"
+            f"layer '{name}', whose output has the shape {shape}: {error}"
         ) from error
 
 

@@ -6,6 +6,7 @@ from keras_attention.inspection.attention_layers import is_named_by_insertion
 from keras_attention.inspection.graph import graph_nodes
 from keras_attention.inspection.graph import nested_graphs
 from keras_attention.layers.blend_in import BlendIn
+from keras_attention.layers.vision.attention_gate import AttentionGate
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.surgery.attention_sites import check_graph
 from keras_attention.surgery.rebuild import rebuild
@@ -68,11 +69,13 @@ def _attention_nodes(graph):
 
 
 def _is_attention(node, before):
-    if len(node.input_tensors) != 1 or len(node.outputs) != 1:
+    layer = node.operation
+    # The second input of a gate is its signal.
+    most = 2 if isinstance(layer, BlendIn | AttentionGate) else 1
+    if not 1 <= len(node.input_tensors) <= most or len(node.outputs) != 1:
         return False
     if node.input_tensors[0].shape != node.outputs[0].shape:
         return False
-    layer = node.operation
     return isinstance(layer, BlendIn | BaseImageLayer) or (
         isinstance(layer, keras.layers.Layer)
         and is_named_by_insertion(layer.name, before)

@@ -35,6 +35,7 @@ def test_list_shows_every_name_with_paper_and_cost():
     assert set(ATTENTION_LAYERS) <= listed
 
 
+@pytest.mark.slow
 def test_list_for_another_shape():
     result = run("list", "--shape", "7,7,32")
     row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)

@@ -109,6 +109,11 @@ def test_unknown_name_offers_the_nearest(nested):
         find_layer(nested, "haed")
 
 
+def test_one_name_is_no_list_of_its_letters(backbone):
+    with pytest.raises(TypeError, match="must be given as a list of names"):
+        read_outputs(backbone, image(), "conv")
+
+
 def test_layer_without_gate_or_scores(backbone):
     with (
         pytest.raises(ValueError, match="no `compute_gate`"),

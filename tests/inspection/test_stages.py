@@ -132,7 +132,18 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Large networks of the kinds that the others are of.
+LARGE = ("ResNet", "ResNet50", "EfficientNetB0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+        for name in NETWORKS
+    ],
+)
 def test_insertion_transfer_and_figures_agree(name):
     make, expected = NETWORKS[name]
     model = make()

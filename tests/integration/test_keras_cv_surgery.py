@@ -42,6 +42,7 @@ def classifier(models):
     return models.ImageClassifier(backbone=resnet(models), num_classes=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make, at, expected",
     [
