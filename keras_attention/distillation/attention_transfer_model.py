@@ -14,7 +14,6 @@ from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.callbacks import FiniteLoss
 from keras_attention.distillation.callbacks import FirstSteps
 from keras_attention.distillation.callbacks import KeptVariables
-from keras_attention.distillation.copied_scores import copied_scores
 from keras_attention.distillation.model_checks import check_models
 from keras_attention.distillation.model_checks import check_order
 from keras_attention.distillation.model_checks import check_teacher_weights
@@ -24,6 +23,7 @@ from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import check_inputs
 from keras_attention.distillation.model_reader import mask_of
 from keras_attention.distillation.objectives.attention_copy import AttentionCopy
+from keras_attention.distillation.objectives.copied_scores import copied_scores
 from keras_attention.distillation.objectives.features import Features
 from keras_attention.distillation.objectives.input_gradients import FlipSymmetry
 from keras_attention.distillation.objectives.input_gradients import (
@@ -33,12 +33,12 @@ from keras_attention.distillation.objectives.input_gradients import (
     InputGradients,
 )
 from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.objectives.output_losses import CATEGORICAL
+from keras_attention.distillation.objectives.output_losses import output_losses
+from keras_attention.distillation.objectives.output_losses import pair_outputs
 from keras_attention.distillation.objectives.output_values import teacher_output
 from keras_attention.distillation.objectives.short_form import check_objectives
 from keras_attention.distillation.objectives.short_form import short_objectives
-from keras_attention.distillation.outputs import CATEGORICAL
-from keras_attention.distillation.outputs import output_losses
-from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.distillation.pairs import Pairs
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import is_precomputed

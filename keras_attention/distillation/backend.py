@@ -1,6 +1,7 @@
 """What Keras has no backend-neutral word for: gradients and replicas."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -114,19 +115,33 @@ def watched(inputs: Any) -> Iterator[tuple[Any, Callable[[Any], Any] | None]]:
 
 
 def update_if(
-    condition: Any, update: Callable[..., None], *arguments: Any
+    condition: Any,
+    update: Callable[..., None],
+    variables: Iterable[Any],
+    *arguments: Any,
+    is_xla: bool = False,
 ) -> None:
-    """Update variables where a condition holds on all replicas of a step.
+    """Updates variables where a condition holds on all replicas of a step.
 
     Args:
-        condition: a scalar boolean.
-        update: assigns to variables.
-        *arguments: what it is called with: tensors in lists.
+        condition: A scalar boolean.
+        update: Assigns to the variables.
+        variables: All that it assigns to.
+        *arguments: What it is called with: tensors in lists.
+        is_xla: Whether the step is compiled by XLA, which copies all that
+            enters or leaves a branch. A choice between two values is a part
+            of the operation that makes them. Defaults to `False`.
     """
 
     def nothing():
         pass
 
+    if is_xla and not _has_strategy():
+        before = [(each, keras.ops.copy(each)) for each in variables]
+        update(*arguments)
+        for variable, value in before:
+            variable.assign(keras.ops.where(condition, variable.value, value))
+        return
     if not _has_strategy():
         keras.ops.cond(condition, lambda: update(*arguments), nothing)
         return

@@ -1,5 +1,6 @@
 """What `AttentionTransferModel.fit` watches while it trains."""
 
+import threading
 import warnings
 from typing import Any
 
@@ -110,36 +111,34 @@ class FirstSteps(keras.callbacks.Callback):
         super().__init__()
         # `self.model` would synchronize the state on JAX.
         self._trained = trained
-        self._parts: dict[str, list[float]] = {}
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._steps = 0
+        # The mean of each part over an epoch, by epoch and batch.
+        self._means: dict[tuple[int, int], dict[str, float]] = {}
+        self._epoch = 0
+        self._steps = self._steps_before = 0
         self._has_compared = self._has_judged = False
+        # Keras reports batches from several threads, in any order.
+        self._lock = threading.Lock()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None):
-        self._sums, self._count = {}, 0
+        self._epoch = epoch
+        self._steps_before = self._steps
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ):
-        if not logs or self._trained.first_steps_are_over:
+        over = self._has_judged or self._trained.first_steps_are_over
+        if not logs or over:
             return
-        new = batch + 1 - self._count
-        # The logs are means over the epoch until now.
-        sums = {
-            name: float(logs[name]) * (batch + 1) for name in self._names(logs)
-        }
-        for name, value in sums.items():
-            step = (value - self._sums.get(name, 0.0)) / max(new, 1)
-            self._parts.setdefault(name, []).append(step)
-        self._sums, self._count = sums, batch + 1
-        before, self._steps = self._steps, self._steps + new
-        # On JAX, the metrics have their values at the end of an epoch.
-        is_known = keras.backend.backend() != "jax"
-        if is_known and before < self.ACCURACY_STEPS <= self._steps:
-            self._check_accuracies()
-        if before < self.STEPS <= self._steps:
-            self._check_parts()
+        means = {name: float(logs[name]) for name in self._names(logs)}
+        with self._lock:
+            self._means[self._epoch, batch] = means
+            self._steps = max(self._steps, self._steps_before + batch + 1)
+            # On JAX, the metrics have their values at the end of an epoch.
+            is_known = keras.backend.backend() != "jax"
+            if is_known and self._steps >= self.ACCURACY_STEPS:
+                self._check_accuracies()
+            if self._steps >= self.STEPS and self._are_all_reported():
+                self._check_parts()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None):
         self._check_accuracies()
@@ -154,6 +153,27 @@ class FirstSteps(keras.callbacks.Callback):
     def _names(self, logs):
         names = [objective.loss_name for objective in self._trained.objectives]
         return [name for name in ["label_loss", *names] if name in logs]
+
+    def _are_all_reported(self):
+        """Whether no batch before the last that is known is missing."""
+        reports = sum(epoch == self._epoch for epoch, _ in self._means)
+        seen = reports * self._trained.steps_per_execution
+        return seen >= self._steps - self._steps_before
+
+    def _values(self):
+        """The parts in the order of the steps, taken out of the means."""
+        values: dict[str, list[float]] = {}
+        before, count, sums = None, 0, {}
+        for (epoch, batch), means in sorted(self._means.items()):
+            if epoch != before:
+                before, count, sums = epoch, 0, {}
+            new = batch + 1 - count
+            count = batch + 1
+            for name, mean in means.items():
+                step = (mean * count - sums.get(name, 0.0)) / new
+                values.setdefault(name, []).append(step)
+                sums[name] = mean * count
+        return values
 
     def _check_accuracies(self):
         model = self._trained
@@ -194,12 +214,13 @@ class FirstSteps(keras.callbacks.Callback):
         if self._trained.first_steps_are_over or self._has_judged:
             return
         self._has_judged = True
-        labels = self._parts.pop("label_loss", None)
+        parts = self._values()
+        labels = parts.pop("label_loss", None)
         if not labels:
             return
         label = np.mean(labels[-5:])
         by_name = {o.loss_name: o for o in self._trained.objectives}
-        for name, values in self._parts.items():
+        for name, values in parts.items():
             first, last = np.mean(values[:5]), np.mean(values[-5:])
             if last > self.TIMES * label and last > self.FALL * first:
                 warnings.warn(

@@ -27,7 +27,7 @@ from keras_attention.distillation.backend import update_if
 from keras_attention.distillation.backend import watched
 from keras_attention.distillation.model_reader import INPUT_GRADIENT
 from keras_attention.distillation.objectives.objective import Batch
-from keras_attention.distillation.sample_weights import SampleWeights
+from keras_attention.distillation.objectives.sample_weights import SampleWeights
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import TARGETS
 from keras_attention.distillation.teacher_cache import is_precomputed
@@ -381,7 +381,13 @@ def _finish(model, step, data, outputs, loss, gradients):
         model.optimizer.apply(gradients, model.trainable_weights)
 
     values = [ops.stop_gradient(value) for _, value in step.updates]
-    update_if(finite, update, gradients, values)
+    changed = [
+        *variables,
+        *model.trainable_variables,
+        *model.optimizer.variables,
+    ]
+    is_xla = keras.backend.backend() == "tensorflow" and model.jit_compile
+    update_if(finite, update, changed, gradients, values, is_xla=is_xla)
     model._loss_tracker.update_state(
         ops.where(finite, loss * replica_count(), float("nan")),
         sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],

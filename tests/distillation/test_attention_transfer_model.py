@@ -223,7 +223,7 @@ def test_dropout_masks_of_outputs_and_maps_are_one():
     assert history["attention_loss"][0] > 0
 
 
-def test_unlabelled_data():
+def test_unlabeled_data():
     x, _ = examples()
     student = network()
     before = weights(student)
@@ -260,6 +260,7 @@ def test_beta_zero_needs_no_pairs():
     assert history["loss"] == pytest.approx(history["distillation_loss"])
 
 
+@pytest.mark.slow
 def test_schedules_follow_the_optimizers_iterations():
     x, y = examples(4)
     losses = []

@@ -48,6 +48,7 @@ def test_the_loss_is_that_of_numpy(normalize):
     )
 
 
+@pytest.mark.slow
 def test_larger_features_are_averaged_down():
     model = compiled_with(Features(pairs=[("stage1", "stage2")]))
     x, y = examples()
@@ -84,6 +85,7 @@ def test_features_without_positions():
     )
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_loading(tmp_path):
     model = compiled_with(Features(), "adam")
     data = examples()

@@ -7,6 +7,7 @@ import pytest
 from keras_attention import AttentionTransferModel
 from support.arrays import numpy
 from support.distillation import EAGER
+from support.distillation import adam
 from support.distillation import assert_same
 from support.distillation import examples
 from support.distillation import moved
@@ -17,12 +18,20 @@ from support.distillation import weights
 FIT = {"verbose": 0, "shuffle": False, "batch_size": 4}
 
 
-def compiled(student, teacher, optimizer=None, eager=EAGER, **arguments):
+# How a step is run. XLA's has an update of its own on TensorFlow.
+STEPS = ["eager", "compiled"]
+if keras.backend.backend() == "tensorflow":
+    STEPS.append("XLA")
+
+
+def compiled(student, teacher, optimizer=None, step=None, **arguments):
+    step = step or STEPS[not EAGER]
     model = AttentionTransferModel(student, teacher, **arguments)
     model.compile(
-        optimizer or keras.optimizers.Adam(0.01),
+        optimizer or adam(),
         "sparse_categorical_crossentropy",
-        run_eagerly=eager,
+        run_eagerly=step == "eager",
+        jit_compile={"compiled": False, "XLA": True}.get(step, "auto"),
     )
     return model
 
@@ -40,12 +49,12 @@ def bad_examples():
     return x, y
 
 
-@pytest.mark.parametrize("eager", [True, False])
-def test_nothing_is_updated_by_a_batch_that_is_no_number(eager):
+@pytest.mark.parametrize("step", STEPS)
+def test_nothing_is_updated_by_a_batch_that_is_no_number(step):
     x, y = bad_examples()
-    good = compiled(network(dropout=0.3), teacher_network(), eager=eager)
+    good = compiled(network(dropout=0.3), teacher_network(), step=step)
     good.fit(x[:8], y[:8], **FIT)
-    model = compiled(network(dropout=0.3), teacher_network(), eager=eager)
+    model = compiled(network(dropout=0.3), teacher_network(), step=step)
     with pytest.raises(
         ValueError, match="attention/stage1=nan.*label_loss=nan.*before"
     ):
@@ -57,6 +66,29 @@ def test_nothing_is_updated_by_a_batch_that_is_no_number(eager):
     history = model.fit(x[:8], y[:8], **FIT).history
     assert np.isfinite(history["loss"]).all()
     assert moved(weights(model.student), before) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_all_that_an_optimizer_keeps_is_left_as_it_was(step):
+    """Averages, accumulated gradients, decay."""
+    x, y = bad_examples()
+    optimizer = keras.optimizers.AdamW(
+        epsilon=1e-3,
+        clipnorm=1.0,
+        use_ema=True,
+        ema_overwrite_frequency=2,
+        gradient_accumulation_steps=3,
+    )
+    model = compiled(network(), teacher_network(), optimizer, step)
+    for _ in range(2):
+        model.train_on_batch(x[:4], y[:4])
+    before = state(model)
+    model.train_on_batch(x[8:], y[8:])
+    assert_same(state(model), before)
+    model.reset_metrics()
+    model.train_on_batch(x[4:8], y[4:8])
+    assert moved(state(model), before) > 1e-4
 
 
 def test_train_on_batch_and_later_steps():
@@ -127,7 +159,7 @@ def test_loss_scaling_finds_its_scale():
     optimizer = keras.optimizers.LossScaleOptimizer(
         inner, initial_scale=2.0**40
     )
-    model = compiled(student, teacher_network(), optimizer, eager=False)
+    model = compiled(student, teacher_network(), optimizer, "compiled")
     kept = weights(student)
     x, y = examples(4)
     history = model.fit(x, y, epochs=30, **FIT).history
@@ -152,7 +184,7 @@ def test_without_a_teachers_part_a_step_is_keras_own():
 
     own = student()
     own.compile(
-        keras.optimizers.Adam(0.01),
+        adam(),
         "sparse_categorical_crossentropy",
         run_eagerly=EAGER,
     )

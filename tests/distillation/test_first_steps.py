@@ -1,6 +1,7 @@
 """What `fit` remarks on in the first steps, and what it leaves alone."""
 
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from keras_attention.distillation import AttentionMaps
 from keras_attention.distillation import precompute_teacher
+from keras_attention.distillation.callbacks import FirstSteps
 from support.arrays import numpy
 from support.distillation import compiled
 from support.distillation import network
@@ -64,6 +66,7 @@ def remarks(model, *data, **arguments):
     return [str(w.message) for w in found if w.category is UserWarning]
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_trained_teacher(trained):
     model = compiled(quadrant_network("student"), trained, alpha=0.5)
     assert remarks(model, *learnable(), epochs=3) == []
@@ -112,6 +115,39 @@ def test_a_part_that_dwarfs_the_labels_is_remarked_on(trained):
     (said,) = remarks(model, *learnable(), epochs=7)
     assert "'attention_loss'" in said and "times the loss" in said
     assert "beta=100000.0" in said and "Leave out `beta`" in said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_are_reported_in_any_order(seed):
+    """As by Keras, which reports them from several threads."""
+    random = np.random.default_rng(seed)
+    objective = AttentionMaps(1e5)
+    watched = SimpleNamespace(
+        objectives=[objective],
+        first_steps_are_over=False,
+        steps_per_execution=1,
+    )
+    watched.first_accuracies = {
+        name: SimpleNamespace(result=lambda: 0.0)
+        for name in ("count", "student", "teacher")
+    }
+    steps = FirstSteps(watched)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        # The part grows from 50 to 80.
+        for epoch in range(6):
+            steps.on_epoch_begin(epoch)
+            values = np.linspace(50, 80, 60)[10 * epoch : 10 * epoch + 10]
+            means = np.cumsum(values) / np.arange(1, 11)
+            for batch in random.permutation(10):
+                logs = {"label_loss": 2.0, "attention_loss": means[batch]}
+                steps.on_train_batch_end(int(batch), logs)
+            steps.on_epoch_end(epoch)
+        steps.on_train_end()
+    (said,) = [str(w.message) for w in found]
+    assert "it was 51 at first" in said
+    assert "of the loss is 73.9 after 50 steps" in said
+    assert watched.first_steps_are_over
 
 
 def test_precomputed_outputs_are_compared_too():

@@ -25,6 +25,7 @@ sys.path.insert(0, tests)
 import keras
 import numpy as np
 from support.distillation import EAGER
+from support.distillation import adam
 from support.distillation import examples
 from support.distillation import network
 from support.distillation import teacher_network
@@ -55,7 +56,7 @@ student = network(dropout=0.3)
 model = AttentionTransferModel(student, teacher_network(), alpha=0.5)
 rate = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9)
 model.compile(
-    keras.optimizers.Adam(rate),
+    adam(rate),
     "sparse_categorical_crossentropy",
     run_eagerly=EAGER,
 )

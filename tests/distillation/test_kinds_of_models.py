@@ -96,6 +96,7 @@ def test_models_that_take_pixels_of_other_dtypes():
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_mixed_precision_of_the_student_alone(policy, whole):

@@ -92,7 +92,7 @@ def test_distillation_is_t_squared_times_the_divergence():
         student.astype("float32"), teacher.astype("float32"), 4.0
     )
     np.testing.assert_allclose(numpy(found), expected, rtol=1e-4)
-    # As T grows, it approaches half the mean square of centred logits.
+    # As T grows, it approaches half the mean square of centered logits.
     far = distillation_distance(student, teacher, 300.0)
     difference = student - teacher
     difference -= difference.mean(-1, keepdims=True)

@@ -94,6 +94,7 @@ def test_weights_of_a_sequence(reduction):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_weight_for_all_positions_is_that_of_the_example():
     x, y, random = data((LENGTH, 4), (LENGTH,))
     weights = random.uniform(0.5, 2, size=BATCH).astype("float32")

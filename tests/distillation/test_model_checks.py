@@ -126,6 +126,7 @@ def test_several_teachers_are_weighted():
         )
 
 
+@pytest.mark.slow
 def test_several_teachers_are_saved(tmp_path):
     teachers = [network(f"teacher{n}", (6, 11), seed=n + 1) for n in range(2)]
     model = AttentionTransferModel(

@@ -10,6 +10,7 @@ import pytest
 
 from keras_attention import AttentionTransferModel
 from support.distillation import EAGER
+from support.distillation import adam
 from support.distillation import assert_same
 from support.distillation import examples
 from support.distillation import moved
@@ -30,7 +31,7 @@ def transfer(**arguments):
         **arguments,
     )
     model.compile(
-        keras.optimizers.Adam(0.01),
+        adam(),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         run_eagerly=EAGER,
@@ -101,6 +102,7 @@ def _state(optimizer):
     return [keras.ops.convert_to_numpy(v.value) for v in optimizer.variables]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_loaded_in_a_new_process(tmp_path):
     x, y = examples(8)
     model = transfer()

@@ -160,6 +160,7 @@ def test_two_replicas_make_the_update_of_one_device(code, extra, environment):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_strategy_of_one_replica_trains_as_none_does():
     import tensorflow as tf

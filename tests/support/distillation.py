@@ -6,6 +6,7 @@ import numpy as np
 from keras_attention import AttentionTransferModel
 from keras_attention.ops.gradients import value_and_input_gradient
 from support.arrays import numpy
+from support.seeds import seed_keras
 
 # The quicker way to train for a few steps: JAX compiles each operation too.
 EAGER = keras.backend.backend() != "jax"
@@ -25,7 +26,7 @@ def network(
     synchronized=False,
 ):
     """Two stages at 8x8 and 4x4, with batch normalization."""
-    keras.utils.set_random_seed(seed)
+    seed_keras(seed)
     inputs = x = keras.Input((size, size, channels))
     for stage, units in enumerate(filters, 1):
         x = keras.layers.Conv2D(
@@ -66,6 +67,15 @@ def compiled(student, teacher=None, optimizer="sgd", eager=EAGER, **arguments):
     compile_arguments.setdefault("loss", CROSSENTROPY)
     model.compile(optimizer, run_eagerly=eager, **compile_arguments)
     return model
+
+
+def adam(rate=0.01):
+    """Return Adam, for weights that are compared with those of another run.
+
+    The gradient of a bias before batch normalization is rounding alone. With
+    its usual epsilon, Adam makes a whole step of it, another in each run.
+    """
+    return keras.optimizers.Adam(rate, epsilon=1e-3)
 
 
 def examples(count=5, size=8, channels=2, classes=7, seed=3):

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from keras_attention.distillation.copied_scores import can_copy
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.objectives.attention_scores import (
@@ -16,6 +15,7 @@ from keras_attention.distillation.objectives.attention_scores import (
 from keras_attention.distillation.objectives.attention_scores import (
     serialized_pairs,
 )
+from keras_attention.distillation.objectives.copied_scores import can_copy
 from keras_attention.distillation.objectives.objective import Batch
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import target
@@ -33,6 +33,10 @@ class AttentionCopy(Objective):
     keys are not trained, and it adds nothing to the loss. The student alone,
     `model.student`, attends by itself, so that it is of use only with the
     teacher; to have it attend so by itself, take `AttentionScores`.
+
+    The student's own masks hold: a key that is masked for a query has the
+    score zero, whatever the teacher's is, and the other scores stay the
+    teacher's.
 
     Args:
         pairs: `"all"`, all attention layers one by one; `"last"`, the last of

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_attention.distillation.losses import decoupled_distance
 from keras_attention.distillation.objectives.logits import Logits
+from keras_attention.distillation.objectives.output_losses import CATEGORICAL
 from keras_attention.distillation.objectives.output_values import labels_like
-from keras_attention.distillation.outputs import CATEGORICAL
 from keras_attention.validation import check_number
 
 
@@ -16,7 +16,7 @@ class DecoupledLogits(Logits):
     """Decoupled knowledge distillation (DKD) of class probabilities.
 
     T² (α KL(b_T || b_S) + β KL(p_T || p_S)), where b is the probability of
-    the labelled class against all others, and p the probabilities of the
+    the labeled class against all others, and p the probabilities of the
     other classes alone. It needs labels; those of the
     loss's `ignore_class` are left out. The loss of the labels is added without
     a factor, as in the authors' code.
@@ -24,7 +24,7 @@ class DecoupledLogits(Logits):
     Args:
         weight: Factor of the loss: a number or a
             `keras.optimizers.schedules.LearningRateSchedule`. Defaults to 1.
-        target_weight: α, of the labelled class. Defaults to 1.
+        target_weight: α, of the labeled class. Defaults to 1.
         non_target_weight: β, of the other classes. Defaults to 8, the
             authors' for CIFAR-100.
         temperature: T, by which logits are divided. Defaults to 4.

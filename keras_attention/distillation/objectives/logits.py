@@ -16,6 +16,11 @@ from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import check_weight
 from keras_attention.distillation.objectives.objective import combined_mask
 from keras_attention.distillation.objectives.objective import target
+from keras_attention.distillation.objectives.output_losses import BERNOULLI
+from keras_attention.distillation.objectives.output_losses import CATEGORICAL
+from keras_attention.distillation.objectives.output_losses import REGRESSION
+from keras_attention.distillation.objectives.output_losses import OutputLoss
+from keras_attention.distillation.objectives.output_losses import pair_outputs
 from keras_attention.distillation.objectives.output_values import SMALLEST
 from keras_attention.distillation.objectives.output_values import OutputReader
 from keras_attention.distillation.objectives.output_values import as_logits
@@ -23,11 +28,6 @@ from keras_attention.distillation.objectives.output_values import check_layers
 from keras_attention.distillation.objectives.output_values import labels_like
 from keras_attention.distillation.objectives.output_values import logit
 from keras_attention.distillation.objectives.output_values import teacher_output
-from keras_attention.distillation.outputs import BERNOULLI
-from keras_attention.distillation.outputs import CATEGORICAL
-from keras_attention.distillation.outputs import REGRESSION
-from keras_attention.distillation.outputs import OutputLoss
-from keras_attention.distillation.outputs import pair_outputs
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_number

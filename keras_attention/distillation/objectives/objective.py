@@ -8,9 +8,9 @@ import keras
 
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import Reading
+from keras_attention.distillation.objectives.sample_weights import SampleWeights
 from keras_attention.distillation.pairs import Pair
 from keras_attention.distillation.pairs import Pairs
-from keras_attention.distillation.sample_weights import SampleWeights
 from keras_attention.inspection import split_name
 from keras_attention.validation import check_number
 

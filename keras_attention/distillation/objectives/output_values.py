@@ -10,8 +10,8 @@ from keras import ops
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.model_reader import Reading
 from keras_attention.distillation.model_reader import mask_of
-from keras_attention.distillation.outputs import BERNOULLI
-from keras_attention.distillation.outputs import REGRESSION
+from keras_attention.distillation.objectives.output_losses import BERNOULLI
+from keras_attention.distillation.objectives.output_losses import REGRESSION
 from keras_attention.inspection import find_layer
 from keras_attention.inspection import split_name
 from keras_attention.inspection.model_outputs import layer_activation
