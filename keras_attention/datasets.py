@@ -16,6 +16,9 @@ import numpy as np
 from keras_attention.files import read_arrays
 from keras_attention.validation import check_choice
 
+# The label of an image that has none: the loss of the labels leaves it out.
+UNLABELED = -1
+
 FASHION_CLASSES = [
     "t-shirt",
     "trouser",
@@ -57,9 +60,9 @@ def load_dataset(name: str, path: str | pathlib.Path | None = None) -> Dataset:
     """Load a data set of small images.
 
     Args:
-        name: `"digits"` (1,797 grey images 8x8, comes with scikit-learn),
-            `"fashion-mnist"` (70,000 grey images 28x28) or `"cifar10"`
-            (60,000 colour images 32x32).
+        name: `"digits"` (1,797 gray images 8x8, comes with scikit-learn),
+            `"fashion-mnist"` (70,000 gray images 28x28) or `"cifar10"`
+            (60,000 color images 32x32).
         path: where the files are, or `None` for `keras.datasets`, which
             downloads them once. For fashion-mnist a folder with the four
             `*-ubyte.gz` files; for cifar10 a `.npz` with `x_train`,
@@ -193,3 +196,11 @@ def _decode(jpegs, lengths):
             for end, length in zip(ends, lengths, strict=True)
         ]
     )
+
+
+def random_passes(
+    count: int, total: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return `total` numbers: random orders of `count` images, end to end."""
+    orders = [generator.permutation(count) for _ in range(-(-total // count))]
+    return np.concatenate(orders)[:total]

@@ -127,7 +127,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image.astype("float32")
     for axis, wanted in enumerate(size):
         count = image.shape[axis]
-        # Centres of pixels; in float32, as TensorFlow computes them.
+        # Centers of pixels; in float32, as TensorFlow computes them.
         step = np.float32(count / wanted)
         positions = (np.arange(wanted, dtype="float32") + 0.5) * step - 0.5
         floor = np.floor(positions)

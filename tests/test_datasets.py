@@ -49,15 +49,15 @@ def test_fashion_mnist_names_the_file_that_is_missing(tmp_path):
         load_dataset("fashion-mnist", tmp_path)
 
 
-def jpeg(colour):
+def jpeg(color):
     stream = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).save(stream, "jpeg")
+    Image.new("RGB", (32, 32), color).save(stream, "jpeg")
     return np.frombuffer(stream.getvalue(), "uint8")
 
 
 def test_cifar10_from_packed_jpegs(tmp_path):
-    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
-    files = [jpeg(colour) for colour in colours]
+    colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
+    files = [jpeg(color) for color in colors]
     arrays = {}
     for part in ("train", "test"):
         arrays[f"{part}_jpegs"] = np.concatenate(files)
@@ -68,7 +68,7 @@ def test_cifar10_from_packed_jpegs(tmp_path):
         "cifar10", tmp_path / "packed.npz"
     )
     assert x.shape == x_test.shape == (3, 32, 32, 3)
-    error = x.mean((1, 2)) - np.array(colours)
+    error = x.mean((1, 2)) - np.array(colors)
     assert np.abs(error).max() < 5
     assert y.tolist() == [3, 1, 2] and names[3] == "cat"
 

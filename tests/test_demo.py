@@ -10,11 +10,12 @@ from PIL import Image
 from scipy import stats
 
 from keras_attention.cli import cli
+from keras_attention.datasets import UNLABELED
 from keras_attention.demo import artifacts
-from keras_attention.demo.data import UNLABELLED
+from keras_attention.demo import training
 from keras_attention.demo.data import Batches
 from keras_attention.demo.data import Images
-from keras_attention.demo.data import draw_labelled
+from keras_attention.demo.data import draw_labeled
 from keras_attention.demo.data import load_images
 from keras_attention.demo.report import conclusion
 from keras_attention.demo.report import difference
@@ -45,6 +46,7 @@ def finished(tmp_path_factory):
     return out, run("--fast", "--out", out)
 
 
+@pytest.mark.slow
 def test_the_demo_from_end_to_end(finished):
     out, result = finished
     assert result.exit_code == 0, result.output
@@ -61,6 +63,62 @@ def test_the_demo_from_end_to_end(finished):
     assert set(listed) == {str(out / name) for name in artifacts.NAMES}
 
 
+def test_long_trainings_say_how_far_they_are(monkeypatch):
+    monkeypatch.setattr(training, "PROGRESS_SECONDS", 0)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    said = []
+
+    class Pairs(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return np.ones((4, 2)), np.ones((4, 1))
+
+    training.fit(model, Pairs(), training.Progress("a student", said.append))
+    assert [line.split(",")[0] for line in said] == [
+        f"  a student: step {n} of 3" for n in (1, 2, 3)
+    ]
+    assert all(re.search(r", loss [\d.]+$", line) for line in said)
+
+
+@pytest.mark.slow
+def test_images_are_written_for_the_commands(finished):
+    out, _ = finished
+    labeled, others, measured = (
+        sorted(path.relative_to(out / name) for path in files)
+        for name, files in (
+            (name, (out / name).rglob("*.png"))
+            for name in ("labeled", "unlabeled", "images")
+        )
+    )
+    names = [str(n) for n in range(10)]
+    assert [path.parent.name for path in labeled] == sorted(2 * names)
+    assert len(others) == 1797 - 450 - 447 - 20
+    assert [path.parent.name for path in measured] == sorted(20 * names)
+
+
+def test_an_earlier_run_s_images_are_replaced_and_others_kept(tmp_path):
+    folder = tmp_path / "labeled"
+    for name in ("cat/0.png", "1/7.png", "1/my own.png", "2/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    x = np.full((6, 8, 8, 1), 0.5, "float32")
+    y = np.array([0, 1, 0, 1, 1, 0])
+    setting = dataclasses.replace(FAST, labels_per_class=1)
+    images = Images((x, y), (x, y), ["0", "1"])
+    artifacts.write_images(images, setting, tmp_path)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert [str(path.relative_to(folder)) for path in files] == [
+        *("0/0.png", "1/0.png", "1/my own.png", "2/notes.txt"),
+    ]
+    assert not (folder / "cat").exists()
+    assert len(list((tmp_path / "unlabeled").iterdir())) == 4
+
+
+@pytest.mark.slow
 def test_the_figure_is_not_empty(finished):
     out, _ = finished
     figure = np.asarray(Image.open(out / "attention_maps.png").convert("L"))
@@ -68,14 +126,16 @@ def test_the_figure_is_not_empty(finished):
     assert figure.std() > 20
 
 
+@pytest.mark.slow
 def test_the_commands_it_prints_run(finished):
     out, result = finished
     text = result.output.split("Try:")[1].replace("\\\n", " ")
     commands = re.findall(r"^ *keras-attention (.*)$", text, re.M)
     assert [command.split()[0] for command in commands] == [
-        *("predict", "maps", "view", "export"),
+        *("predict", "maps", "view", "export", "transfer"),
     ]
     for command in commands:
+        command = command.replace("--epochs 15", "--epochs 1")
         result = CliRunner().invoke(cli, command.split())
         assert result.exit_code == 0, (command, result.output)
     assert "curl" in text and "tensorflow/serving" in text
@@ -83,6 +143,7 @@ def test_the_commands_it_prints_run(finished):
     assert np.shape(request["instances"])[1:] == (8, 8, 1)
 
 
+@pytest.mark.slow
 def test_earlier_results_are_kept_unless_asked(finished):
     out, _ = finished
     before = (out / "student.keras").read_bytes()
@@ -113,6 +174,16 @@ def test_bad_arguments_are_one_line(tmp_path):
         assert result.exit_code in (1, 2), arguments
         assert words in result.output
         assert "Traceback" not in result.output
+
+
+def test_backends_that_do_not_export_are_refused_before_training(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    result = run("--fast", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "KERAS_BACKEND=tensorflow" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_has_the_expected_table_of_each_data_set():
@@ -165,12 +236,12 @@ def test_augmentation_moves_and_mirrors():
 
 def test_half_of_a_batch_has_no_labels():
     x, y = images().training
-    chosen, others = draw_labelled(y, 3, seed=5)
+    chosen, others = draw_labeled(y, 3, seed=5)
     assert sorted(y[chosen]) == [0, 0, 0, 1, 1, 1]
     assert sorted([*chosen, *others]) == list(range(40))
     batches = Batches((x, y), 8, 4, FAST, 0, chosen, others)
     _, labels = batches[2]
-    assert (labels == UNLABELLED).tolist() == [False] * 4 + [True] * 4
+    assert (labels == UNLABELED).tolist() == [False] * 4 + [True] * 4
     numbers = batches.draws[..., 0]
     assert set(numbers[:, :4].flat) <= set(chosen)
     assert set(numbers[:, 4:].flat) <= set(others)
@@ -190,6 +261,7 @@ def test_the_validation_images_are_no_training_images():
     assert same == 0
 
 
+@pytest.mark.slow
 def test_every_row_starts_from_the_same_weights(monkeypatch):
     """Without an update, the students of a seed remain equal."""
     monkeypatch.setattr(keras.optimizers.Adam, "apply", no_update)
@@ -202,7 +274,6 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     found = []
     for name in (ALONE, BOTH):
         trainer = make_trainer(ROWS[name], teacher, data, FAST)
-        assert trainer.distills == (name == BOTH)
         _, weights = trainer.train(initial, batches, data)
         found.append(weights)
     for one, same in zip(*found, strict=True):
@@ -211,6 +282,7 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
     assert np.any(initial[0] != other[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The teacher is no better")
 def test_the_teacher_sees_each_augmented_image_once(monkeypatch):
     """Its outputs train as the teacher in every step does."""
@@ -220,8 +292,7 @@ def test_the_teacher_sees_each_augmented_image_once(monkeypatch):
     initial = make_student(data, setting).get_weights()
     trainer = make_trainer(ROWS[BOTH], teacher, data, setting)
     trainings = [
-        make_batches(data, setting, 0, unlabelled)
-        for unlabelled in (False, True)
+        make_batches(data, setting, 0, unlabeled) for unlabeled in (False, True)
     ]
     seen = []
     augment = Batches.augment

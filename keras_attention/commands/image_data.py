@@ -107,12 +107,15 @@ class ImageData:
         validation: the same, or `None`.
         count: number of training images.
         classes: number of classes.
+        names: the classes' names, those of the folders; `None` where there
+            are only arrays.
     """
 
     training: Any
     validation: Any
     count: int
     classes: int
+    names: list[str] | None = None
 
     def with_batches(self, batch_size: int) -> "ImageData":
         """Set the size of the batches of what is read from folders."""
@@ -129,7 +132,7 @@ class ImageFolder(keras.utils.PyDataset):
         files: paths of images.
         labels: an integer for each.
         image_format: what the images are made to be.
-        batch_size: number of images of a batch.
+        batch_size: Number of images of a batch. Defaults to 128.
         seed: Seed of the order, which is another one in each epoch; `None` for
             the order of `files`.
     """
@@ -139,7 +142,7 @@ class ImageFolder(keras.utils.PyDataset):
         files: list[pathlib.Path],
         labels: np.ndarray,
         image_format: ImageFormat,
-        batch_size: int,
+        batch_size: int = 128,
         seed: int | None = None,
     ):
         super().__init__(workers=2, max_queue_size=4)
@@ -158,20 +161,23 @@ class ImageFolder(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"There is no batch {index} of {len(self)}")
         start = index * self.batch_size
-        chosen = self._order[start : start + self.batch_size]
+        return self.read(self._order[start : start + self.batch_size])
+
+    def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read the images and labels of some numbers, in their order."""
         form = self.image_format
         images = np.stack(
             [
                 resize_image(
                     read_image(self.files[number], form.channels), form.size
                 )
-                for number in chosen
+                for number in numbers
             ]
         )
         images = scale_array(images, form.pixels, "", eight_bit=True)
         if form.data_format == "channels_first":
             images = np.moveaxis(images, -1, 1)
-        return images, self.labels[chosen]
+        return images, self.labels[numbers]
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""
@@ -228,23 +234,23 @@ def load_images(
     else:
         training, held_out = _npz(path, image_format, split, seed)
         classes = int(training[1].max()) + 1
-    if split and not _count(held_out):
+    if split and not count_images(held_out):
         raise ValueError(
             "--validation-split leaves no image to validate with: give a "
             f"larger part. Received: --validation-split {split:g} of "
-            f"{_count(training)} images"
+            f"{count_images(training)} images"
         )
     if validation and pathlib.Path(validation).is_dir():
-        held_out = _validation_folder(
+        held_out, names = _validation_folder(
             validation, image_format, batch_size, names
         )
     elif validation:
         held_out, _ = _npz(validation, image_format)
-    return ImageData(training, held_out, _count(training), classes)
+    return ImageData(training, held_out, count_images(training), classes, names)
 
 
-def _count(data):
-    """The number of images of arrays, of an `ImageFolder` or of `None`."""
+def count_images(data: Any) -> int:
+    """Return the number of images of arrays, an `ImageFolder` or `None`."""
     if data is None:
         return 0
     return len(data[0] if isinstance(data, tuple) else data.files)
@@ -294,26 +300,32 @@ def _folders(path, image_format, batch_size, split=0.0, seed=0, names=None):
 
 
 def _validation_folder(path, image_format, batch_size, names):
-    training, _, _ = _folders(path, image_format, batch_size, names=names)
-    return ImageFolder(
+    training, _, names = _folders(path, image_format, batch_size, names=names)
+    held_out = ImageFolder(
         training.files, training.labels, image_format, batch_size
     )
+    return held_out, names
 
 
 def _arrays_of(dataset):
     return tuple(map(np.concatenate, zip(*dataset, strict=True)))
 
 
-def _npz(path, image_format, split=0.0, seed=0):
-    """Arrays of a file, training and validation."""
+def load_arrays(path: str) -> Any:
+    """Read the arrays of an .npz file of images, by name."""
     try:
-        held = read_arrays(path)
+        return read_arrays(path)
     except ValueError as error:
         raise ValueError(
             "Images are read from a folder with one folder for each class, "
             "or from an .npz file with x_train and y_train. "
             f"Received: {path}, which is neither: {error}"
         ) from error
+
+
+def _npz(path, image_format, split=0.0, seed=0):
+    """Arrays of a file, training and validation."""
+    held = load_arrays(path)
     for x, y in (("x_train", "y_train"), ("x", "y")):
         if x in held and y in held:
             training = _scaled(path, held[x], held[y], image_format)
@@ -339,17 +351,24 @@ def _npz(path, image_format, split=0.0, seed=0):
     return training, None
 
 
-def _scaled(path, x, y, image_format):
+def scale_images(
+    path: str, x: np.ndarray, image_format: ImageFormat
+) -> np.ndarray:
+    """Check the images of a file, and scale them to the model's range."""
+    last = image_format.data_format == "channels_last"
     if x.ndim == 3:
-        x = np.expand_dims(
-            x, -1 if image_format.data_format == "channels_last" else 1
-        )
+        x = np.expand_dims(x, -1 if last else 1)
     if x.shape[1:] != image_format.shape or not len(x):
         raise ValueError(
             f"The images of the file must have the shape that the model "
             f"takes, {image_format.shape}. Received: {path} with "
             f"{len(x)} images of {x.shape[1:]}"
         )
+    return scale_array(x, image_format.pixels, path, last)
+
+
+def _scaled(path, x, y, image_format):
+    x = scale_images(path, x, image_format)
     y = y.reshape(len(y), -1)
     integers = np.issubdtype(y.dtype, np.integer)
     if y.shape != (len(x), 1) or not integers or y.min() < 0:
@@ -359,6 +378,4 @@ def _scaled(path, x, y, image_format):
             f"Received: {path} with labels of {y.dtype} and shape {y.shape} "
             f"for {len(x)} images"
         )
-    last = image_format.data_format == "channels_last"
-    x = scale_array(x, image_format.pixels, path, last)
     return x, y[:, 0].astype("int64")

@@ -141,12 +141,10 @@ def _read_array(path, model, limit, pixels, tokenizer):
             f"{arrays[key].shape}"
         )
     labels = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
-    if labels is not None and len(labels) < len(values):
-        raise ValueError(
-            f"{path} must have a label for each input. Received: "
-            f"{len(labels)} for {len(values)}"
-        )
-    labels = range(len(values)) if labels is None else labels.ravel()
+    if labels is None:
+        labels = range(len(values))
+    else:
+        labels = _read_labels(path, labels, len(values))
     if values.ndim == 3:
         values = values[..., None]
     is_tokens = values.ndim == 2 and np.issubdtype(values.dtype, np.integer)
@@ -158,8 +156,16 @@ def _read_array(path, model, limit, pixels, tokenizer):
     if is_tokens and tokenizer is not None:
         texts = _texts(_tokenizer(tokenizer))
         words = [[texts[n] for n in _real(row)] for row in values]
-    labels = [str(each) for each in labels[: len(values)]]
-    return Inputs(values, labels, words, found)
+    return Inputs(values, [str(each) for each in labels], words, found)
+
+
+def _read_labels(path, labels, count):
+    from keras_attention.validation import check_labels
+
+    try:
+        return check_labels(labels[:count], count, "input")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_sentences(path, limit, tokenizer):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-SITE_KINDS = click.Choice(["residual", "stage", "conv"])
+SITE_KINDS = click.Choice(["residual", "stage", "conv", "skip"])
 IMPORTED = click.option(
     "--import",
     "imported",
@@ -28,6 +28,12 @@ def load_model(path: str, imported: tuple[str, ...]) -> Any:
         importlib.import_module(name)
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(f"There is no such model: {path}")
+    if pathlib.Path(path).is_dir():
+        raise ValueError(
+            "The model must be a .keras file. An export has no layers to read: "
+            "give the .keras file that it was exported from, or run it by "
+            f"`keras-attention predict`. Received: {path}, a folder"
+        )
     _refuse_hdf5(path)
     try:
         check_keras_file(path)

@@ -1,4 +1,4 @@
-"""`keras-attention predict`: asks an export, without a server."""
+"""`keras-attention predict`: runs an export, without a server."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ def predict(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Ask an export: a version's folder, or the newest in a model's.
+    """Run an export: a version's folder, or the newest in a model's.
 
     INPUT is one .npy, .npz or .json file, or images. An .npz file has the
     inputs by name; so does a .json file, which may have them under "inputs"
@@ -119,6 +119,11 @@ def _check(path):
 
 def find_version(directory: pathlib.Path) -> pathlib.Path:
     """Return a version's folder: the newest in a model's, or itself."""
+    if directory.is_file():
+        raise ValueError(
+            "`DIR` must be the folder of an export, as `keras-attention "
+            f"export MODEL.keras DIR` writes it. Received: {directory}, a file"
+        )
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no such folder: {directory}")
     from keras_attention.serving.saved_model import version_number
@@ -141,6 +146,11 @@ def _are_images(files):
             f"Received: {', '.join(map(str, files))}"
         )
     for path in files:
+        if path.is_dir():
+            raise ValueError(
+                "`INPUT` must be a file, or several images: name the files, "
+                f"such as {path}/*.png. Received: {path}, a folder"
+            )
         if not path.is_file():
             raise FileNotFoundError(f"There is no such file: {path}")
     return all(images)

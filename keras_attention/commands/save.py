@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import uuid
 from typing import Any
 
 
@@ -13,6 +12,7 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
         ValueError: If it does not end in `.keras`.
         FileNotFoundError: If its folder does not exist.
         FileExistsError: If it exists and `overwrite` is false.
+        PermissionError: If the folder cannot be written to.
     """
     if path.suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: --out {path}")
@@ -30,7 +30,7 @@ def check_out(path: pathlib.Path, overwrite: bool) -> None:
 
 
 def check_is_file(path: pathlib.Path) -> None:
-    """Raise `ValueError` if no file can be at `path`."""
+    """Raise an error if no file can be at `path`."""
     if path.is_dir():
         raise ValueError(
             f"`--out` must be a file. Received: --out {path}, a folder"
@@ -40,6 +40,12 @@ def check_is_file(path: pathlib.Path) -> None:
         raise ValueError(
             f"The folder of `--out` must be a folder. Received: --out {path}, "
             f"and {above} is a file"
+        )
+    if not os.access(above, os.W_OK):
+        raise PermissionError(
+            f"The folder of `--out` cannot be written to. Received: --out "
+            f"{path}. Give a path in a folder of yours, or change the "
+            f"permissions of {above}."
         )
 
 
@@ -56,13 +62,10 @@ def save_model(
             was only assumed.
     """
     from keras_attention import pixels
+    from keras_attention.files.temporary import replace_when_written
 
     if found is not None and not found.assumed:
         pixels.set_pixel_range(model, found.pixels)
-    beside = path.with_name(f".{uuid.uuid4().hex}.keras")
-    try:
-        pixels.save_model(model, beside)
+    with replace_when_written(path) as temporary:
+        pixels.save_model(model, temporary)
         check_out(path, overwrite)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -42,6 +42,13 @@ DECAYS = click.Choice(["constant", "linear", "cosine"])
     default=0.0,
     help="Part of DATA to validate with instead, as 0.1.",
 )
+@click.option(
+    "--unlabeled",
+    metavar="DATA",
+    help="Images without labels, half of each batch, for which the student "
+    "learns the teacher's maps and predictions: a folder of images, whose "
+    "folders do not matter, or an .npz file with x_train.",
+)
 @PIXELS
 @click.option(
     "--image-size", metavar="H,W", help="For a student that takes any size."
@@ -197,8 +204,10 @@ def transfer(**options: Any) -> None:
     DATA is a folder with one folder of images for each class, or an .npz
     file with x_train and y_train: images and integer labels. 8-bit images
     are scaled to the range that the student takes; floats are taken as they
-    are. The classes are numbered in the alphabetical order of their folders.
-    Train the teacher first; the student may be untrained.
+    are. The classes are numbered in the alphabetical order of their folders,
+    one for each class of the student; that of a class without images is empty.
+    Train the teacher first; the student may be untrained. Where labels are
+    few, --unlabeled adds what the teacher knows of more images.
 
     \b
     Example: keras-attention transfer student.keras teacher.keras photos/ \\
@@ -211,12 +220,13 @@ def _transfer(options: dict[str, Any]) -> None:
     import keras
 
     from keras_attention.commands.image_data import ImageFormat
-    from keras_attention.commands.image_data import load_images
+    from keras_attention.commands.training_data import load_training_data
 
     out = pathlib.Path(options["out"])
     check_out(out, options["overwrite"])
     _check_pairs(options)
     _check_comparison(options)
+    _check_unlabeled(options)
     size = _size(options["image_size"])
     _learning_rate(options)
     _check_optimizer(options)
@@ -225,57 +235,48 @@ def _transfer(options: dict[str, Any]) -> None:
     teacher = load_model(options["teacher"], options["imported"])
     form = ImageFormat.of_model(student, options["pixels"], size)
     check_same_pixels(form.pixels, [teacher], options["pixels"])
-    images = load_images(
-        options["data"],
-        form,
-        validation=options["validation"],
-        split=options["validation_split"],
-        seed=options["seed"],
-        in_memory=options["precompute"] is not None,
-    )
-    loss = _loss(student, images.classes)
-    options["batch_size"] = options["batch_size"] or _batch_size(images.count)
-    images = images.with_batches(options["batch_size"])
+    data = load_training_data(options, student, form)
+    batch_size = options["batch_size"] = data.batch_size
     rate = _learning_rate(options)
-    steps_per_epoch = -(-images.count // options["batch_size"])
-    options["epochs"] = options["epochs"] or _epochs(steps_per_epoch)
-    steps = steps_per_epoch * options["epochs"]
-    model, training = _model(options, student, teacher, images, steps)
+    options["epochs"] = options["epochs"] or _epochs(data.steps)
+    steps = data.steps * options["epochs"]
+    model, training = _model(options, student, teacher, data.training, steps)
     alone = None
     if options["compare_alone"]:
         alone = keras.models.clone_model(student)
         alone.set_weights(student.get_weights())
     for each in filter(None, (model, alone)):
         each.compile(
-            _optimizer(options, rate, steps), loss=loss, metrics=["accuracy"]
+            _optimizer(options, rate, steps),
+            loss=data.loss,
+            metrics=data.new_metrics(),
         )
     as_json = options["as_json"]
     if not as_json:
         echo_pixels(form.pixels)
         click.echo(
-            f"{images.count} images in batches of {options['batch_size']}: "
-            f"{steps_per_epoch} steps an epoch, {steps} in all, "
-            f"learning rate {rate:g}"
+            f"{data.description} in batches of {batch_size}: {data.steps} "
+            f"steps an epoch, {steps} in all, learning rate {rate:g}"
         )
         click.echo(f"{model.pairs}\n" if model.pairs else "No maps compared.\n")
         if alone is not None:
             click.echo("The student alone:")
-    accuracy_alone = _train_alone(alone, images, options)
+    accuracy_alone = _train_alone(alone, data, options)
     if not as_json and alone is not None:
         click.echo("The student with the teacher:")
-    before = _accuracy(model, images.validation, options)
+    before = _accuracy(model, data.validation, options)
     backup = options["backup"]
     history = model.fit(
-        **_fit_arguments(training, options["batch_size"]),
+        **_fit_arguments(training, batch_size),
         epochs=options["epochs"],
-        validation_data=images.validation,
-        validation_batch_size=_batch(images.validation, options),
+        validation_data=data.validation,
+        validation_batch_size=_batch(data.validation, options),
         callbacks=[keras.callbacks.BackupAndRestore(backup)] if backup else [],
         # A folder of images shuffles by itself.
         shuffle=isinstance(training, tuple) or None,
         verbose=0 if as_json else "auto",
     ).history
-    after = _accuracy(model, images.validation, options)
+    after = _accuracy(model, data.validation, options)
     save_model(student, out, options["overwrite"], form.pixels)
     if as_json:
         echo_json(
@@ -293,7 +294,7 @@ def _transfer(options: dict[str, Any]) -> None:
                     "alone": accuracy_alone,
                 },
                 "pixels": pixels_json(form.pixels),
-                "batch_size": options["batch_size"],
+                "batch_size": batch_size,
                 "epochs": options["epochs"],
                 "out": str(out),
             }
@@ -312,7 +313,7 @@ def _transfer(options: dict[str, Any]) -> None:
     click.echo(f"Written: {out}")
 
 
-def _model(options, student, teacher, images, steps):
+def _model(options, student, teacher, training, steps):
     """The model that trains the student, and what it is trained with."""
     from keras_attention.distillation import AttentionTransferModel
     from keras_attention.distillation import precompute_teacher
@@ -345,16 +346,31 @@ def _model(options, student, teacher, images, steps):
         student=student, teacher=teacher, **arguments
     )
     if options["precompute"] is None:
-        return model, images.training
+        return model, training
     training = precompute_teacher(
         model,
-        images.training,
+        training,
         path=options["precompute"],
         batch_size=options["batch_size"],
         seed=options["seed"],
         verbose=not options["as_json"],
     )
     return model, training
+
+
+def _check_unlabeled(options):
+    if not options["unlabeled"]:
+        return
+    if options["precompute"] is not None:
+        raise ValueError(
+            "--unlabeled draws other batches in each epoch, which "
+            "--precompute cannot keep. Received: both. Leave out one."
+        )
+    if options["batch_size"] == 1:
+        raise ValueError(
+            "Half of each batch is of --unlabeled: it must have 2 images at "
+            "least. Received: --batch-size 1"
+        )
 
 
 def _check_optimizer(options):
@@ -376,18 +392,18 @@ def _check_comparison(options):
         )
 
 
-def _train_alone(alone, images, options):
+def _train_alone(alone, data, options):
     """Train a student with the labels alone; return its accuracy."""
     if alone is None:
         return None
-    training = images.training
+    training = data.training_alone
     alone.fit(
         **_fit_arguments(training, options["batch_size"]),
         epochs=options["epochs"],
         shuffle=isinstance(training, tuple) or None,
         verbose=0 if options["as_json"] else "auto",
     )
-    return _accuracy(alone, images.validation, options)
+    return _accuracy(alone, data.validation, options)
 
 
 def _parts_table(history):
@@ -400,11 +416,6 @@ def _parts_table(history):
     ]
     head = f"{'Parts of the loss':24}{'first epoch':>12}{'last':>12}"
     return "\n".join([head, *rows])
-
-
-def _batch_size(count):
-    """128, or the power of two that gives some ten steps, but 8 at least."""
-    return min(128, max(8, 1 << max(0, (count // 10).bit_length() - 1)))
 
 
 def _epochs(steps_per_epoch):
@@ -485,31 +496,6 @@ def _optimizer(options, rate, steps):
     if options["weight_decay"] is not None:
         arguments["weight_decay"] = options["weight_decay"]
     return getattr(keras.optimizers, name)(rate, **arguments)
-
-
-def _loss(student, classes):
-    """The loss of the labels, by what the student's output is."""
-    import keras
-
-    from keras_attention.inspection.model_outputs import output_activations
-
-    shape = student.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2:
-        raise ValueError(
-            "The student must have one output, (batch, classes). Train it in "
-            "Python otherwise, with keras_attention.AttentionTransferModel. "
-            f"Received: '{student.name}' with output shape {shape}"
-        )
-    units = shape[-1]
-    if classes > max(units, 2):
-        raise ValueError(
-            f"The data have more classes than the student's output, {units}. "
-            f"Received: data with {classes} classes"
-        )
-    activation = output_activations(student).get(0)
-    if units == 1:
-        return keras.losses.BinaryCrossentropy(activation != "sigmoid")
-    return keras.losses.SparseCategoricalCrossentropy(activation != "softmax")
 
 
 def _accuracy(model, validation, options):

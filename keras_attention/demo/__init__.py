@@ -6,11 +6,14 @@ attention transfer, and by both, over several seeds. The distilled student is
 saved, loaded, exported, asked for an answer, and compared with the teacher.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,18 +32,20 @@ from keras_attention.demo.settings import ROWS
 from keras_attention.demo.settings import SETTINGS
 from keras_attention.demo.settings import Setting
 from keras_attention.demo.teacher_outputs import add_teacher_outputs
+from keras_attention.demo.training import Progress
 from keras_attention.demo.training import Row
 from keras_attention.demo.training import accuracy
+from keras_attention.demo.training import fit
 from keras_attention.demo.training import make_batches
 from keras_attention.demo.training import make_student
+from keras_attention.demo.training import make_teacher
 from keras_attention.demo.training import make_trainer
-from keras_attention.demo.training import train_teacher
 from keras_attention.validation import check_choice
 from keras_attention.validation import check_positive_integer
 
 __all__ = ["run_demo"]
 
-# A step of networks this small keeps one core busy.
+# Trainings at a time. A step of networks this small keeps one core busy.
 WORKERS = 2
 
 
@@ -65,7 +70,7 @@ def run_demo(
         out: Folder to write to. Defaults to `"demo-output"`.
         seeds: Number of students in each row. `None` for the data set's
             usual number.
-        labels: Labelled images of each class the student has. `None` for the
+        labels: Labeled images of each class the student has. `None` for the
             data set's usual number.
         steps: Updates of each student. `None` for the data set's usual
             number.
@@ -86,9 +91,17 @@ def run_demo(
             `overwrite` is `False`.
         OSError: If `out` cannot be written.
         ValueError, FileNotFoundError, ConnectionError, ImportError: For
-            other arguments, and as `load_dataset`.
+            another backend than TensorFlow, other arguments, and as
+            `load_dataset`.
     """
     setting = choose_setting(dataset, fast, seeds, labels, steps)
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ValueError(
+            "The demo ends with an export for TensorFlow Serving, which the "
+            f"TensorFlow backend writes. Received: backend='{backend}'. Set "
+            "KERAS_BACKEND=tensorflow."
+        )
     out = artifacts.prepare_folder(out, overwrite)
     start = time.monotonic()
     images = load_images(dataset, data, setting, validation)
@@ -99,13 +112,17 @@ def run_demo(
         f"{len(images.evaluation[0])} "
         f"{'validation' if validation else 'test'} images."
     )
-    teacher = train_teacher(images, setting)
-    echo(
-        f"Teacher: {accuracy(teacher, images.evaluation):.1f} %, "
-        f"{teacher.count_params():,} parameters "
-        f"({time.monotonic() - start:.0f} s)"
-    )
-    tables = train_students(teacher, images, setting, echo)
+    with _workers() as pool:
+        teacher, batches = make_teacher(images, setting)
+        trained = pool.submit(fit, teacher, batches, Progress("teacher", echo))
+        alone = train_alone(images, setting, pool, echo)
+        trained.result()
+        echo(
+            f"Teacher: {accuracy(teacher, images.evaluation):.1f} %, "
+            f"{teacher.count_params():,} parameters "
+            f"({time.monotonic() - start:.0f} s)"
+        )
+        tables = train_students(teacher, images, setting, pool, alone, echo)
     for title, rows in tables.items():
         echo(f"\n{table(title, rows)}\n{conclusion(rows)}")
     echo(f"\nIntervals: 95 %, over seeds; differences by seed.\n{ADVICE}")
@@ -117,15 +134,18 @@ def run_demo(
         if row.name in (ALONE, BOTH)
     }
     student = students[BOTH]
-    written = artifacts.save_models(
-        {artifacts.TEACHER: teacher, artifacts.STUDENT: student},
-        images,
-        out,
-        echo,
-    )
-    written += artifacts.export(student, images, out, echo)
-    written.append(artifacts.write_images(images, out))
-    written += artifacts.draw({"teacher": teacher, **students}, images, out)
+    saved = {
+        artifacts.TEACHER: teacher,
+        artifacts.STUDENT: student,
+        artifacts.ALONE: students[ALONE],
+    }
+    written = artifacts.save_models(saved, out)
+    with ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(artifacts.load_in_new_process, written, images)
+        exported = artifacts.export(student, images, out, echo)
+        written += [*exported, *artifacts.write_images(images, setting, out)]
+        written += artifacts.draw({"teacher": teacher, **students}, images, out)
+    echo(artifacts.compare_loaded(saved, loaded.result(), images))
     echo(f"\nDone in {time.monotonic() - start:.0f} s. Written:")
     for path in written:
         echo(f"  {path}")
@@ -159,49 +179,94 @@ def train_students(
     teacher: keras.Model,
     images: Images,
     setting: Setting,
+    pool: ThreadPoolExecutor,
+    alone: Sequence[Future],
     echo: Callable[[str], Any],
 ) -> dict[str, list[Row]]:
-    """Train the students of all rows; return the rows of each table.
+    """Distill the students of all rows; return the rows of each table.
 
     For each seed, the students of all rows start from the same weights, and
-    are trained on the same batches, two students at a time.
+    are trained on the same batches.
+
+    Args:
+        teacher: the trained teacher.
+        images: the images.
+        setting: how to train.
+        pool: what trains the students.
+        alone: accuracy and weights of the student alone, of each seed.
+        echo: called with each line of the report.
     """
-    labelled = setting.labels_per_class * len(images.class_names)
-    few = f"{labelled} labelled images"
-    others = len(images.training[0]) - labelled
+    labeled = setting.labels_per_class * len(images.class_names)
+    few = f"{labeled} labeled images"
+    others = len(images.training[0]) - labeled
     many = f"{few}, and {others} of the teacher's without labels"
-    titles = [few, many] if setting.unlabelled else [few]
+    titles = [few, many] if setting.unlabeled else [few]
     tables = {title: [Row(name) for name in ROWS] for title in titles}
-    trainers = [
-        make_trainer(distillation, teacher, images, setting)
-        for distillation in ROWS.values()
-    ]
+    trainers = {
+        name: make_trainer(distillation, teacher, images, setting)
+        for name, distillation in ROWS.items()
+        if distillation is not None
+    }
     cases = [(seed, title) for seed in range(setting.seeds) for title in titles]
     batches = [
         make_batches(images, setting, seed, title == many)
         for seed, title in cases
     ]
-    distilled = add_teacher_outputs(trainers[-1].model, batches)
-    for number, (seed, title) in enumerate(cases):
-        start = time.monotonic()
+    distilled = add_teacher_outputs(trainers[BOTH].model, batches)
+    futures = []
+    for (seed, _), each in zip(cases, distilled, strict=True):
         initial = make_student(images, setting, seed).get_weights()
-
-        def train(trainer, number=number, title=title, initial=initial):
-            if trainer.distills:
-                return trainer.train(initial, distilled[number], images)
-            if title == few:
-                return trainer.train(initial, batches[number], images)
-            # Images without labels give nothing to the student alone.
-            return tables[few][0].last
-
-        # The first time, models are traced, by one thread.
-        with ThreadPoolExecutor(WORKERS if number else 1) as pool:
-            results = list(pool.map(train, trainers))
-        for row, found in zip(tables[title], results, strict=True):
-            row.add(*found)
+        # Images without labels give nothing to the student alone.
+        futures.append(
+            [
+                alone[seed],
+                *(
+                    pool.submit(
+                        trainer.train,
+                        initial,
+                        each,
+                        images,
+                        Progress(f"{name}, seed {seed}", echo),
+                    )
+                    for name, trainer in trainers.items()
+                ),
+            ]
+        )
+    for (seed, title), found in zip(cases, futures, strict=True):
+        for row, future in zip(tables[title], found, strict=True):
+            row.add(*future.result())
         line = ", ".join(
             f"{row.name} {row.accuracies[-1]:.1f}" for row in tables[title]
         )
-        seconds = time.monotonic() - start
-        echo(f"Seed {seed}, {title}: ({seconds:.0f} s)\n  {line}")
+        echo(f"Seed {seed}, {title}:\n  {line}")
     return tables
+
+
+def train_alone(
+    images: Images,
+    setting: Setting,
+    pool: ThreadPoolExecutor,
+    echo: Callable[[str], Any],
+) -> list[Future]:
+    """Begin to train the student alone; return what comes of each seed."""
+    trainer = make_trainer(None, None, images, setting)
+    return [
+        pool.submit(
+            trainer.train,
+            make_student(images, setting, seed).get_weights(),
+            make_batches(images, setting, seed, unlabeled=False),
+            images,
+            Progress(f"{ALONE}, seed {seed}", echo),
+        )
+        for seed in range(setting.seeds)
+    ]
+
+
+@contextlib.contextmanager
+def _workers():
+    """Give a pool of threads; after an error, what waits does not begin."""
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

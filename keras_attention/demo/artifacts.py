@@ -10,12 +10,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_attention.demo.data import Images
+from keras_attention.demo.data import draw_labeled
+from keras_attention.demo.settings import Setting
 from keras_attention.demo.training import predict
 from keras_attention.pixels import save_model
 from keras_attention.pixels import set_pixel_range
@@ -27,10 +30,17 @@ from keras_attention.visualization import write_attention_page
 from keras_attention.visualization.attention_maps import read_maps
 
 STAGES = ("stage1", "stage2", "stage3")
-TEACHER, STUDENT, EXPORT = "teacher.keras", "student.keras", "1"
-REQUEST, IMAGES = "request.json", "images"
+TEACHER, STUDENT, ALONE = "teacher.keras", "student.keras", "alone.keras"
+EXPORT, REQUEST = "1", "request.json"
+LABELED, UNLABELED, IMAGES = "labeled", "unlabeled", "images"
 FIGURE, PAGE = "attention_maps.png", "attention.html"
-NAMES = (TEACHER, STUDENT, EXPORT, REQUEST, IMAGES, FIGURE, PAGE)
+NAMES = (
+    *(TEACHER, STUDENT, ALONE, EXPORT, REQUEST),
+    *(LABELED, UNLABELED, IMAGES, FIGURE, PAGE),
+)
+# Files are written of these many images without labels, and of these many of
+# each class to measure on.
+MOST_UNLABELED, MEASURED_PER_CLASS = 1000, 20
 
 LOAD = """
 import sys
@@ -67,34 +77,45 @@ def prepare_folder(
 
 
 def save_models(
-    models: Mapping[str, keras.Model],
-    images: Images,
-    out: pathlib.Path,
-    echo: Callable[[str], Any],
+    models: Mapping[str, keras.Model], out: pathlib.Path
 ) -> list[pathlib.Path]:
-    """Save models; load them in a new process and compare predictions."""
-    x = images.evaluation[0][:256]
-    written = [out / name for name in models]
+    """Save models, by file name."""
+    for name, model in models.items():
+        # For the commands, which ask what pixels a model takes.
+        set_pixel_range(model, "0,1")
+        save_model(model, out / name)
+    return [out / name for name in models]
+
+
+def load_in_new_process(
+    paths: Sequence[pathlib.Path], images: Images
+) -> list[np.ndarray]:
+    """Load models in a new process; return their predictions there."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = f"{folder}/inputs.npy"
-        np.save(inputs, x)
-        outputs = [f"{folder}/{name}.npy" for name in models]
-        for path, model in zip(written, models.values(), strict=True):
-            # For the commands, which ask what pixels a model takes.
-            set_pixel_range(model, "0,1")
-            save_model(model, path)
-        pairs = zip(written, outputs, strict=True)
+        np.save(inputs, _compared(images))
+        outputs = [f"{folder}/{number}.npy" for number in range(len(paths))]
+        pairs = zip(paths, outputs, strict=True)
         _run_python(LOAD, inputs, *itertools.chain(*pairs))
-        difference = max(
-            np.abs(np.load(path) - predict(model, x)).max()
-            for path, model in zip(outputs, models.values(), strict=True)
-        )
-    echo(
-        f"\nSaved as {' and '.join(map(str, written))}. Loaded in a new "
-        "process without custom_objects: largest difference of "
-        f"{len(x)} predictions {difference:.1e}"
+        return [np.load(path) for path in outputs]
+
+
+def compare_loaded(
+    models: Mapping[str, keras.Model],
+    loaded: Sequence[np.ndarray],
+    images: Images,
+) -> str:
+    """Say how far predictions of loaded models are from the models' own."""
+    x = _compared(images)
+    difference = max(
+        np.abs(outputs - predict(model, x)).max()
+        for outputs, model in zip(loaded, models.values(), strict=True)
     )
-    return written
+    return (
+        f"Saved as {', '.join(models)}. Loaded in a new process without "
+        f"custom_objects: largest difference of {len(x)} predictions "
+        f"{difference:.1e}"
+    )
 
 
 def export(
@@ -119,24 +140,59 @@ def export(
     truth = [images.class_names[label] for label in y]
     difference = np.abs(answer - predict(student, x)).max()
     echo(
-        f"Exported as {exported}. A process that imports neither keras nor "
+        f"\nExported as {exported}. A process that imports neither keras nor "
         f"keras_attention answers {request.name}: {', '.join(names)} "
         f"(labels: {', '.join(truth)}); largest difference {difference:.1e}"
     )
     return [exported, request]
 
 
-def write_images(images: Images, out: pathlib.Path) -> pathlib.Path:
-    """Write a folder of test images, one folder for each class."""
-    folder = out / IMAGES
+def write_images(
+    images: Images, setting: Setting, out: pathlib.Path
+) -> list[pathlib.Path]:
+    """Write images for the commands, as files.
+
+    Those that the first student had with labels, in a folder for each class;
+    images without labels; and images to measure on, in a folder for each
+    class.
+
+    Args:
+        images: the images.
+        setting: how many have labels.
+        out: folder to write to.
+    """
+    x, y = images.training
+    chosen, others = draw_labeled(y, setting.labels_per_class, seed=0)
+    folders = [out / name for name in (LABELED, UNLABELED, IMAGES)]
+    for folder in folders:
+        _remove_numbered(folder)
+    labeled, unlabeled, measured = folders
+    _write_classes(x[chosen], y[chosen], images.class_names, labeled)
+    _write_files(x[others[:MOST_UNLABELED]], unlabeled)
     x, y = images.evaluation
-    for label, name in enumerate(images.class_names):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for n, image in enumerate(x[y == label][:2]):
-            keras.utils.save_img(
-                folder / name / f"{n}.png", 255 * image, scale=False
-            )
-    return folder
+    _write_classes(x, y, images.class_names, measured, MEASURED_PER_CLASS)
+    return folders
+
+
+def _write_classes(x, y, class_names, folder, most=None):
+    for label, name in enumerate(class_names):
+        _write_files(x[y == label][:most], folder / name)
+
+
+def _remove_numbered(folder):
+    """Remove an earlier run's images, and no file of another name."""
+    for file in folder.rglob("*.png"):
+        if file.stem.isdecimal():
+            file.unlink()
+    for child in folder.glob("*"):
+        if child.is_dir() and not any(child.iterdir()):
+            child.rmdir()
+
+
+def _write_files(x, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(x):
+        keras.utils.save_img(folder / f"{number}.png", 255 * image, scale=False)
 
 
 def draw(
@@ -230,7 +286,7 @@ def next_commands(out: pathlib.Path) -> str:
     def path(*parts):
         return shlex.quote(str(out.joinpath(*parts)))
 
-    image = next((out / IMAGES).rglob("*.png")).relative_to(out)
+    image = min((out / IMAGES).rglob("*.png")).relative_to(out)
     lines = (
         f"keras-attention predict {path()} {path(image)}",
         f"keras-attention maps {path(TEACHER)} {path(IMAGES)} \\",
@@ -239,6 +295,10 @@ def next_commands(out: pathlib.Path) -> str:
         f"  --compare {path(STUDENT)} --out {path('view.html')}",
         f"keras-attention export {path(STUDENT)} {path('exported')} \\",
         "  --signature attention=stage1 --image-bytes",
+        f"keras-attention transfer {path(ALONE)} {path(TEACHER)} \\",
+        f"  {path(LABELED)} --unlabeled {path(UNLABELED)} \\",
+        f"  --validation {path(IMAGES)} --alpha 0.9 --epochs 15 \\",
+        f"  --compare-alone --out {path('distilled.keras')}",
         "docker run --rm -p 8501:8501 -e MODEL_NAME=student \\",
         f"  -v {shlex.quote(f'{out.resolve()}:/models/student')} \\",
         "  tensorflow/serving",
@@ -246,6 +306,11 @@ def next_commands(out: pathlib.Path) -> str:
         "  http://localhost:8501/v1/models/student:predict",
     )
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _compared(images):
+    """The images that predictions are compared on."""
+    return images.evaluation[0][:256]
 
 
 def _run_python(code, *arguments):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_attention.datasets import UNLABELED
 from keras_attention.datasets import load_dataset
+from keras_attention.datasets import random_passes
 from keras_attention.demo.settings import Setting
 
 Arrays = tuple[np.ndarray, np.ndarray]
-# The label of an image that has none; the loss of the labels leaves it out.
-UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Batches(keras.utils.PyDataset):
         steps: number of batches.
         setting: what augmentation to apply.
         seed: seed of order and augmentation.
-        labelled: numbers of the images that are used with their labels.
+        labeled: numbers of the images that are used with their labels.
             Defaults to all.
-        unlabelled: numbers of images that are used without labels. They are
+        unlabeled: numbers of images that are used without labels. They are
             half of each batch. Defaults to none.
     """
 
@@ -53,19 +53,20 @@ class Batches(keras.utils.PyDataset):
         steps: int,
         setting: Setting,
         seed: int,
-        labelled: np.ndarray | None = None,
-        unlabelled: np.ndarray | None = None,
+        labeled: np.ndarray | None = None,
+        unlabeled: np.ndarray | None = None,
     ):
         super().__init__()
         self.images, self.labels = images
         self.steps, self.shift = steps, setting.shift
-        if labelled is None:
-            labelled = np.arange(len(self.images))
-        parts = [labelled] if unlabelled is None else [labelled, unlabelled]
+        if labeled is None:
+            labeled = np.arange(len(self.images))
+        parts = [labeled] if unlabeled is None else [labeled, unlabeled]
         generator = np.random.default_rng([seed, 0])
         count = batch_size // len(parts)
         orders = [
-            part[_passes(len(part), steps * count, generator)] for part in parts
+            part[random_passes(len(part), steps * count, generator)]
+            for part in parts
         ]
         orders = [order.reshape(steps, count) for order in orders]
         # For each step, the number of each image, how far it is moved, and
@@ -86,7 +87,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         draws = self.draws[index]
-        labels = np.where(self.has_label, self.labels[draws[:, 0]], UNLABELLED)
+        labels = np.where(self.has_label, self.labels[draws[:, 0]], UNLABELED)
         return self.augment(draws), labels
 
     def augment(self, draws: np.ndarray) -> np.ndarray:
@@ -101,13 +102,6 @@ class Batches(keras.utils.PyDataset):
         columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
         examples = np.arange(len(x))[:, None, None]
         return padded[examples, rows[:, :, None], columns[:, None]]
-
-
-def _passes(count, total, generator):
-    """Return `total` indices: random orders of `count` images, end to end."""
-    passes = -(-total // count)
-    orders = [generator.permutation(count) for _ in range(passes)]
-    return np.concatenate(orders)[:total]
 
 
 def load_images(
@@ -139,7 +133,7 @@ def load_images(
     )
 
 
-def draw_labelled(
+def draw_labeled(
     labels: np.ndarray, per_class: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw images of each class; return their indices and the others'."""

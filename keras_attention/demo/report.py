@@ -35,10 +35,10 @@ def table(title: str, rows: Sequence[Row]) -> str:
     """
     lines = [title, f"{'':18}{'accuracy, %':>16}{'difference':>18}   by seed"]
     for row in rows:
-        mean = "{:.1f} ± {:.1f}".format(*interval(row.accuracies))
+        mean = _with_interval("{:.1f}", *interval(row.accuracies))
         gain = ""
         if row is not rows[0]:
-            gain = "{:+.1f} ± {:.1f}".format(*difference(row, rows[0]))
+            gain = _with_interval("{:+.1f}", *difference(row, rows[0]))
         each = "  ".join(f"{value:.1f}" for value in row.accuracies)
         lines.append(f"{row.name:18}{mean:>16}{gain:>18}   {each}")
     return "\n".join(lines)
@@ -68,6 +68,12 @@ def conclusion(rows: Sequence[Row]) -> str:
         f"By their intervals, {'; '.join(said)}. Highest mean: {best.name}. "
         f"{others[-1].name} less {others[0].name}: {last}."
     )
+
+
+def _with_interval(form, mean, half):
+    """A mean, with its interval unless it is of a single value."""
+    text = form.format(mean)
+    return text if np.isnan(half) else f"{text} ± {half:.1f}"
 
 
 def _listed(names):

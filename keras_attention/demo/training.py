@@ -1,5 +1,9 @@
 """Trains the teacher, and a student of each row for each seed."""
 
+import contextlib
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -7,17 +11,48 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.demo.data import UNLABELLED
+from keras_attention.datasets import UNLABELED
 from keras_attention.demo.data import Arrays
 from keras_attention.demo.data import Batches
 from keras_attention.demo.data import Images
-from keras_attention.demo.data import draw_labelled
+from keras_attention.demo.data import draw_labeled
 from keras_attention.demo.settings import Setting
 from keras_attention.distillation import AttentionTransferModel
 from keras_attention.layers import SqueezeExcite
 from keras_attention.models import WideResNet
 
 TEACHER_BATCH = 64
+# Seconds between two lines of a training's progress.
+PROGRESS_SECONDS = 60
+# Held by the training that is traced.
+TRACING = threading.Lock()
+
+
+class Progress(keras.callbacks.Callback):
+    """Says once a minute how far a training is.
+
+    Args:
+        name: what is trained.
+        echo: called with each line.
+    """
+
+    def __init__(self, name: str, echo: Callable[[str], Any]):
+        super().__init__()
+        self.name, self.echo = name, echo
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to count the time."""
+        self.said = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Say it, if a minute has passed."""
+        if time.monotonic() - self.said < PROGRESS_SECONDS:
+            return
+        self.said = time.monotonic()
+        loss = "" if not logs else f", loss {float(logs['loss']):.3g}"
+        self.echo(
+            f"  {self.name}: step {batch + 1} of {self.params['steps']}{loss}"
+        )
 
 
 @dataclass
@@ -28,33 +63,35 @@ class Row:
         name: how the students were trained.
         accuracies: Accuracies of each seed, in percent.
         weights: Weights of the student of the first seed.
-        last: accuracy and weights of the last seed.
     """
 
     name: str
     accuracies: list[float] = field(default_factory=list)
     weights: list[np.ndarray] | None = None
-    last: tuple[float, list[np.ndarray]] | None = None
 
     def add(self, accuracy: float, weights: list[np.ndarray]) -> None:
         """Add what came out of one seed."""
         self.accuracies.append(accuracy)
-        self.last = accuracy, weights
         if self.weights is None:
             self.weights = weights
 
 
-def train_teacher(images: Images, setting: Setting) -> keras.Model:
-    """Train the teacher, with attention in every block, on all labels."""
+def make_teacher(
+    images: Images, setting: Setting
+) -> tuple[keras.Model, Batches]:
+    """Make the teacher, with attention in every block, and its batches.
+
+    It has the labels of all training images.
+    """
     keras.utils.set_random_seed(0)
     teacher = _network(
         images, setting, setting.teacher, "teacher", SqueezeExcite
     )
     steps = setting.teacher_steps
     _compile(teacher, setting, steps)
-    batches = Batches(images.training, TEACHER_BATCH, steps, setting, seed=0)
-    teacher.fit(batches, verbose=0, shuffle=False)
-    return teacher
+    return teacher, Batches(
+        images.training, TEACHER_BATCH, steps, setting, seed=0
+    )
 
 
 def make_student(
@@ -81,22 +118,20 @@ class Trainer:
         student: the student.
         model: what is fitted: the student, or an `AttentionTransferModel`.
         fresh: values of the optimizer's variables before any update.
+        lock: held while the student is trained.
     """
 
     student: keras.Model
     model: keras.Model
     fresh: list[np.ndarray]
-
-    @property
-    def distills(self) -> bool:
-        """Whether the student has a teacher."""
-        return self.model is not self.student
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def train(
         self,
         initial: list[np.ndarray],
         batches: keras.utils.PyDataset,
         images: Images,
+        progress: Progress | None = None,
     ) -> tuple[float, list[np.ndarray]]:
         """Train the student; return its accuracy in percent and its weights.
 
@@ -104,20 +139,22 @@ class Trainer:
             initial: the weights it starts from.
             batches: what it is trained on, once.
             images: the images, for the accuracy.
+            progress: what says how far it is.
         """
-        self.student.set_weights(initial)
-        for variable, value in zip(
-            self.model.optimizer.variables, self.fresh, strict=True
-        ):
-            variable.assign(value)
-        self.model.fit(batches, verbose=0, shuffle=False)
-        weights = self.student.get_weights()
-        return accuracy(self.student, images.evaluation), weights
+        with self.lock:
+            self.student.set_weights(initial)
+            for variable, value in zip(
+                self.model.optimizer.variables, self.fresh, strict=True
+            ):
+                variable.assign(value)
+            fit(self.model, batches, progress)
+            weights = self.student.get_weights()
+            return accuracy(self.student, images.evaluation), weights
 
 
 def make_trainer(
     distillation: dict[str, Any] | None,
-    teacher: keras.Model,
+    teacher: keras.Model | None,
     images: Images,
     setting: Setting,
 ) -> Trainer:
@@ -126,7 +163,7 @@ def make_trainer(
     Args:
         distillation: arguments of `AttentionTransferModel`, or `None` for
             the student alone.
-        teacher: the trained teacher.
+        teacher: the trained teacher, or `None` for the student alone.
         images: the images.
         setting: how to train.
     """
@@ -140,17 +177,17 @@ def make_trainer(
 
 
 def make_batches(
-    images: Images, setting: Setting, seed: int, unlabelled: bool
+    images: Images, setting: Setting, seed: int, unlabeled: bool
 ) -> Batches:
-    """Draw the labelled images of a seed, their order and augmentation.
+    """Draw the labeled images of a seed, their order and augmentation.
 
     Args:
         images: the images.
         setting: how to train.
         seed: the seed.
-        unlabelled: whether the other images are used too, without labels.
+        unlabeled: whether the other images are used too, without labels.
     """
-    chosen, others = draw_labelled(
+    chosen, others = draw_labeled(
         images.training[1], setting.labels_per_class, seed
     )
     return Batches(
@@ -160,8 +197,31 @@ def make_batches(
         setting,
         seed,
         chosen,
-        others if unlabelled else None,
+        others if unlabeled else None,
     )
+
+
+def fit(
+    model: keras.Model,
+    batches: keras.utils.PyDataset,
+    progress: Progress | None = None,
+) -> None:
+    """Train a model on batches, once. Models are traced one after another."""
+    with contextlib.ExitStack() as tracing:
+        tracing.enter_context(TRACING)
+
+        def traced(batch, logs):
+            tracing.close()
+
+        model.fit(
+            batches,
+            verbose=0,
+            shuffle=False,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_train_batch_end=traced),
+                *([] if progress is None else [progress]),
+            ],
+        )
 
 
 def accuracy(model: keras.Model, images: Arrays) -> float:
@@ -191,9 +251,7 @@ def _network(images, setting, depth_and_width, name, attention=None):
 def _compile(model, setting, steps):
     model.compile(
         OPTIMIZERS[setting.optimizer](setting.learning_rate, steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(
-            ignore_class=UNLABELLED
-        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=UNLABELED),
         # Compiling by XLA takes longer than it saves in so few steps.
         jit_compile=False,
     )

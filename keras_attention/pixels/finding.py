@@ -237,11 +237,11 @@ def _input_range(scale, offset):
     error, number = min(matches)
     if error < 0.02:  # 1 / 256 for 1 / 255, 128 for 127.5.
         return candidates[number]
-    # Centred, or standardized by a mean and a deviation of real images.
+    # Centered, or standardized by a mean and a deviation of real images.
     for pixels, (low, high) in zip(candidates, images, strict=True):
         standardized = 2.5 <= high - low <= 8
-        centred = scale == 1 and pixels.maximum == 255 and high - low == 255
+        centered = scale == 1 and pixels.maximum == 255 and high - low == 255
         least = 0.15 * (high - low)
-        if (standardized or centred) and low < -least and high > least:
+        if (standardized or centered) and low < -least and high > least:
             return pixels
     return None

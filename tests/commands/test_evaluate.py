@@ -78,6 +78,7 @@ class Before(keras.layers.Layer):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_language_model_with_a_mixer_of_the_users(files):
     """As typed, in a process that knows nothing of the model."""

@@ -149,6 +149,22 @@ def test_pixels_are_scaled_and_floats_are_not(folder, tmp_path):
     )
 
 
+@pytest.mark.parametrize("command", ["view", "maps"])
+def test_one_hot_labels_are_classes(command, folder, tmp_path):
+    x = np.random.default_rng(1).random((4, 12, 10, 3)).astype("float32")
+    np.savez(tmp_path / "x.npz", x=x, y=np.eye(5)[[4, 1, 0, 3]])
+    data = ("--data", tmp_path / "x.npz") if command == "view" else ()
+    images = () if data else (tmp_path / "x.npz",)
+    suffix = "html" if data else "png"
+    result = run(
+        *(command, folder / "teacher.keras", *images, *data, "--limit", 3),
+        *("--json", "--out", tmp_path / f"x.{suffix}"),
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)["examples" if data else "images"]
+    assert [label.split()[0] for label in found] == ["4", "1", "0"]
+
+
 def test_view_sentences(folder, tmp_path):
     out = tmp_path / "page.html"
     result = run(
@@ -180,7 +196,8 @@ def test_view_sentences(folder, tmp_path):
         ("bad.npz", "cannot be read"),
         ("other.npz", "no array named"),
         ("pickled.npy", "cannot be read"),
-        ("short.npz", "a label for each input"),
+        ("short.npz", "one entry for each input"),
+        ("soft.npz", "one-hot rows"),
         ("none.npy", "one input or more"),
         ("nan.npy", "NaN"),
         ("large.npz", "Received: a batch of shape (2, 30, 30, 3)"),
@@ -197,6 +214,8 @@ def test_bad_data(folder, tmp_path, data, words):
     np.save(folder / "nan.npy", np.full((1, 12, 10, 3), np.nan))
     np.save(folder / "flat.npy", np.ones(3))
     np.savez(folder / "short.npz", x=np.ones((2, 12, 10, 3)), y=[1])
+    y = [[0.5, 0.5], [0, 1]]
+    np.savez(folder / "soft.npz", x=np.ones((2, 12, 10, 3)), y=y)
     np.save(folder / "pickled.npy", np.array([{}]), allow_pickle=True)
     result = run(
         *("view", folder / "teacher.keras", "--data", folder / data),

@@ -58,7 +58,15 @@ def photo(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("pixels", EXPECTED)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "pixels",
+    # The first two are those of other tests here too.
+    [
+        pytest.param(each, marks=pytest.mark.slow if number < 2 else ())
+        for number, each in enumerate(EXPECTED)
+    ],
+)
 def test_the_range_goes_from_the_model_to_every_command(
     tmp_path, photo, pixels
 ):
@@ -158,6 +166,7 @@ def test_insertion_keeps_the_range(tmp_path):
     assert ka.find_pixel_range(new).pixels == ka.PixelRange.parse("caffe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
 def test_integers_are_fed_as_they_are(tmp_path, photo, dtype):
     path = tmp_path / "model.keras"

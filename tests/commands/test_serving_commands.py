@@ -288,6 +288,16 @@ def test_predict_with_what_is_no_export(folder, tmp_path):
     for place, words in (
         (tmp_path / "none", "no such folder"),
         (tmp_path, "saved_model.pb"),
+        (folder / "a.png", "a.png, a file"),
     ):
         result = run("predict", place, folder / "a.png")
         assert result.exit_code == 1 and words in result.output
+    result = run("predict", tmp_path, folder)
+    assert result.exit_code == 1 and "name the files" in result.output
+
+
+def test_an_export_is_no_model_of_layers(tmp_path):
+    for command in ("sites", "layers"):
+        result = run(command, tmp_path)
+        assert result.exit_code == 1, result.output
+        assert "must be a .keras file" in result.output

@@ -12,7 +12,7 @@ from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
 from keras_attention.commands.inputs import find_images
 from keras_attention.commands.pixels import given_pixels
-from keras_attention.commands.transfer import _batch_size
+from keras_attention.commands.training_data import default_batch_size
 from keras_attention.commands.transfer import _epochs
 from keras_attention.commands.transfer import _learning_rate
 from keras_attention.models import WideResNet
@@ -256,6 +256,32 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
         assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
+def test_folders_of_a_part_of_the_classes_are_refused(files, tmp_path):
+    """Their images would get the numbers of other classes."""
+    student, out = tmp_path / "student.keras", tmp_path / "new.keras"
+    WideResNet(10, 1, input_shape=(8, 8, 1), classes=3).save(student)
+    shutil.copytree(files / "photos", tmp_path / "photos")
+    arguments = (student, files / "teacher.keras", tmp_path / "photos")
+    result = run(*arguments, *SHORT, "--out", out)
+    assert result.exit_code == 1 and not out.exists()
+    assert "each of the student's 3 classes" in result.output
+    assert "Received: 2 folders, from 'dark' to 'light'" in result.output
+    mixed = run(
+        *(student, files / "teacher.keras", files / "data.npz", *SHORT),
+        *("--validation", files / "photos", "--out", out),
+    )
+    assert mixed.exit_code == 1 and "Received: 2 folders" in mixed.output
+    # "gray" is between them: "light" is class 2, as the student means it.
+    (tmp_path / "photos" / "gray").mkdir()
+    form = ImageFormat((8, 8), 1, "channels_last", given_pixels("0,1"))
+    data = load_images(tmp_path / "photos", form, in_memory=True)
+    assert data.names == ["dark", "gray", "light"]
+    assert sorted(set(data.training[1].tolist())) == [0, 2]
+    result = run(*arguments, *SHORT, "--out", out)
+    assert result.exit_code == 0 and out.exists(), result.output
+
+
 def test_models_that_take_no_image(files, tmp_path):
     inputs = keras.Input((8, 8, 1))
     flat = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
@@ -282,7 +308,7 @@ def test_models_that_take_no_image(files, tmp_path):
     ],
 )
 def test_batches_suit_the_number_of_images(count, expected):
-    assert _batch_size(count) == expected
+    assert default_batch_size(count) == expected
 
 
 @pytest.mark.parametrize(
@@ -312,6 +338,7 @@ def test_few_images_have_more_epochs(steps_per_epoch, expected):
     assert _epochs(steps_per_epoch) == expected
 
 
+@pytest.mark.slow
 def test_few_images_take_more_than_one_step(files, tmp_path):
     result = run(
         *(*models(files), files / "photos", "--epochs", 1),
@@ -355,7 +382,7 @@ def test_format_is_read_off_the_model():
     assert found.data_format == "channels_first" and found.size == (9, 7)
 
 
-def test_folder_is_resized_scaled_and_labelled_by_name(files):
+def test_folder_is_resized_scaled_and_labeled_by_name(files):
     form = ImageFormat((8, 8), 1, "channels_last", given_pixels("-1,1"))
     data = load_images(files / "photos", form, 5, in_memory=True)
     x, y = data.training
