@@ -73,11 +73,17 @@ from keras_attention.layers.vision.large_kernel_attention import (
     LargeKernelAttention as LargeKernelAttention,
 )
 from keras_attention.layers.vision.non_local import NonLocal as NonLocal
+from keras_attention.layers.vision.outlook_attention import (
+    OutlookAttention as OutlookAttention,
+)
 from keras_attention.layers.vision.polarized_self_attention import (
     PolarizedSelfAttention as PolarizedSelfAttention,
 )
 from keras_attention.layers.vision.position_gsop import (
     PositionGSoP as PositionGSoP,
+)
+from keras_attention.layers.vision.pyramid_squeeze_attention import (
+    PyramidSqueezeAttention as PyramidSqueezeAttention,
 )
 from keras_attention.layers.vision.selective_kernel import (
     SelectiveKernel as SelectiveKernel,

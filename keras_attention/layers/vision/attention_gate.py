@@ -7,6 +7,7 @@ from keras import ops
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.sequence.input_lists import is_list_of_inputs
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import apply_gate
 from keras_attention.ops.image.gating import from_channels_last
@@ -145,10 +146,7 @@ class AttentionGate(WeightedLayer, BaseGate):
         if self.use_projection:
             self.projection = self._dense(width, "projection")
             self.projection.build((*of_rank, width))
-            self.norm = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-            )
-            self.norm.build((*of_rank, width))
+            self.norm = self.make_batch_norm("norm", (*of_rank, width))
 
     def compute_gate(self, inputs: Any, training: bool | None = None) -> Any:
         """Compute what x is scaled by, `(batch, height, width, 1)`.
@@ -175,9 +173,11 @@ class AttentionGate(WeightedLayer, BaseGate):
             for image in self._pair(inputs)
         )
         features = self.skip(x)  # [B, h, w, d]
-        gating = linear_resize(self.gating(gating), ops.shape(features)[1:-1])
+        gating = linear_resize(
+            dense_positions(self.gating, gating), ops.shape(features)[1:-1]
+        )
         hidden = ops.relu(features + ops.cast(gating, features.dtype))
-        gate = ops.sigmoid(self.score(hidden))  # [B, h, w, 1]
+        gate = ops.sigmoid(dense_positions(self.score, hidden))  # [B, h, w, 1]
         gate = linear_resize(gate, ops.shape(x)[1:-1])  # [B, H, W, 1]
         gate = ops.cast(gate, self.compute_dtype)
         return from_channels_last(gate, self.data_format)
@@ -190,7 +190,9 @@ class AttentionGate(WeightedLayer, BaseGate):
         )
         if not self.use_projection:
             return y
-        y = self.projection(to_channels_last(y, self.data_format))
+        y = dense_positions(
+            self.projection, to_channels_last(y, self.data_format)
+        )
         y = self.norm(y, training=training)
         return from_channels_last(y, self.data_format)
 

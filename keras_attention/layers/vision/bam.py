@@ -92,25 +92,27 @@ class BAM(WeightedLayer, BaseGate):
     def build_weights(self, input_shape: Shape, channels: int) -> None:
         units = bottleneck_width(channels, self.ratio)
         self.channel_reduce = self._dense(units, "channel_reduce")
-        self.channel_norm = self._norm("channel_norm")
+        self.channel_norm = self.make_batch_norm("channel_norm", (None, units))
         self.channel_expand = self._dense(channels, "channel_expand")
         self.channel_reduce.build((None, channels))
-        self.channel_norm.build((None, units))
         self.channel_expand.build((None, units))
 
         self.spatial_convolutions = [self._conv(units, 1, "spatial_reduce")]
-        self.spatial_norms = [self._norm("spatial_reduce_norm")]
+        image = (None, None, None, units)
+        self.spatial_norms = [
+            self.make_batch_norm("spatial_reduce_norm", image)
+        ]
         for number in (1, 2):
             name = f"spatial_dilated{number}"
             self.spatial_convolutions.append(self._conv(units, 3, name))
-            self.spatial_norms.append(self._norm(f"{name}_norm"))
+            self.spatial_norms.append(
+                self.make_batch_norm(f"{name}_norm", image)
+            )
         self.spatial_expand = self._conv(1, 1, "spatial_expand")
         for number, convolution in enumerate(self.spatial_convolutions):
             width = channels if number == 0 else units
             convolution.build((None, None, None, width))
-        for norm in self.spatial_norms:
-            norm.build((None, None, None, units))
-        self.spatial_expand.build((None, None, None, units))
+        self.spatial_expand.build(image)
 
     def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         channel = self._channel_logits(inputs, training)  # [B, 1, 1, C]
@@ -155,9 +157,4 @@ class BAM(WeightedLayer, BaseGate):
                 data_format="channels_last",
                 name=name,
             ),
-        )
-
-    def _norm(self, name):
-        return keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=name
         )

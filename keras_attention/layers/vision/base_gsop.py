@@ -10,7 +10,6 @@ from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.rowwise_dense import RowwiseDense
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
-from keras_attention.ops.precision import HALF
 from keras_attention.types import InitializerLike
 from keras_attention.types import Tensor
 from keras_attention.validation import check_positive_integer
@@ -64,24 +63,35 @@ class BaseGSoP(WeightedLayer, BaseGate):
             ),
         )
         self.reduce.build((None, None, None, channels))
-        self.norm = self._norm(-1, self.dtype_policy, "norm")
-        self.norm.build((None, None, None, self.reduced_channels))
-        # A covariance leaves the range of float16, so it is normalized wide.
-        half = self.compute_dtype in HALF
-        self.row_norm = self._norm(
-            1, "float32" if half else self.dtype_policy, "row_norm"
+        self.norm = self.make_batch_norm(
+            "norm", (None, None, None, self.reduced_channels)
         )
-        self.row_norm.build((None, rows, rows))
+        # A covariance leaves the range of float16, and what a normalization
+        # makes of it does too until its moving averages have followed. What
+        # comes of it is small: it is computed wide up to the sigmoid.
+        self.row_norm = self.make_batch_norm(
+            "row_norm",
+            (None, rows, rows),
+            axis=1,
+            dtype=self.wide_sublayer_policy("row_norm"),
+        )
         self.row_convolution = RowwiseDense(
             "bij,ijn->bin",
             (rows, self.expansion),
             bias_axes="in",
-            **self.sublayer_arguments(name="row_convolution"),
+            **self.sublayer_arguments(
+                name="row_convolution",
+                dtype=self.wide_sublayer_policy("row_convolution"),
+            ),
         )
         self.row_convolution.build((None, rows, rows))
         self.expand = keras.layers.Dense(
             units,
-            **self.sublayer_arguments(activation="sigmoid", name="expand"),
+            **self.sublayer_arguments(
+                activation="sigmoid",
+                name="expand",
+                dtype=self.wide_sublayer_policy("expand"),
+            ),
         )
         self.expand.build((None, rows * self.expansion))
 
@@ -103,7 +113,8 @@ class BaseGSoP(WeightedLayer, BaseGate):
         x = self.row_norm(covariance, training=training)  # [B, i, j]
         x = self.row_convolution(x)  # [B, i, n]
         x = ops.reshape(x, (-1, x.shape[1] * x.shape[2]))  # [B, i n]
-        return self.expand(x if activation is None else activation(x))
+        x = self.expand(x if activation is None else activation(x))
+        return ops.cast(x, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -111,8 +122,3 @@ class BaseGSoP(WeightedLayer, BaseGate):
             "reduced_channels": self.reduced_channels,
             "expansion": self.expansion,
         }
-
-    def _norm(self, axis, dtype, name):
-        return keras.layers.BatchNormalization(
-            axis=axis, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
-        )

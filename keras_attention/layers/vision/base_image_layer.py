@@ -11,6 +11,7 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
+from keras_attention.validation import check_image_sizes
 from keras_attention.validation import shapes_broadcast
 
 # Sequences, images and volumes.
@@ -47,6 +48,12 @@ class BaseImageLayer(BaseLayer):
         """Axis of the channels: -1 or 1."""
         return -1 if self.data_format == "channels_last" else 1
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # One that is built for unknown sizes, too, and symbolic calls.
+        for image in keras.tree.flatten(inputs):
+            check_image_sizes(self, getattr(image, "shape", ()))
+        return super().__call__(inputs, *args, **kwargs)
+
     def build(self, input_shape: Shape) -> None:
         channels = check_image_shape(self, input_shape, self.ranks)
         self.input_spec = keras.layers.InputSpec(
@@ -56,6 +63,29 @@ class BaseImageLayer(BaseLayer):
 
     def build_weights(self, input_shape: tuple, channels: int) -> None:
         """Make the layer's weights. A layer without has none to make."""
+
+    def make_batch_norm(
+        self, name: str, shape: tuple, momentum: float = 0.9, **arguments: Any
+    ) -> keras.layers.BatchNormalization:
+        """Make a batch normalization of epsilon 1e-5, and its weights.
+
+        Args:
+            name: name of the sublayer.
+            shape: shape of its input.
+            momentum: of the moving averages. Defaults to `0.9`, torch's 0.1.
+            **arguments: further arguments, which take precedence.
+        """
+        norm = keras.layers.BatchNormalization(
+            **{
+                "momentum": momentum,
+                "epsilon": 1e-5,
+                "dtype": self.sublayer_policy(name),
+                "name": name,
+                **arguments,
+            }
+        )
+        norm.build(shape)
+        return norm
 
     def to_float(self, inputs: Tensor) -> Any:
         """Cast integers and booleans to floats; refuse complex numbers."""

@@ -79,6 +79,19 @@ class BaseScoredLayer(BaseImageLayer):
     def _spec(self, shape):
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
+    def _convolved_shape(self, input_shape, filters, strides=1):
+        """Shape after a convolution with padding "same".
+
+        Without `filters`, the channels stay.
+        """
+        sizes = [
+            None if size is None else -(-size // strides)
+            for size in self._spatial_shape(input_shape)
+        ]
+        channels = filters or input_shape[self.channel_axis]
+        sizes.insert(len(sizes) if self.channel_axis == -1 else 0, channels)
+        return (input_shape[0], *sizes)
+
     def _spatial_shape(self, input_shape):
         """Height and width, `None` where they are not known."""
         sizes = list(input_shape)

@@ -7,6 +7,7 @@ from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_image_attention import (
     BaseImageAttention,
 )
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.dispatch import attend
 from keras_attention.ops.attention.options import AttentionOptions
@@ -141,7 +142,7 @@ class BottleneckAttention(BaseImageAttention):
     ) -> tuple[Any, Any]:
         batch, height, width, _ = ops.shape(x)
         query, key, value = (
-            self._split_heads(dense(x))
+            self._split_heads(dense_positions(dense, x))
             for dense in (self.query, self.key, self.value)
         )  # [B, M, N, D]
         options = AttentionOptions(
@@ -152,9 +153,7 @@ class BottleneckAttention(BaseImageAttention):
         return ops.reshape(y, (batch, height, width, filters)), scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        shape = list(input_shape)
-        shape[self.channel_axis] = self.filters or shape[self.channel_axis]
-        return tuple(shape)
+        return self._convolved_shape(input_shape, self.filters)
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:
         height, width = self._spatial_shape(input_shape)

@@ -7,6 +7,7 @@ from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_image_attention import (
     BaseImageAttention,
 )
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import global_average_pool
@@ -21,17 +22,17 @@ from keras_attention.validation import check_positive_integer
 
 @register_attention("contextual_transformer", "cot", "cotnet")
 class ContextualTransformer(BaseImageAttention):
-    """Contextual transformer block: keys of a neighbourhood, fused with values.
+    """Contextual transformer block: keys of a neighborhood, fused with values.
 
-    A convolution gives each position a key of its neighbourhood, the static
+    A convolution gives each position a key of its neighborhood, the static
     context. From the position and its key come the weights by which the
-    values of the neighbourhood are summed, the dynamic context. A softmax
+    values of the neighborhood are summed, the dynamic context. A softmax
     over both, channel by channel, fuses them:
 
         k = relu(BN(grouped K x K convolution of x))      # [B, H, W, C]
         a = GN(W2 relu(BN(W1 [x; k])) + b)                # [B, H, W, C/8, K²]
         v = BN(W3 x)                                      # [B, H, W, C]
-        d = silu(BN(sum over the neighbourhood of a v))   # [B, H, W, C]
+        d = silu(BN(sum over the neighborhood of a v))   # [B, H, W, C]
         s = softmax over both of W5 relu(BN(W4 mean(d + k)))
         y = s_1 * d + s_2 * k                             # [B, H, W, C]
 
@@ -129,24 +130,30 @@ class ContextualTransformer(BaseImageAttention):
             self.groups,
             **self.sublayer_arguments(name="key"),
         )
-        self.key.build((None, None, None, channels))
-        self.key_norm = self._norm(channels, "key_norm")
+        image = (None, None, None, channels)
+        self.key.build(image)
+        self.key_norm = self.make_batch_norm("key_norm", image)
         units = bottleneck_width(channels, self.ratio)
         self.reduce = self._dense(units, 2 * channels, "reduce", use_bias=False)
-        self.reduce_norm = self._norm(units, "reduce_norm")
+        self.reduce_norm = self.make_batch_norm(
+            "reduce_norm", (None, None, None, units)
+        )
         kernels = channels // self.shared_channels
         taps = self.kernel_size**2
         self.weigh = self._dense(kernels * taps, units, "weigh")
         self.weigh_norm = keras.layers.GroupNormalization(
-            kernels, epsilon=1e-5, dtype=self.dtype_policy, name="weigh_norm"
+            kernels,
+            epsilon=1e-5,
+            dtype=self.sublayer_policy("weigh_norm"),
+            name="weigh_norm",
         )
-        self.weigh_norm.build((None, None, None, kernels * taps))
+        self.weigh_norm.build((None, None, kernels * taps))
         self.value = self._dense(channels, channels, "value", use_bias=False)
-        self.value_norm = self._norm(channels, "value_norm")
-        self.context_norm = self._norm(channels, "context_norm")
+        self.value_norm = self.make_batch_norm("value_norm", image)
+        self.context_norm = self.make_batch_norm("context_norm", image)
         units = max(2 * channels // self.fusion_ratio, self.min_units)
         self.fuse_reduce = self._dense(units, channels, "fuse_reduce")
-        self.fuse_norm = self._norm(units, "fuse_norm", rank=2)
+        self.fuse_norm = self.make_batch_norm("fuse_norm", (None, units))
         self.fuse_expand = self._dense(2 * channels, units, "fuse_expand")
 
     def attend_image(
@@ -154,14 +161,19 @@ class ContextualTransformer(BaseImageAttention):
     ) -> tuple[Any, Any]:
         batch, height, width, channels = ops.shape(x)
         static = ops.relu(self.key_norm(self.key(x), training=training))
-        hidden = self.reduce(ops.concatenate([x, static], axis=-1))
+        hidden = dense_positions(
+            self.reduce, ops.concatenate([x, static], axis=-1)
+        )
         hidden = ops.relu(self.reduce_norm(hidden, training=training))
-        kernels = self.weigh_norm(self.weigh(hidden))
+        row = ops.reshape(hidden, (batch, height * width, hidden.shape[-1]))
+        kernels = self.weigh_norm(self.weigh(row))
         image, shared = (batch, height, width), self.shared_channels
         kernels = ops.reshape(
             kernels, (*image, 1, channels // shared, self.kernel_size**2)
         )
-        values = self.value_norm(self.value(x), training=training)
+        values = self.value_norm(
+            dense_positions(self.value, x), training=training
+        )
         values = ops.reshape(values, (*image, shared, channels // shared))
         dynamic = local_convolution(values, kernels)
         dynamic = ops.reshape(dynamic, (*image, channels))
@@ -197,10 +209,3 @@ class ContextualTransformer(BaseImageAttention):
         # Both logits of a channel are next to each other.
         logits = ops.reshape(logits, (-1, dynamic.shape[-1], 2))
         return ops.softmax(ops.swapaxes(logits, 1, 2), axis=1)
-
-    def _norm(self, channels, name, rank=4):
-        norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=name
-        )
-        norm.build((*[None] * (rank - 1), channels))
-        return norm

@@ -93,10 +93,7 @@ class CoordinateAttention(WeightedLayer, BaseGate):
         units = max(self.min_units, channels // self.ratio)
         self.reduce = self._dense(units, "reduce")
         self.reduce.build((None, None, channels))
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-        )
-        self.norm.build((None, None, units))
+        self.norm = self.make_batch_norm("norm", (None, None, units))
         self.expand_height = self._dense(channels, "expand_height")
         self.expand_height.build((None, None, units))
         self.expand_width = self._dense(channels, "expand_width")

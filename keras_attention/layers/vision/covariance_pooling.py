@@ -99,10 +99,9 @@ class CovariancePooling(KernelLayer, BaseImageLayer):
             ),
         )
         self.reduce.build((None, None, None, channels))
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
+        self.norm = self.make_batch_norm(
+            "norm", (None, None, None, self.reduced_channels)
         )
-        self.norm.build((None, None, None, self.reduced_channels))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         x = to_channels_last(self.to_float(inputs), self.data_format)

@@ -7,6 +7,7 @@ from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_image_attention import (
     BaseImageAttention,
 )
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.criss_cross import criss_cross_attention
 from keras_attention.types import InitializerLike
@@ -106,7 +107,10 @@ class CrissCrossAttention(BaseImageAttention):
         scale, every = ops.cast(self.scale, x.dtype), []
         for _ in range(self.recurrence):
             attended, scores = criss_cross_attention(
-                self.query(x), self.key(x), self.value(x)
+                *(
+                    dense_positions(dense, x)
+                    for dense in (self.query, self.key, self.value)
+                )
             )
             x = scale * attended + x
             every.append(scores)

@@ -21,7 +21,7 @@ from keras_attention.validation import check_odd_integer
 
 @register_attention("efficient_channel_attention", "eca")
 class EfficientChannelAttention(KernelLayer, BaseChannelGate):
-    """ECA: gates each channel by its neighbours, with a handful of weights.
+    """ECA: gates each channel by its neighbors, with a handful of weights.
 
     The mean of each channel over height and width is convolved across the
     channels, without bias; the sigmoid is the gate:

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import from_channels_last
 from keras_attention.ops.image.gating import to_channels_last
@@ -88,20 +89,19 @@ class ExternalAttention(WeightedLayer, BaseScoredLayer):
         self.memory_key = self._dense(size, channels, "memory_key")
         self.memory_value = self._dense(channels, size, "memory_value")
         self.projection = self._dense(channels, channels, "projection")
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-        )
-        self.norm.build((None, None, None, channels))
+        self.norm = self.make_batch_norm("norm", (None, None, None, channels))
 
     def attend(
         self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
-        scores = softmax_over_positions(self.memory_key(self.query(x)))
+        query = dense_positions(self.query, x)
+        scores = softmax_over_positions(dense_positions(self.memory_key, query))
         total = ops.sum(scores, axis=-1, keepdims=True)
         scores = scores / (1e-9 + total)  # [B, H, W, S]
-        y = self.memory_value(ops.cast(scores, x.dtype))
-        y = self.norm(self.projection(y), training=training)
+        y = dense_positions(self.memory_value, ops.cast(scores, x.dtype))
+        y = dense_positions(self.projection, y)
+        y = self.norm(y, training=training)
         y = from_channels_last(ops.relu(x + y), self.data_format)
         _, height, width, size = ops.shape(scores)
         return y, ops.reshape(scores, (-1, height * width, size))

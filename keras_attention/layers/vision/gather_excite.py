@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.vision.strided_depthwise_conv_2d import (
     StridedDepthwiseConv2D,
 )
@@ -31,9 +32,9 @@ from keras_attention.validation import check_positive_integer
 
 @register_attention("gather_excite", "ge")
 class GatherExcite(WeightedLayer, BaseGate):
-    """Gather-Excite: a gate per channel and neighbourhood of the image.
+    """Gather-Excite: a gate per channel and neighborhood of the image.
 
-    The image is gathered over neighbourhoods of an `extent` e, excited, and
+    The image is gathered over neighborhoods of an `extent` e, excited, and
     spread over the image again by the nearest cell:
 
         g = gather(x)                                     # [B, h, w, C]
@@ -158,7 +159,8 @@ class GatherExcite(WeightedLayer, BaseGate):
         if self.learned_excite:
             if self.learned_gather:
                 gathered = ops.relu(gathered)
-            gathered = self.expand(self.reduce(gathered))
+            hidden = dense_positions(self.reduce, gathered)
+            gathered = dense_positions(self.expand, hidden)
         return ops.sigmoid(gathered)
 
     def _gather(self, inputs, training):
@@ -214,15 +216,12 @@ class GatherExcite(WeightedLayer, BaseGate):
                 name=f"gather{number}",
             )
             convolution.build((None, None, None, channels))
-            norm = keras.layers.BatchNormalization(
-                momentum=0.9,
-                epsilon=1e-5,
-                dtype=self.dtype_policy,
-                name=f"gather{number}_norm",
-            )
-            norm.build((None, None, None, channels))
             self.convolutions.append(convolution)
-            self.norms.append(norm)
+            self.norms.append(
+                self.make_batch_norm(
+                    f"gather{number}_norm", (None, None, None, channels)
+                )
+            )
 
     def _dense(self, units, activation, name):
         return keras.layers.Dense(

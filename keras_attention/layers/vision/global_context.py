@@ -1,4 +1,3 @@
-import math
 from typing import Any
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from keras import ops
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_image_layer import ANY_RANK
 from keras_attention.layers.vision.base_scored_layer import BaseScoredLayer
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.layers.weighted_layer import clone_initializer
@@ -128,11 +128,7 @@ class GlobalContext(WeightedLayer, BaseScoredLayer):
         self, inputs: Tensor, training: bool | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         x = to_channels_last(inputs, self.data_format)
-        batch, *sizes, channels = ops.shape(x)
-        # Images of height 1 must be rows by themselves: oneDNN's product of a
-        # batch of them (TensorFlow 2.21, Keras 3.12) writes beyond its end.
-        rows = ops.reshape(x, (batch, math.prod(sizes), channels))
-        logits = ops.reshape(self.attention(rows), (batch, *sizes))
+        logits = dense_positions(self.attention, x)[..., 0]
         context, scores = softmax_pool(x, logits, mask)  # [B, C]
         hidden = self.norm(self.reduce(ops.cast(context, x.dtype)))  # [B, d]
         term = self.expand(ops.relu(hidden))  # [B, C]

@@ -137,10 +137,7 @@ class GSoP(WeightedLayer, BaseGate):
         self.channel_fusion.build(last)
         self.position_fusion = self._convolution(channels, "position_fusion")
         self.position_fusion.build(last)
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-        )
-        self.norm.build(last)
+        self.norm = self.make_batch_norm("norm", last)
 
     def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         if self.fusion == "concat":

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import from_channels_last
@@ -26,7 +27,7 @@ class Involution(WeightedLayer, BaseImageLayer):
     share:
 
         h = W2 relu(BN(W1 x)) + b                         # [B, H, W, G, K²]
-        y = sum over the neighbourhood of h x             # [B, H, W, C]
+        y = sum over the neighborhood of h x             # [B, H, W, C]
 
     with G = C / group_channels, zeros around the image, and d = C // ratio
     units in between. The layer has C·d + 2·d + (d + 1)·K²·G weights. It
@@ -102,10 +103,7 @@ class Involution(WeightedLayer, BaseImageLayer):
             units, use_bias=False, **self.sublayer_arguments(name="reduce")
         )
         self.reduce.build((None, None, None, channels))
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-        )
-        self.norm.build((None, None, None, units))
+        self.norm = self.make_batch_norm("norm", (None, None, None, units))
         self.span = keras.layers.Dense(
             groups * self.kernel_size**2, **self.sublayer_arguments(name="span")
         )
@@ -113,11 +111,13 @@ class Involution(WeightedLayer, BaseImageLayer):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Any:
         x = to_channels_last(self.to_float(inputs), self.data_format)
-        hidden = ops.relu(self.norm(self.reduce(x), training=training))
+        hidden = ops.relu(
+            self.norm(dense_positions(self.reduce, x), training=training)
+        )
         batch, height, width, channels = ops.shape(x)
         image = (batch, height, width, channels // self.group_channels)
         kernels = ops.reshape(
-            self.span(hidden), (*image, 1, self.kernel_size**2)
+            dense_positions(self.span, hidden), (*image, 1, self.kernel_size**2)
         )
         y = local_convolution(
             ops.reshape(x, (*image, self.group_channels)), kernels

@@ -5,6 +5,7 @@ import keras
 
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import from_channels_last
@@ -114,7 +115,7 @@ class LargeKernelAttention(WeightedLayer, BaseGate):
 
     def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
-        gate = self.mix(self.dilated(self.local(x)))  # [B, H, W, C]
+        gate = dense_positions(self.mix, self.dilated(self.local(x)))
         return from_channels_last(gate, self.data_format)
 
     def get_config(self) -> dict[str, Any]:

@@ -154,15 +154,20 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
                 1, width, "query_logit", use_bias=False
             )
             self.key_logit = self._dense(1, width, "key_logit", use_bias=False)
-        self.project = self._dense(channels, width, "project")
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
-            gamma_initializer=clone_initializer(self.gamma_initializer),
-            dtype=self.dtype_policy,
-            name="norm",
+        # Sums that no softmax weights leave the range of float16.
+        is_softmax = "gaussian" in self.mode
+        find_policy = (
+            self.sublayer_policy if is_softmax else self.wide_sublayer_policy
         )
-        self.norm.build((None, None, channels))
+        self.project = self._dense(
+            channels, width, "project", dtype=find_policy("project")
+        )
+        self.norm = self.make_batch_norm(
+            "norm",
+            (None, None, channels),
+            gamma_initializer=clone_initializer(self.gamma_initializer),
+            dtype=find_policy("norm"),
+        )
 
     def attend(
         self, inputs: Tensor, training: bool | None, mask: Tensor | None
@@ -183,9 +188,9 @@ class NonLocal(WeightedLayer, BaseScoredLayer):
             attended = _positions(image)  # [B, M, C]
         scores = self._scores(x, attended, key_mask)  # [B, N, M]
         y = pairwise.weighted_values(scores, self.value(attended))
-        y = self.project(ops.cast(y, self.compute_dtype))  # [B, N, C]
+        y = self.project(ops.cast(y, self.project.compute_dtype))  # [B, N, C]
         y = self.norm(y, training=training, mask=mask)
-        y = ops.reshape(y, shape)
+        y = ops.cast(ops.reshape(y, shape), self.compute_dtype)
         return inputs + from_channels_last(y, self.data_format), scores
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
+from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import apply_gate
@@ -127,7 +128,9 @@ class PolarizedSelfAttention(WeightedLayer, BaseGate):
     def _channel_gate(self, x):
         """The gate of the channels, `(B, C)`."""
         # The value of the mean is the mean of the values.
-        mean, _ = softmax_pool(x, self.channel_query(x)[..., 0])
+        mean, _ = softmax_pool(
+            x, dense_positions(self.channel_query, x)[..., 0]
+        )
         pooled = self.channel_value(ops.cast(mean, x.dtype))  # [B, d]
         if self.layout == "sequential":
             pooled = ops.relu(self.norm(self.reduce(pooled)))
@@ -137,7 +140,7 @@ class PolarizedSelfAttention(WeightedLayer, BaseGate):
         """The gate of the positions, `(B, H, W, 1)`."""
         mean = ops.cast(mean_over_positions(x, (1, 2)), x.dtype)
         query = ops.expand_dims(widen(self.spatial_query(mean)), (1, 2))
-        values = widen(self.spatial_value(x))  # [B, H, W, d]
+        values = widen(dense_positions(self.spatial_value, x))  # [B, H, W, d]
         if self.layout == "sequential":
             values = softmax_over_positions(values)
         logits = ops.sum(values * query, axis=-1, keepdims=True)

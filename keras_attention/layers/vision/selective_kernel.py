@@ -19,6 +19,9 @@ from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
 from keras_attention.validation import check_positive_integers
 
+# Of the moving averages.
+MOMENTUM = 0.95
+
 
 @register_attention("selective_kernel", "sk")
 class SelectiveKernel(KernelLayer, BaseScoredLayer):
@@ -131,11 +134,15 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
             convolution.build((None, None, None, channels))
             self.convolutions.append(convolution)
             self.norms.append(
-                self._norm((None, None, None, filters), f"{name}_norm")
+                self.make_batch_norm(
+                    f"{name}_norm", (None, None, None, filters), MOMENTUM
+                )
             )
         units = max(filters // self.ratio, self.min_units)
         self.reduce = self._dense(units, filters, "reduce")
-        self.reduce_norm = self._norm((None, units), "reduce_norm")
+        self.reduce_norm = self.make_batch_norm(
+            "reduce_norm", (None, units), MOMENTUM
+        )
         self.expand = self._dense(
             len(self.dilations) * filters, units, "expand"
         )
@@ -167,13 +174,7 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         return from_channels_last(y, self.data_format), scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        channels = self.filters or input_shape[self.channel_axis]
-        sizes = [
-            None if size is None else -(-size // self.strides)
-            for size in self._spatial_shape(input_shape)
-        ]
-        sizes.insert(2 if self.channel_axis == -1 else 0, channels)
-        return (input_shape[0], *sizes)
+        return self._convolved_shape(input_shape, self.filters, self.strides)
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:
         filters = self.filters or input_shape[self.channel_axis]
@@ -196,10 +197,3 @@ class SelectiveKernel(KernelLayer, BaseScoredLayer):
         )
         dense.build((None, width))
         return dense
-
-    def _norm(self, shape, name):
-        norm = keras.layers.BatchNormalization(
-            momentum=0.95, epsilon=1e-5, dtype=self.dtype_policy, name=name
-        )
-        norm.build(shape)
-        return norm

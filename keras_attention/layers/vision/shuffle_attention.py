@@ -172,9 +172,9 @@ class ShuffleAttention(BaseGate):
         )
         return ops.sigmoid(scale * x + bias)
 
-    def _normalize(self, centred):
+    def _normalize(self, centered):
         """Divide by the deviation over positions, `(B, H W, G, c)`."""
-        square = ops.square(centred)
+        square = ops.square(centered)
         shape = ops.shape(square)
         flat = ops.reshape(square, (*shape[:2], 1, shape[2] * shape[3]))
         variance = mean_over_positions(flat, (1, 2))  # [B, G c]
@@ -182,4 +182,4 @@ class ShuffleAttention(BaseGate):
         gamma, beta = (
             ops.cast(weight, square.dtype) for weight in (self.gamma, self.beta)
         )
-        return centred / ops.sqrt(variance + self.epsilon) * gamma + beta
+        return centered / ops.sqrt(variance + self.epsilon) * gamma + beta

@@ -22,7 +22,7 @@ class SpatialAttention(KernelLayer, BaseAnyRankGate):
 
     The maximum and the mean over channels describe each position by two
     numbers. A convolution without bias, padded with zeros, and a batch
-    normalization make one logit of each neighbourhood:
+    normalization make one logit of each neighborhood:
 
         p = [maximum of x, mean of x] over channels       # [B, H, W, 2]
         s = sigmoid(BN(conv(p)))                          # [B, H, W, 1]

@@ -115,7 +115,7 @@ class SpatialGroupwiseEnhance(BaseGate):
         _, height, width, channels = ops.shape(x)
         size = channels // self.groups
         # Of what is far from zero, little would be left after a subtraction:
-        # the image is centred first, and what rounding leaves, after it.
+        # the image is centered first, and what rounding leaves, after it.
         products = (x - means) * means
         groups = (-1, height, width, self.groups, size)
         similarity = ops.sum(ops.reshape(products, groups), axis=-1)

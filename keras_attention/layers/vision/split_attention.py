@@ -1,6 +1,5 @@
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
@@ -140,9 +139,11 @@ class SplitAttention(WeightedLayer, BaseScoredLayer):
             **self.sublayer_arguments(name="convolution"),
         )
         self.convolution.build((None, None, None, channels))
-        self.norm = self._norm((None, None, None, filters * self.radix), "norm")
+        self.norm = self.make_batch_norm(
+            "norm", (None, None, None, filters * self.radix)
+        )
         self.reduce = self._dense(filters, units, "reduce")
-        self.reduce_norm = self._norm((None, units), "reduce_norm")
+        self.reduce_norm = self.make_batch_norm("reduce_norm", (None, units))
         self.expand = self._dense(units, filters * self.radix, "expand")
 
     def attend(
@@ -165,13 +166,7 @@ class SplitAttention(WeightedLayer, BaseScoredLayer):
         return from_channels_last(y, self.data_format), scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        channels = self.filters or input_shape[self.channel_axis]
-        sizes = [
-            None if size is None else -(-size // self.strides)
-            for size in self._spatial_shape(input_shape)
-        ]
-        sizes.insert(2 if self.channel_axis == -1 else 0, channels)
-        return (input_shape[0], *sizes)
+        return self._convolved_shape(input_shape, self.filters, self.strides)
 
     def compute_scores_shape(self, input_shape: Shape) -> Shape:
         filters = self.filters or input_shape[self.channel_axis]
@@ -216,10 +211,3 @@ class SplitAttention(WeightedLayer, BaseScoredLayer):
         )
         dense.build((None, groups, width // groups))
         return dense
-
-    def _norm(self, shape, name):
-        norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=name
-        )
-        norm.build(shape)
-        return norm

@@ -1,6 +1,5 @@
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
@@ -81,10 +80,7 @@ class StyleRecalibration(KernelLayer, BaseGate):
             regularizer=self.kernel_regularizer,
             name="kernel",
         )
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
-        )
-        self.norm.build((None, channels))
+        self.norm = self.make_batch_norm("norm", (None, channels))
 
     def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = widen(to_channels_last(inputs, self.data_format))

@@ -1,6 +1,5 @@
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
@@ -91,12 +90,12 @@ class TripletAttention(KernelLayer, BaseGate):
         if self.use_spatial:
             names.append("height_width")
         self.convolutions = [self._convolution(name) for name in names]
-        self.norms = [self._norm(f"{name}_norm") for name in names]
-        for convolution, norm in zip(
-            self.convolutions, self.norms, strict=True
-        ):
+        for convolution in self.convolutions:
             convolution.build((None, None, None, 2))
-            norm.build((None, None, None, 1))
+        self.norms = [
+            self.make_batch_norm(f"{name}_norm", (None, None, None, 1), 0.99)
+            for name in names
+        ]
 
     def make_gate(self, inputs: Tensor, training: bool | None) -> Tensor:
         x = to_channels_last(inputs, self.data_format)
@@ -127,9 +126,4 @@ class TripletAttention(KernelLayer, BaseGate):
     def _convolution(self, name):
         return NarrowConv2D(
             1, self.kernel_size, **self.sublayer_arguments(name=name)
-        )
-
-    def _norm(self, name):
-        return keras.layers.BatchNormalization(
-            momentum=0.99, epsilon=1e-5, dtype=self.dtype_policy, name=name
         )

@@ -43,7 +43,7 @@ class WindowAttention(BaseImageAttention):
 
     With `shift_size` s, windows begin at row and column s: the image is
     shifted cyclically, and positions that are together in a window, and not
-    neighbours in the image, are masked. Swin takes layers without and with a
+    neighbors in the image, are masked. Swin takes layers without and with a
     shift of half a window by turns. Along an axis with a single window there
     is no shift.
 

@@ -26,7 +26,7 @@ POSITIONS_AT_A_TIME = 1024
 def channel_covariance(x: Tensor) -> Any:
     """Compute the covariance between channels: `X (I - 11'/M)/M X'`.
 
-    The image is centred before the product. The difference of the second
+    The image is centered before the product. The difference of the second
     moment and the squared mean, though equal on paper, is lost in rounding
     where the mean is large.
 
@@ -46,17 +46,17 @@ def channel_covariance(x: Tensor) -> Any:
     """
     x = widen(ops.convert_to_tensor(x))
     mean = mean_over_positions(x, (1, 2))  # [B, C]
-    centred = x - mean[:, None, None]  # [B, H, W, C]
+    centered = x - mean[:, None, None]  # [B, H, W, C]
     rows = _rows_at_a_time(*x.shape[1:3])
     height, width, channels = ops.shape(x)[1:]
     if rows:
         parts = ops.reshape(
-            centred, (-1, height // rows, rows * width, channels)
+            centered, (-1, height // rows, rows * width, channels)
         )
         products = ops.einsum("bgni,bgnj->bgij", parts, parts)
         product = mean_over(products, 1)  # [B, C, C]
         return product / (rows * width)
-    product = ops.einsum("bhwi,bhwj->bij", centred, centred)  # [B, C, C]
+    product = ops.einsum("bhwi,bhwj->bij", centered, centered)  # [B, C, C]
     return product / ops.cast(height * width, product.dtype)
 
 
@@ -93,8 +93,8 @@ def position_covariance(x: Tensor) -> Any:
     x = ops.convert_to_tensor(x)
     height, width, channels = x.shape[1:]
     x = ops.reshape(widen(x), (-1, height * width, channels))  # [B, M, C]
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
-    return ops.einsum("bic,bjc->bij", centred, centred) / channels
+    centered = x - ops.mean(x, axis=-1, keepdims=True)
+    return ops.einsum("bic,bjc->bij", centered, centered) / channels
 
 
 def newton_schulz_square_root(matrix: Any, iterations: int = 5) -> Any:

@@ -66,9 +66,9 @@ def adaptive_average_pool(x: Tensor, height: Any, width: Any) -> Any:
 
 
 def local_average_pool(x: Tensor, extent: int) -> Any:
-    """Average each neighbourhood of `2 extent - 1`, in strides of `extent`.
+    """Average each neighborhood of `2 extent - 1`, in strides of `extent`.
 
-    Cell `i` is centred at row `i extent`, and averages the positions of its
+    Cell `i` is centered at row `i extent`, and averages the positions of its
     window that are in the image: padding does not count.
 
     Args:

@@ -13,7 +13,7 @@ def grouped_convolution(
 ) -> Any:
     """Convolve each group of channels by itself, with zeros around.
 
-    Both sides have as many zeros: strided outputs are centred on the
+    Both sides have as many zeros: strided outputs are centered on the
     positions 0, `strides`, 2 · `strides`, ... of the image, whatever its
     size.
 

@@ -17,7 +17,7 @@ from keras_attention.types import Tensor
 def linear_resize(x: Tensor, sizes: Sequence[Any]) -> Any:
     """Interpolate images between two rows and columns, volumes likewise.
 
-    Centres of pixels are aligned, not corners: of `h` rows, row `i` of `H` is
+    Centers of pixels are aligned, not corners: of `h` rows, row `i` of `H` is
     at (i + 1/2) h / H - 1/2, and at the nearest row where that is outside. A
     smaller image is interpolated between two rows too, and not averaged.
 

@@ -14,7 +14,7 @@ from keras_attention.types import Tensor
 
 
 def local_convolution(x: Tensor, kernels: Tensor) -> Any:
-    """Sum each neighbourhood by the kernel of its centre, zeros around.
+    """Sum each neighborhood by the kernel of its center, zeros around.
 
     Args:
         x: image of shape `(B, H, W, P, Q)`.

@@ -20,8 +20,9 @@ from keras_attention.types import Tensor
 def narrow_convolution(x: Tensor, kernel: Tensor) -> Any:
     """Convolve with zeros around, the same number on each side.
 
-    On TensorFlow half precision is summed in float32, and the gradient is
-    written by hand; it can be differentiated again.
+    On TensorFlow, and on the CPU through torch, half precision is summed in
+    float32. On TensorFlow the gradient is written by hand; it can be
+    differentiated again.
 
     Args:
         x: image of shape `(B, H, W, C)`, where C is small.
@@ -30,6 +31,8 @@ def narrow_convolution(x: Tensor, kernel: Tensor) -> Any:
     Returns:
         Tensor of shape `(B, H, W, F)`.
     """
+    if keras.backend.backend() == "torch":
+        return _convolve_torch(x, kernel)
     if keras.backend.backend() != "tensorflow":
         return keras.ops.conv(x, kernel, 1, "same", "channels_last")
     import tensorflow as tf
@@ -37,6 +40,16 @@ def narrow_convolution(x: Tensor, kernel: Tensor) -> Any:
     x, kernel = tf.convert_to_tensor(x), tf.convert_to_tensor(kernel)
     y = _convolve_tensorflow(widen(x), widen(kernel))
     return tf.cast(y, x.dtype)
+
+
+def _convolve_torch(x, kernel):
+    x, kernel = (keras.ops.convert_to_tensor(value) for value in (x, kernel))
+    dtype = x.dtype
+    if x.device.type == "cpu":
+        # Its convolution to one filter has no gradient in half precision.
+        x, kernel = widen(x), widen(kernel)
+    y = keras.ops.conv(x, kernel, 1, "same", "channels_last")
+    return keras.ops.cast(y, dtype)
 
 
 def _convolve_tensorflow(x, kernel):

@@ -28,13 +28,13 @@ def normalize_positions(x: Tensor, epsilon: float) -> Any:
     """
     x = widen(x)
     mean = mean_over_positions(x, (1, 2))  # [B, C]
-    centred = x - ops.expand_dims(mean, (1, 2))
-    variance = mean_over_positions(ops.square(centred), (1, 2))
+    centered = x - ops.expand_dims(mean, (1, 2))
+    variance = mean_over_positions(ops.square(centered), (1, 2))
     deviation = ops.sqrt(variance + epsilon)
-    return centred / ops.expand_dims(deviation, (1, 2))
+    return centered / ops.expand_dims(deviation, (1, 2))
 
 
-def unbiased_deviation(centred: Tensor) -> Any:
+def unbiased_deviation(centered: Tensor) -> Any:
     """Compute the standard deviation over positions, `(B, C)`.
 
     The sum of squares is divided by one less than the number of positions. Of
@@ -42,12 +42,12 @@ def unbiased_deviation(centred: Tensor) -> Any:
     is its gradient.
 
     Args:
-        centred: image of shape `(B, H, W, C)`, whose means over positions are
+        centered: image of shape `(B, H, W, C)`, whose means over positions are
             zero.
     """
-    _, height, width, _ = ops.shape(centred)
-    number: Any = ops.cast(height * width, centred.dtype)
-    squares = mean_over_positions(ops.square(centred), (1, 2))
+    _, height, width, _ = ops.shape(centered)
+    number: Any = ops.cast(height * width, centered.dtype)
+    squares = mean_over_positions(ops.square(centered), (1, 2))
     variance = squares * number / ops.maximum(number - 1, 1)
     is_zero = variance == 0
     # The inner `where` keeps the root's infinite slope out of the gradient.

@@ -258,13 +258,13 @@ def _is_of_image(x, axes):
 
 
 def channel_windows(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
-    """The neighbours of each channel: `(B, C)` to `(B, C, K)`.
+    """The neighbors of each channel: `(B, C)` to `(B, C, K)`.
 
     Entry `k` of channel `c` is `x[:, c + k - (K - 1) / 2]`.
 
     Args:
         x: tensor of shape `(B, C)` with a known number of channels.
-        kernel_size: odd number `K` of neighbours, the channel included.
+        kernel_size: odd number `K` of neighbors, the channel included.
         padding: what is beyond the first and the last channel: `"zeros"`, or
             `"circular"` for the channels of the other end.
     """
@@ -276,7 +276,7 @@ def channel_windows(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
 
 
 def pad_channels(x: Tensor, kernel_size: int, padding: str = "zeros") -> Any:
-    """Give every channel its neighbours: `(B, C)` to `(B, C + K - 1)`.
+    """Give every channel its neighbors: `(B, C)` to `(B, C + K - 1)`.
 
     The arguments are those of `channel_windows`.
     """

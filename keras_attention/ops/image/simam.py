@@ -1,4 +1,4 @@
-"""The gate of SimAM: how much a value stands out among its neighbours."""
+"""The gate of SimAM: how much a value stands out among its neighbors."""
 
 import math
 from typing import Any

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attention.ops.compilation import inside_xla
@@ -26,6 +27,8 @@ IN_A_ROW = 32
 # The longest row or column that one pooling, or one product that XLA compiled,
 # may add one after the other: the mean of 256 x 256 is right to 4e-6.
 LONGEST_ROW = 256
+# Into how many parts a longer one is cut, at most.
+MOST_PARTS = 16
 
 
 def mean_over(x: Tensor, axis: int) -> Any:
@@ -89,8 +92,25 @@ def sum_rows(rows: Any) -> Any:
     """Sum over the second axis: `(B, N, C)` to `(B, 1, C)`."""
     if not multiplies_in_full():
         return ops.sum(rows, axis=1, keepdims=True)
-    batch, size = ops.shape(rows)[:2]
-    return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
+    batch, size, channels = ops.shape(rows)
+    if not isinstance(size, int) or size <= LONGEST_ROW:
+        return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
+    # How many numbers a product adds in a row depends on the processor.
+    fewest = min(-(-size // LONGEST_ROW), MOST_PARTS)
+    for parts in range(fewest, MOST_PARTS + 1):
+        if size % parts == 0:
+            part = size // parts
+            cut = ops.reshape(rows, (batch * parts, part, channels))
+            ones = ops.ones((batch * parts, 1, part), dtype=rows.dtype)
+            sums = ops.reshape(ones @ cut, (batch, parts, channels))
+            return ops.sum(sums, axis=1, keepdims=True)
+    # Without equal parts: each row of these ones takes some of the numbers.
+    ones = np.arange(fewest)[:, None] == np.arange(size) * fewest // size
+    ones = ops.broadcast_to(
+        ops.convert_to_tensor(ones.astype("float32"), rows.dtype),
+        (batch, fewest, size),
+    )
+    return ops.sum(ones @ rows, axis=1, keepdims=True)
 
 
 def sum_channels(x: Tensor) -> Any:

@@ -32,7 +32,7 @@ def group_norm(x, norm):
     return y * numpy(norm.gamma) + numpy(norm.beta)
 
 
-def sum_neighbours(values, kernels, size):
+def sum_neighbors(values, kernels, size):
     """Position by position; channel c has the kernel c modulo their number."""
     _, height, width, channels = values.shape
     y = np.zeros_like(values)
@@ -57,7 +57,7 @@ def reference(x, layer, training=False):
     a = a.reshape(*x.shape[:3], -1, layer.kernel_size**2)
     v = x @ numpy(layer.value.kernel)
     v = normalize(v, layer.value_norm, training)
-    d = sum_neighbours(v, a, layer.kernel_size)
+    d = sum_neighbors(v, a, layer.kernel_size)
     d = normalize(d, layer.context_norm, training)
     d = d * sigmoid(d)
     z = dense((d + k).mean((1, 2)), layer.fuse_reduce)
@@ -109,7 +109,7 @@ def test_local_convolution_worked_by_hand():
     """A kernel of one tap moves the image; another position has another."""
     x = np.arange(1, 5, dtype="float32").reshape(1, 2, 2, 1, 1)
     kernels = np.zeros((1, 2, 2, 1, 1, 9), "float32")
-    kernels[..., 5] = 1  # To the right of the centre.
+    kernels[..., 5] = 1  # To the right of the center.
     kernels[0, 1, 1, 0, 0] = 1
     tensors = map(keras.ops.convert_to_tensor, (x, kernels))
     y = numpy(local_convolution(*tensors))

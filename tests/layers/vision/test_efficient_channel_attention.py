@@ -22,12 +22,12 @@ def reference(x, layer):
     logits = np.zeros_like(z)
     for channel in range(channels):
         for k in range(size):
-            neighbour = channel + k - (size - 1) // 2
+            neighbor = channel + k - (size - 1) // 2
             if layer.padding == "circular":
-                neighbour %= channels
-            if 0 <= neighbour < channels:
+                neighbor %= channels
+            if 0 <= neighbor < channels:
                 weight = filters[k, 0 if layer.shared else channel]
-                logits[:, channel] += weight * z[:, neighbour]
+                logits[:, channel] += weight * z[:, neighbor]
     return x * sigmoid(logits)[:, None, None, :]
 
 

@@ -66,7 +66,7 @@ def test_equals_the_paper(groups, shape):
 
 
 def test_one_position_by_hand():
-    """Its norm is zero and leaves the offset; the kernel's centre is left."""
+    """Its norm is zero and leaves the offset; the kernel's center is left."""
     layer = ka.EfficientMultiScaleAttention(2, beta_initializer="ones")
     x = np.array([3.0, -2.0], "float32").reshape(1, 1, 1, 2)
     layer.build(x.shape)

@@ -21,6 +21,10 @@ BOTTLENECKS = {
     ka.GatherExcite: {"learned_excite": True},
     ka.GlobalContext: {},
     ka.Involution: {"group_channels": 1},
+    ka.PyramidSqueezeAttention: {
+        "kernel_sizes": (1, 3, 5),
+        "groups": (1, 1, 1),
+    },
     ka.SelectiveKernel: {"min_units": 1, "groups": 1},
     ka.SplitAttention: {"min_units": 1, "radix": 3},
     ka.SqueezeExcite: {},

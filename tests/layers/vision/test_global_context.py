@@ -49,21 +49,6 @@ def test_equals_the_paper(fusion, shape):
     np.testing.assert_array_equal(numpy(layer(x)), numpy(y))
 
 
-def test_an_image_is_rows_for_its_products(monkeypatch):
-    """On some processors one of rank 4 and height 1 goes wrong."""
-    ranks, call = [], keras.layers.Dense.call
-
-    def recorded(self, inputs, **arguments):
-        ranks.append(len(inputs.shape))
-        return call(self, inputs, **arguments)
-
-    monkeypatch.setattr(keras.layers.Dense, "call", recorded)
-    layer = build(ka.GlobalContext(3), (2, 1, 13, 11))
-    ranks.clear()
-    layer(image((2, 1, 13, 11)))
-    assert ranks == [3, 2, 2]
-
-
 def test_starts_as_the_identity():
     x = image(SHAPE)
     np.testing.assert_array_equal(numpy(ka.GlobalContext(3)(x)), x)

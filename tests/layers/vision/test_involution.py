@@ -60,7 +60,7 @@ def test_equals_the_paper(shape, arguments, training):
 
 
 def test_worked_by_hand():
-    """Kernels of ones by their bias alone: sums of the neighbourhood."""
+    """Kernels of ones by their bias alone: sums of the neighborhood."""
     layer = ka.Involution(3, group_channels=1, bias_initializer="ones")
     x = np.arange(1, 7, dtype="float32").reshape(1, 2, 3, 1)
     layer.build(x.shape)
@@ -91,7 +91,7 @@ def test_gradient():
 
 
 def test_float16_at_its_limits():
-    """A sum of the neighbourhood is no number of float16 until its end."""
+    """A sum of the neighborhood is no number of float16 until its end."""
     x = np.full((1, 5, 7, 2), 20_000.0, "float16")
     x[:, :, 1::2] *= -1
     layer = ka.Involution(

@@ -97,7 +97,7 @@ def test_equals_the_paper(shape, arguments, heads):
 
 
 def test_worked_by_hand():
-    """Windows of two with a table: a position takes its left neighbour."""
+    """Windows of two with a table: a position takes its left neighbor."""
     layer = ka.WindowAttention((1, 2), use_bias=False)
     x = np.arange(1, 6, dtype="float32").reshape(1, 1, 5, 1)
     layer.build(x.shape)

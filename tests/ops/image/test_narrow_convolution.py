@@ -6,6 +6,7 @@ from keras_attention.ops.image.narrow_convolution import narrow_convolution
 from support.arrays import numpy
 from support.vision import image
 from support.vision import numeric_gradient
+from support.vision import vjp
 
 SHAPE = (2, 7, 5, 3)
 
@@ -41,6 +42,35 @@ def test_half_precision_is_summed_in_float32():
     y = narrow_convolution(x.astype("float16"), kernel.astype("float16"))
     assert keras.backend.standardize_dtype(y.dtype) == "float16"
     np.testing.assert_allclose(numpy(y)[0, 4, 4, 0], 60_000, rtol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("filters", [1, 2])
+def test_half_precision_has_gradients(dtype, filters):
+    """torch's own convolution to one filter refuses them on the CPU."""
+    x, kernel = image(SHAPE), image((3, 3, 3, filters), seed=1)
+    upstream = image((*SHAPE[:3], filters), seed=2)
+    values = {"x": x, "kernel": kernel}
+
+    def convolve(**changed):
+        tensors = {
+            name: keras.ops.cast(value, dtype)
+            for name, value in (values | changed).items()
+        }
+        y = narrow_convolution(**tensors)
+        assert keras.backend.standardize_dtype(y.dtype) == dtype
+        return keras.ops.cast(y, "float32")
+
+    for name, value in values.items():
+        found = vjp(lambda v, name=name: convolve(**{name: v}), value, upstream)
+        expected = numeric_gradient(
+            lambda v, name=name: reference(**(values | {name: v})),
+            value,
+            upstream,
+        )
+        np.testing.assert_allclose(
+            numpy(found), expected, atol=2e-2 * np.abs(expected).max()
+        )
 
 
 @pytest.mark.tensorflow

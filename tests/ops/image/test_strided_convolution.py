@@ -6,6 +6,7 @@ import pytest
 
 from keras_attention.ops.image.strided_convolution import strided_depthwise
 from support.arrays import numpy
+from support.networks import first_of
 from support.vision import image
 
 pytestmark = pytest.mark.tensorflow
@@ -30,30 +31,33 @@ def test_equals_the_convolution(size, taps):
     )
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("jit", "size"),
+    first_of([(jit, size) for jit in (False, True) for size in SIZES], 4),
+)
 @pytest.mark.parametrize("taps", [1, 2, 3])
 def test_gradients_of_both_orders(size, taps, jit):
     import tensorflow as tf
 
-    def differentiate(convolve):
-        @tf.function(jit_compile=jit)
-        def gradients(x, kernel):
-            with tf.GradientTape() as outer:
-                outer.watch([x, kernel])
-                with tf.GradientTape() as tape:
-                    tape.watch([x, kernel])
-                    total = tf.reduce_sum(tf.sin(convolve(x, kernel)))
-                once = tape.gradient(total, [x, kernel])
-                squares = sum(tf.reduce_sum(tf.square(part)) for part in once)
-            return once, outer.gradient(squares, [x, kernel])
+    def differentiate(convolve, x, kernel):
+        with tf.GradientTape() as outer:
+            outer.watch([x, kernel])
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                total = tf.reduce_sum(tf.sin(convolve(x, kernel)))
+            once = tape.gradient(total, [x, kernel])
+            squares = sum(tf.reduce_sum(tf.square(part)) for part in once)
+        return *once, *outer.gradient(squares, [x, kernel])
 
-        return tf.nest.flatten(gradients(*values))
-
+    run = tf.function(
+        lambda *values: differentiate(strided_depthwise, *values),
+        jit_compile=jit,
+    )
     x, kernel = image((2, *size, 5)), image((taps, taps, 5), seed=1)
     values = [tf.constant(x), tf.constant(kernel)]
     for found, wanted in zip(
-        differentiate(strided_depthwise), differentiate(expected), strict=True
+        run(*values), differentiate(expected, *values), strict=True
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 

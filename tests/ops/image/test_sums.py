@@ -12,10 +12,14 @@ def device(request, monkeypatch):
     monkeypatch.setattr(sums, "multiplies_in_full", lambda: request.param)
 
 
-def test_rows_equal_numpy(device):
-    x = np.random.default_rng(0).normal(size=(3, 7, 5)).astype("float32")
-    total = ops.convert_to_numpy(sums.sum_rows(ops.convert_to_tensor(x)))
-    np.testing.assert_allclose(total, x.sum(1, keepdims=True), rtol=1e-5)
+@pytest.mark.parametrize("size", [7, 256, 1021, 1022, 5003, 4096])
+def test_rows_equal_numpy(device, size):
+    """Whole, in equal parts, and in parts of different sizes."""
+    x = np.random.default_rng(0).uniform(1, 2, size=(3, size, 5))
+    total = sums.sum_rows(ops.convert_to_tensor(x.astype("float32")))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(total), x.sum(1, keepdims=True), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
