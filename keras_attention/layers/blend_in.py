@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.input_lists import first_input
 from keras_attention.ops.image.masking import zero_masked
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -28,19 +29,20 @@ class BlendIn(keras.layers.Wrapper):
     branch is added to its input, here it takes the input's place by degrees.
 
     Args:
-        layer: a layer that takes one tensor and keeps its shape.
+        layer: a layer that keeps the shape of its input, or of the first of
+            several, as `AttentionGate` does.
         **kwargs: the arguments of `keras.layers.Layer`: `name`, `dtype`,
             `trainable`. They do not reach `layer`.
 
     Call arguments:
-        inputs: tensor that `layer` takes.
+        inputs: tensor that `layer` takes, or a list of which the first is x.
         training: passed on to `layer`.
 
     Input shape:
         That of `layer`.
 
     Output shape:
-        The input's.
+        That of x.
 
     Raises:
         TypeError: if `layer` is not a layer.
@@ -70,10 +72,9 @@ class BlendIn(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape: Shape) -> None:
-        input_shape = tuple(input_shape)
+    def build(self, input_shape: Any) -> None:
         output_shape = tuple(self.layer.compute_output_shape(input_shape))
-        if output_shape != input_shape:
+        if output_shape != tuple(first_input(input_shape)):
             raise ValueError(
                 "BlendIn's `layer` must keep the shape of its input, since "
                 f"the two are added. Received: layer '{self.layer.name}' of "
@@ -87,22 +88,29 @@ class BlendIn(keras.layers.Wrapper):
 
     def call(
         self,
-        inputs: Tensor,
+        inputs: Any,
         training: bool | None = None,
         mask: Tensor | None = None,
     ) -> Any:
         # `training` reaches the layer with the context of this call.
         takes_mask = mask is not None and self.layer._call_has_mask_arg
         arguments = {"mask": mask} if takes_mask else {}
-        change = ops.cast(self.layer(inputs, **arguments), inputs.dtype)
-        change = change - inputs
-        if mask is not None and tuple(mask.shape) == tuple(inputs.shape[:-1]):
+        x = first_input(inputs)
+        change = ops.cast(self.layer(inputs, **arguments), x.dtype) - x
+        if isinstance(mask, list | tuple):
+            mask = mask[0]
+        if mask is not None and tuple(mask.shape) == tuple(x.shape[:-1]):
             # What is masked may be NaN, and alpha is trained by the change.
             change = zero_masked(change, mask, "channels_last")
-        return inputs + ops.cast(self.alpha, inputs.dtype) * change
+        return x + ops.cast(self.alpha, x.dtype) * change
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        return tuple(first_input(input_shape))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        if isinstance(previous_mask, list | tuple):
+            return previous_mask[0]
+        return previous_mask
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -28,15 +28,21 @@ def to_float(x: Tensor, dtype: str | None = None) -> Any:
         TypeError: For complex numbers, whose imaginary part would be lost, and
             for other dtypes, such as strings.
     """
+    found = check_real(x)
+    return (
+        x if "float" in found else ops.cast(x, dtype or keras.config.floatx())
+    )
+
+
+def check_real(x: Tensor) -> str:
+    """Return the dtype of `x`; raise `TypeError` unless it has real numbers."""
     found = keras.backend.standardize_dtype(x.dtype)
-    if "float" in found:
-        return x
-    if "int" not in found and found != "bool":
+    if not any(kind in found for kind in ("float", "int", "bool")):
         raise TypeError(
             "Tensors must be of floats, integers or booleans. Received: a "
             f"tensor of dtype {found}"
         )
-    return ops.cast(x, dtype or keras.config.floatx())
+    return found
 
 
 def widen(x: Tensor) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_attention
+from keras_attention.inspection import find_layer
 from keras_attention.models import InceptionModule
 from keras_attention.ops.image.local_convolution import local_convolution
 from support.arrays import numpy
@@ -45,6 +46,78 @@ def test_frozen_layer_of_a_file_is_frozen(layer, shape, tmp_path):
             np.testing.assert_array_equal(one, numpy(weight))
         frozen.trainable = True
         assert len(other.trainable_variables) > 2
+
+
+ALONE = [
+    (keras_attention.CBAM(ratio=2), IMAGE, "channel_attention"),
+    (keras_attention.CBAM(ratio=2), IMAGE, "channel_attention/reduce"),
+    (keras_attention.MultiHeadAttention(2), SEQUENCE, "query"),
+    (keras_attention.GSoP(4), IMAGE, "position_gsop/norm"),
+    (keras_attention.BlendIn(keras_attention.CBAM(ratio=2)), IMAGE, "cbam"),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "path"), ALONE)
+def test_sublayer_that_is_frozen_alone_stays_frozen(
+    layer, shape, path, tmp_path
+):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    if path == "cbam":
+        layer.layer.trainable = False
+    else:
+        find_layer(model, f"{layer.name}/{path}").trainable = False
+    paths = [v.path for v in model.trainable_variables]
+    assert 0 < len(paths) < len(model.variables)
+    model.save(tmp_path / "model.keras")
+    for other in (
+        keras.models.load_model(tmp_path / "model.keras"),
+        keras.models.clone_model(model),
+        keras.Model.from_config(model.get_config()),
+    ):
+        assert [v.path for v in other.trainable_variables] == paths
+        # And again, of a layer that came of a file.
+        again = keras.models.clone_model(other)
+        assert [v.path for v in again.trainable_variables] == paths
+        other.trainable = False
+        other.trainable = True
+        count = len(keras.models.clone_model(other).trainable_variables)
+        assert count == len(other.trainable_variables) > len(paths)
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras_attention.Retention(2),
+        keras_attention.MultiHeadAttention(2),
+        keras_attention.ScaledDotProductAttention(),
+        keras_attention.LightweightConv1D(2, 3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_bidirectional_is_told_what_to_do(layer):
+    with pytest.raises(ValueError, match="is no keras.layers.RNN.*flip"):
+        keras.layers.Bidirectional(layer)
+
+
+@pytest.mark.parametrize("dtype", ["string", "complex64"])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (keras_attention.SqueezeExcite(ratio=2), IMAGE),
+        (keras_attention.NonLocal(), IMAGE),
+        (keras_attention.LinearAttention(2), SEQUENCE),
+        (keras_attention.AttentionPooling1D(), SEQUENCE),
+        (keras_attention.LightweightConv1D(2, 3), SEQUENCE),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_real_numbers_enters_no_model(layer, shape, dtype):
+    with pytest.raises(TypeError, match=f"Received: a tensor of dtype {dtype}"):
+        layer(keras.Input(shape, dtype=dtype))
+    assert layer(keras.Input(shape, dtype="uint8")).dtype == "float32"
 
 
 TAKES_IMAGES = [

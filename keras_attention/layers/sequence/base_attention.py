@@ -1,4 +1,4 @@
-"""What the attention layers share: inputs, masks, options, decoding."""
+"""What the attention layers share: their call, masks, options, decoding."""
 
 import dataclasses
 from typing import Any
@@ -7,17 +7,17 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base_layer import BaseLayer
-from keras_attention.layers.sequence.input_lists import is_list_of_inputs
+from keras_attention.layers.sequence.attention_checks import check_arguments
+from keras_attention.layers.sequence.attention_checks import check_decodes
+from keras_attention.layers.sequence.attention_checks import check_one_tensor
+from keras_attention.layers.sequence.attention_checks import complete_arguments
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import CallArguments
 from keras_attention.ops.attention import decoding
-from keras_attention.ops.attention.chunk_plan import larger
 from keras_attention.ops.attention.dispatch import attend
 from keras_attention.ops.attention.dispatch import find_backend_obstacle
 from keras_attention.ops.attention.dispatch import raise_not_fused
-from keras_attention.ops.attention.masks import bias_mask
-from keras_attention.ops.attention.masks import check_scores_shape
-from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
-from keras_attention.ops.attention.masks import expand_to_heads
 from keras_attention.ops.attention.masks import first_tokens
 from keras_attention.ops.attention.masks import join_heads
 from keras_attention.ops.attention.masks import padding_mask
@@ -25,11 +25,9 @@ from keras_attention.ops.attention.masks import position_mask
 from keras_attention.ops.attention.masks import positions_in_use
 from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.masks import replace_masked
-from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.ops.attention.masks import window_or_first_mask
 from keras_attention.ops.attention.options import AttentionOptions
 from keras_attention.ops.attention.scaled_dot_product import replace_unused
-from keras_attention.ops.precision import to_float
 from keras_attention.types import Cache
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -45,86 +43,14 @@ from keras_attention.validation import check_seed
 IMPLEMENTATIONS = {None: "auto", True: "fused", False: "unfused"}
 
 
-@dataclasses.dataclass(frozen=True)
-class AttentionInputs:
-    """The arguments of a call, checked and complete.
-
-    Args:
-        query: Tensor `(B, T, ...)`, masked tokens replaced by zeros.
-        key: Tensor `(B, S, ...)`, masked tokens replaced by zeros.
-        value: Tensor `(B, S, ...)`, masked tokens replaced by zeros.
-        query_mask: Boolean tensor `(B, T)` or `None`.
-        key_mask: Boolean tensor `(B, S)` or `None`.
-        mask: Boolean tensor that broadcasts to `(B, N, T, S)`, or `None`:
-            the caller's mask.
-        bias: Float tensor that broadcasts to `(B, N, T, S)`, or `None`: the
-            caller's bias.
-        in_use: `None`, or what `positions_in_use` says of `mask`.
-        cache: Cache of the tokens before, or `None`.
-        memory: What `encode_memory` returned, or `None`; key and value then
-            stand for it.
-        query_positions: Integers `(T,)`, with a cache `(B, T)`: the places
-            that causality and a window count.
-        key_positions: Integers `(S,)`, with a cache `(B, T)`.
-        given_positions: Integers `(T,)` or `(B, T)`, and `(S,)` or `(B, S)`:
-            the caller's positions of queries and keys, or `None`.
-        causal: Boolean, whether a query attends to no later key.
-        window: Integer, a query attends only to the keys less than `window`
-            positions away; `None` for all.
-    """
-
-    query: Any
-    key: Any
-    value: Any
-    query_mask: Any
-    key_mask: Any
-    mask: Any
-    bias: Any
-    in_use: Any
-    cache: Any
-    query_positions: Any
-    key_positions: Any
-    causal: bool
-    window: int | None
-    memory: Any = None
-    given_positions: Any = None
-
-    @property
-    def encoded_positions(self) -> tuple[Any, Any]:
-        """Positions of queries and keys for what encodes positions."""
-        if self.given_positions is not None:
-            return self.given_positions
-        return self.query_positions, self.key_positions
-
-    @property
-    def distances(self) -> Any:
-        """Key positions minus query positions.
-
-        `(T + S - 1,)`, where entry `j - i + T - 1` is that of query i and key
-        j; with a cache of M slots `(B, T, M)`, for given positions
-        `(B, T, S)`.
-        """
-        if self.given_positions is not None:
-            queries, keys = (
-                x if len(x.shape) == 2 else ops.expand_dims(x, 0)
-                for x in self.given_positions
-            )
-            return ops.expand_dims(keys, 1) - ops.expand_dims(queries, 2)
-        if self.cache is not None:
-            slots = ops.arange(ops.shape(self.cache["mask"])[1], dtype="int32")
-            return slots - self.query_positions[..., None]
-        num_queries, num_keys = ops.shape(self.query)[1], ops.shape(self.key)[1]
-        # At least one, also where there is no query and no key.
-        count = larger(num_queries + num_keys - 1, 1)
-        return ops.arange(count, dtype="int32") - (num_keys - 1)
-
-
 class BaseAttention(BaseLayer):
     """Base of the layers that attend from queries to keys and values.
 
-    A subclass implements `call` as `prepare`, what it does to the queries,
-    `remember`, `attend` and `collect`; and `project_keys`, `cache_widths`,
-    `num_query_heads`, `check_widths` and `compute_output_shape`.
+    `call` checks its arguments by `prepare`, and leaves the rest to
+    `attend_inputs`. A subclass implements that as what it does to the
+    queries, `remember` and `attend`; and `project_keys`, `cache_widths`,
+    `num_query_heads`, `check_widths` and `compute_output_shape`. One that
+    takes other arguments has a `call` of its own, which passes them on.
 
     Args:
         dropout: Float, rate at which scores are dropped in training.
@@ -177,7 +103,7 @@ class BaseAttention(BaseLayer):
         """Shape of what a cache keeps of a token, by name."""
         raise NotImplementedError
 
-    def project_keys(self, inputs: "AttentionInputs") -> dict[str, Any]:
+    def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
         """What a cache keeps of each token, `(B, S, ...)`, by name."""
         raise NotImplementedError
 
@@ -213,7 +139,7 @@ class BaseAttention(BaseLayer):
             ValueError: If the layer is not causal, if `max_length` is not
                 given, or the widths are not known before the layer is built.
         """
-        self._check_decodes()
+        check_decodes(self)
         if max_length is None:
             raise ValueError(
                 f"{type(self).__name__} needs the largest number of tokens to "
@@ -225,60 +151,93 @@ class BaseAttention(BaseLayer):
             batch_size, max_length, self.cache_widths(), self.compute_dtype
         )
 
-    def prepare(
+    def call(
         self,
         query: Tensor,
-        value: Tensor,
-        key: Tensor,
-        query_mask: Tensor | None,
-        value_mask: Tensor | None,
-        key_mask: Tensor | None,
-        attention_mask: Tensor | None,
-        attention_bias: Tensor | None,
-        cache: Any,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
         use_causal_mask: bool = False,
-        given_positions: tuple[Any, Any] = (None, None),
-    ) -> AttentionInputs:
+        attention_bias: Tensor | None = None,
+        cache: Cache | None = None,
+        mask: Tensor | None = None,
+        query_positions: Tensor | None = None,
+        key_positions: Tensor | None = None,
+    ) -> Any:
+        given = CallArguments(
+            query,
+            value,
+            key,
+            query_mask=query_mask if mask is None else mask,
+            value_mask=value_mask,
+            key_mask=key_mask,
+            attention_mask=attention_mask,
+            attention_bias=attention_bias,
+            cache=cache,
+            use_causal_mask=use_causal_mask,
+            query_positions=query_positions,
+            key_positions=key_positions,
+        )
+        if given.is_symbolic:
+            return self._specify(given, return_attention_scores)
+        return self.collect(
+            *self.attend_inputs(
+                self.prepare(given), return_attention_scores, training
+            )
+        )
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def attend_inputs(
+        self, inputs: AttentionInputs, return_scores: bool, training: Any
+    ) -> tuple[Any, Any, Any]:
+        """Attend with the queries, keys and values of a call.
+
+        Args:
+            inputs: What `prepare` returned.
+            return_scores: Boolean, whether the scores are wanted.
+            training: Boolean, whether scores are dropped.
+
+        Returns:
+            The layer's output; scores of shape `scores_shape`, or `None`;
+            the next cache, the memory or `None`.
+        """
+        raise NotImplementedError
+
+    def prepare(self, given: CallArguments) -> AttentionInputs:
         """Check and complete the arguments of a call; replace masked tokens.
 
         Raises:
             TypeError: For a mask of floats.
             ValueError: For shapes that do not fit.
         """
-        value, key, value_mask, memory, cache = self.recall(
-            query, value, key, value_mask, key_mask, cache
+        given = complete_arguments(self, self.recall(given))
+        given_shapes = ops.shape(given.query), ops.shape(given.key)
+        given = check_arguments(self, given)
+        query, key, value = given.query, given.key, given.value
+        key_mask, mask, cache = (
+            given.key_mask,
+            given.attention_mask,
+            given.cache,
         )
-        if memory is not None and use_causal_mask:
-            raise ValueError(
-                "`use_causal_mask` counts queries, which are given piece by "
-                "piece with a memory. Received: use_causal_mask=True for "
-                f"layer '{self.name}'"
-            )
-        is_self = value is None
-        query, value, key, masks, mask, bias = self._check_call(
-            query,
-            value,
-            key,
-            query_mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-            cache,
-        )
-        query_mask, key_mask = masks
         num_queries, num_keys = ops.shape(query)[1], ops.shape(key)[1]
         in_use, causal, window = None, self.causal, self.window
         windows = [w for w in (window, self.sliding_window) if w is not None]
         if cache is not None or _have_one_length(query, key):
             # The first keys and the last ones are the same positions.
-            causal = causal or bool(use_causal_mask)
+            causal = causal or bool(given.use_causal_mask)
             window = min(windows, default=None)
         else:
             by_first_key = position_mask(
                 ops.arange(num_queries, dtype="int32"),
                 ops.arange(num_keys, dtype="int32"),
-                bool(use_causal_mask),
+                bool(given.use_causal_mask),
                 self.sliding_window,
             )  # [T, S]
             if by_first_key is not None:
@@ -308,64 +267,41 @@ class BaseAttention(BaseLayer):
                     window,
                 )
         query, key, value = _replace_masked_tokens(
-            query, key, value, query_mask, key_mask, in_use
+            query, key, value, given.query_mask, key_mask, in_use
         )
         return AttentionInputs(
             query,
             key,
             value,
-            query_mask,
+            given.query_mask,
             key_mask,
             mask,
-            bias,
+            given.attention_bias,
             in_use,
             cache,
             *places,
             causal,
             window,
-            memory=memory,
-            given_positions=self.check_positions(
-                *given_positions,
-                query.shape,
-                key.shape,
-                is_self,
-                cache,
-                memory,
-            ),
+            memory=given.memory,
+            given_positions=self.check_positions(given),
+            given_shapes=given_shapes,
         )
 
-    def as_sequences(
-        self, query: Tensor, value: Tensor, key: Tensor, *others: Any
-    ) -> tuple[Any, ...]:
+    def as_sequences(self, given: CallArguments) -> CallArguments:
         """Give tensors, masks and bias the axes of sequences.
 
         A layer that takes tensors of other ranks overrides it.
-
-        Args:
-            query: Tensor or symbolic tensor.
-            value: As the query.
-            key: As the query.
-            *others: Masks of query, value and key, mask and bias of the
-                scores; each may be `None`.
         """
-        return query, value, key, *others
+        return given
 
-    def recall(
-        self,
-        query: Tensor,
-        value: Tensor,
-        key: Tensor,
-        value_mask: Tensor | None,
-        key_mask: Tensor | None,
-        cache: Any,
-    ) -> tuple[Any, Any, Any, Any, Any]:
+    def recall(self, given: CallArguments) -> CallArguments:
         """Tell a memory from a cache; a subclass that has none leaves it.
 
         Returns:
-            Value, key, value mask, memory and cache, of the last two one at
-            most.
+            The arguments with a memory or a cache, one at most; with a
+            memory, value and key are placeholders of its shape.
         """
-        return value, key, value_mask, None, cache
+        return given
 
     def remember(
         self, inputs: AttentionInputs
@@ -501,65 +437,6 @@ class BaseAttention(BaseLayer):
         results = tuple(result for result in results if result is not None)
         return results[0] if len(results) == 1 else results
 
-    def compute_output_spec(
-        self,
-        query: Tensor,
-        value: Tensor | None = None,
-        key: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        key_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-        use_causal_mask: bool = False,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
-        mask: Tensor | None = None,
-        query_positions: Tensor | None = None,
-        key_positions: Tensor | None = None,
-    ) -> Any:
-        given = cache
-        value, key, value_mask, memory, cache = self.recall(
-            query, value, key, value_mask, key_mask, cache
-        )
-        is_self = value is None
-        sequences = self._check_call(
-            query,
-            value,
-            key,
-            query_mask if mask is None else mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-            cache,
-        )
-        self.check_positions(
-            query_positions,
-            key_positions,
-            sequences[0].shape,
-            sequences[2].shape,
-            is_self,
-            cache,
-            memory,
-        )
-        if self.flash_attention:
-            self._check_fused(return_attention_scores)
-        value = query if value is None else value
-        key = value if key is None else key
-        shapes = [query.shape, value.shape, key.shape]
-        output, scores = self._spec(self.compute_output_shape(*shapes)), None
-        if return_attention_scores:
-            keys = key if cache is None else cache["mask"]
-            scores = self._spec(self.scores_shape(query.shape, keys.shape))
-        if given is not None:
-            given = {
-                name: keras.KerasTensor(tensor.shape, tensor.dtype)
-                for name, tensor in given.items()
-            }
-        return self.collect(output, scores, given)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -570,116 +447,31 @@ class BaseAttention(BaseLayer):
             "seed": self.seed,
         }
 
+    def _specify(self, given, return_attention_scores):
+        """Check a call with symbolic tensors; return its symbolic outputs."""
+        kept = given.cache
+        given = complete_arguments(self, self.recall(given))
+        self.check_positions(check_arguments(self, given))
+        if self.flash_attention:
+            self._check_fused(return_attention_scores)
+        query, value, key = given.query, given.value, given.key
+        output = self.compute_output_shape(query.shape, value.shape, key.shape)
+        output, scores = self._spec(output), None
+        if return_attention_scores:
+            keys = key if given.cache is None else given.cache["mask"]
+            scores = self._spec(self.scores_shape(query.shape, keys.shape))
+        if kept is not None:
+            kept = {
+                name: keras.KerasTensor(tensor.shape, tensor.dtype)
+                for name, tensor in kept.items()
+            }
+        return self.collect(output, scores, kept)
+
     def _spec(self, shape):
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
-    def _check_call(
-        self,
-        query,
-        value,
-        key,
-        query_mask,
-        value_mask,
-        key_mask,
-        attention_mask,
-        attention_bias,
-        cache,
-    ):
-        """Check tensors or symbolic tensors; complete and convert them."""
-        for name, tensor in (("query", query), ("value", value), ("key", key)):
-            self.check_one_tensor(name, tensor)
-        if value is None and key is not None:
-            raise ValueError(
-                f"{type(self).__name__} needs the values that belong to the "
-                "keys. Received: key without value. For self-attention pass "
-                "the query alone."
-            )
-        if value is None:
-            value_mask = query_mask if value_mask is None else value_mask
-        value = query if value is None else value
-        key = value if key is None else key
-        (
-            query,
-            value,
-            key,
-            query_mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-        ) = self.as_sequences(
-            query,
-            value,
-            key,
-            query_mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-        )
-        shapes = [tuple(x.shape) for x in (query, key, value)]
-        self._check_lengths(*shapes)
-        masks = {}
-        for name, mask, shape in (
-            ("query_mask", query_mask, shapes[0]),
-            ("value_mask", value_mask, shapes[2]),
-            ("key_mask", key_mask, shapes[1]),
-        ):
-            if mask is not None:
-                mask = to_boolean_mask(name, mask)
-                check_sequence_mask(name, mask, shape)
-            masks[name] = mask
-        num_keys = shapes[1][1]
-        if cache is not None:
-            self._check_cache(cache, shapes)
-            num_keys = cache["mask"].shape[1]
-        heads = self.num_query_heads(shapes[0])
-        scores_shape = (shapes[0][0], heads, shapes[0][1], num_keys)
-        if attention_mask is not None:
-            attention_mask = to_boolean_mask("attention_mask", attention_mask)
-            check_scores_shape(
-                "attention_mask", attention_mask.shape, scores_shape
-            )
-        if attention_bias is not None:
-            attention_bias = ops.convert_to_tensor(attention_bias)
-            check_scores_shape(
-                "attention_bias", attention_bias.shape, scores_shape
-            )
-        if isinstance(query, keras.KerasTensor):
-            return query, value, key
-        if attention_mask is not None:
-            attention_mask = expand_to_heads(
-                "attention_mask", attention_mask, scores_shape
-            )
-        if attention_bias is not None:
-            (attention_bias,) = self._to_floats(attention_bias)
-            attention_bias = expand_to_heads(
-                "attention_bias", attention_bias, scores_shape
-            )
-            attention_mask = combine_masks(
-                attention_mask, bias_mask(attention_bias)
-            )
-        is_shared = query_mask is value_mask
-        query_mask, value_mask, key_mask = masks.values()
-        if is_shared:
-            value_mask = query_mask
-        if key_mask is not None and key_mask is not value_mask:
-            value_mask = combine_masks(value_mask, key_mask)
-        query, key, value = self._to_floats(query, key, value)
-        masks = query_mask, value_mask
-        return query, value, key, masks, attention_mask, attention_bias
-
-    def check_positions(
-        self,
-        query_positions: Any,
-        key_positions: Any,
-        query_shape: Shape,
-        key_shape: Shape,
-        is_self: bool,
-        cache: Any,
-        memory: Any,
-    ) -> tuple[Any, Any] | None:
-        """Check and complete the positions that a call was given.
+    def check_positions(self, given: CallArguments) -> tuple[Any, Any] | None:
+        """Check the positions that a call was given.
 
         Returns:
             Positions of queries and keys as integer tensors, or `None` if
@@ -706,22 +498,11 @@ class BaseAttention(BaseLayer):
             ("value", value_shape),
             ("key", key_shape),
         ):
-            self.check_one_tensor(name, shape)
+            check_one_tensor(self, name, shape)
             if shape is None and shapes:
                 shape = shapes[-1]
             shapes.append(check_is_shape(f"{name}_shape", shape))
         return shapes[0], shapes[1], shapes[2]
-
-    def check_one_tensor(self, name: str, tensor: Any) -> None:
-        """Raise a `ValueError` for a list of tensors or of shapes."""
-        if isinstance(tensor, dict) or is_list_of_inputs(tensor):
-            raise ValueError(
-                f"{type(self).__name__} takes query, value and key as "
-                "arguments of their own: pass query and value as "
-                f"`layer(query, value)`. Received: {name} is a "
-                f"{type(tensor).__name__} of {len(tensor)} for layer "
-                f"'{self.name}'"
-            )
 
     def _check_fused(self, return_attention_scores):
         """Check what is known of a fused kernel before tensors are."""
@@ -730,52 +511,6 @@ class BaseAttention(BaseLayer):
             reason = "has no `return_attention_scores`"
         if reason is not None:
             raise_not_fused({"fused": reason})
-
-    def _check_lengths(self, query_shape, key_shape, value_shape):
-        self.check_widths(query_shape, key_shape, value_shape)
-        received = (
-            f"Received: query of shape {query_shape}, key of shape "
-            f"{key_shape}, value of shape {value_shape} for layer "
-            f"'{self.name}'"
-        )
-        for name, sizes in (
-            ("Query, key and value must have the same batch", (0, 0, 0)),
-            ("Key and value must have the same length", (None, 1, 1)),
-        ):
-            known = {
-                shape[axis]
-                for shape, axis in zip(
-                    (query_shape, key_shape, value_shape), sizes, strict=True
-                )
-                if axis is not None and shape[axis] is not None
-            }
-            if len(known) > 1:
-                raise ValueError(f"{name}. {received}")
-
-    def _check_cache(self, cache, shapes):
-        self._check_decodes()
-        query_shape, key_shape, _ = shapes
-        lengths = query_shape[1], key_shape[1]
-        if None not in lengths and lengths[0] != lengths[1]:
-            raise ValueError(
-                "With a cache, the new tokens are queries and keys at once. "
-                f"Received: query of shape {query_shape}, key of shape "
-                f"{key_shape}"
-            )
-        decoding.check_cache(self, cache, self.cache_widths(), query_shape)
-
-    def _to_floats(self, *tensors):
-        """Cast integers; equal tensors stay one tensor."""
-        cast = {id(x): to_float(x, self.compute_dtype) for x in tensors}
-        return [cast[id(x)] for x in tensors]
-
-    def _check_decodes(self):
-        if not self.causal:
-            raise ValueError(
-                "Decoding step by step equals the full pass only if no token "
-                "attends to a later one. Received: causal=False in layer "
-                f"'{self.name}'. Make the layer with `causal=True`."
-            )
 
 
 def _have_one_length(query, key):

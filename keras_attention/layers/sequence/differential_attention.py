@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
 from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
@@ -13,10 +13,8 @@ from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.precision import widen
 from keras_attention.positions import BasePositions
-from keras_attention.types import Cache
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
-from keras_attention.types import Tensor
 from keras_attention.validation import check_number
 from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
@@ -247,37 +245,9 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
             self.output_dim or widths[0],
         )
 
-    def call(
-        self,
-        query: Tensor,
-        value: Tensor | None = None,
-        key: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        key_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-        use_causal_mask: bool = False,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
-        mask: Tensor | None = None,
-        query_positions: Tensor | None = None,
-        key_positions: Tensor | None = None,
-    ) -> Any:
-        inputs = self.prepare(
-            query,
-            value,
-            key,
-            query_mask if mask is None else mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-            cache,
-            use_causal_mask,
-            given_positions=(query_positions, key_positions),
-        )
+    def attend_inputs(
+        self, inputs: AttentionInputs, return_scores: bool, training: Any
+    ) -> tuple[Any, Any, Any]:
         # Heads are pairs of a query, and of a key, for the two maps.
         query = self._split(project(self.query_projection, inputs.query), 2)
         query = self.rotate_query(query, inputs)
@@ -290,21 +260,21 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
                 key[:, :, first::2],
                 value,
                 inputs,
-                return_attention_scores,
+                return_scores,
                 training,
                 position_bias=position_bias,
             )  # [B, T, N, 2 D], [B, N, T, S]
             outputs.append(output)
             maps.append(scores)
         output = self._subtract(*outputs)
-        scores = self._subtract(*maps) if return_attention_scores else None
+        scores = self._subtract(*maps) if return_scores else None
         output = self.head_norm(output) * (1 - self.find_lambda_init())
         batch, length, heads, width = ops.shape(output)
         output = project(
             self.output_projection,
             ops.reshape(output, (batch, length, heads * width)),
         )  # [B, T, output_dim]
-        return self.collect(output, scores, cache)
+        return output, scores, cache
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
         key = self._split(project(self.key_projection, inputs.key), 2)

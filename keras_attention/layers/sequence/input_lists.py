@@ -84,6 +84,11 @@ def is_list_of_inputs(query: Any) -> bool:
     )
 
 
+def first_input(inputs: Any) -> Any:
+    """Return the first of a list of tensors or of shapes, or the only one."""
+    return inputs[0] if is_list_of_inputs(inputs) else inputs
+
+
 def is_list_of_masks(mask: Any) -> bool:
     """Whether this is a list of masks, not a mask of nested lists."""
     return isinstance(mask, list | tuple) and any(

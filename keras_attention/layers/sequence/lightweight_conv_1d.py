@@ -15,7 +15,7 @@ from keras_attention.types import Tensor
 class LightweightConv1D(BaseHeadConvolution):
     """Depthwise convolution over time, its softmax filters shared by heads.
 
-    Each of H heads is a block of D / H neighbouring channels with one filter
+    Each of H heads is a block of D / H neighboring channels with one filter
     of K taps, which a softmax turns into an average over positions:
 
         o[t, c] = sum over j < K of softmax(W[h(c)])[j] * x[t + j - P, c]

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.attention_inputs import CallArguments
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.ops.attention import decoding
 from keras_attention.types import Cache
@@ -72,19 +73,18 @@ class MemoryAttention(BaseAttention):
         no_query = ops.zeros(
             (batch, 0, self.input_widths()[0]), self.compute_dtype
         )
+        query_positions, key_positions = self.memory_positions(
+            ops.arange(0, dtype="int32"), key_positions
+        )
         inputs = self.prepare(
-            no_query,
-            value,
-            key,
-            None,
-            value_mask,
-            None,
-            None,
-            None,
-            None,
-            given_positions=self.memory_positions(
-                ops.arange(0, dtype="int32"), key_positions
-            ),
+            CallArguments(
+                no_query,
+                value,
+                key,
+                value_mask=value_mask,
+                query_positions=query_positions,
+                key_positions=key_positions,
+            )
         )
         mask = inputs.key_mask
         if mask is None:
@@ -112,46 +112,42 @@ class MemoryAttention(BaseAttention):
                 f"{self.sliding_window} in layer '{self.name}'"
             )
 
-    def recall(
-        self,
-        query: Tensor,
-        value: Tensor,
-        key: Tensor,
-        value_mask: Tensor | None,
-        key_mask: Tensor | None,
-        cache: Any,
-    ) -> tuple[Any, Any, Any, Any, Any]:
+    def recall(self, given: CallArguments) -> CallArguments:
+        memory = given.cache
         is_memory = (
-            isinstance(cache, dict)
-            and "mask" in cache
-            and "length" not in cache
+            isinstance(memory, dict)
+            and "mask" in memory
+            and "length" not in memory
         )
         if not is_memory:
-            return value, key, value_mask, None, cache
+            return given
         self.check_memory_options()
-        given = {
-            "value": value,
-            "key": key,
-            "value_mask": value_mask,
-            "key_mask": key_mask,
-        }
-        given = [name for name, tensor in given.items() if tensor is not None]
-        if given:
+        names = ("value", "key", "value_mask", "key_mask")
+        others = [name for name in names if getattr(given, name) is not None]
+        if others:
             raise ValueError(
                 "A memory holds keys, values and their mask: only the query "
-                f"may be given with it. Received: {given} for layer "
+                f"may be given with it. Received: {others} for layer "
                 f"'{self.name}'"
             )
-        memory = cache
+        if given.use_causal_mask:
+            raise ValueError(
+                "`use_causal_mask` counts queries, which are given piece by "
+                "piece with a memory. Received: use_causal_mask=True for "
+                f"layer '{self.name}'"
+            )
+        query, mask = given.query, memory["mask"]
         decoding.check_memory(self, memory, self.cache_widths(), query.shape)
-        # What stands for key and value has their shape, for a call's checks.
+        # Placeholders of key and value have their shapes, for the checks.
         _, key, value = (
-            self._stand_in(query, memory["mask"], width)
+            self._placeholder(query, mask, width)
             for width in self.input_widths()
         )
-        return value, key, memory["mask"], memory, None
+        return given.replace(
+            value=value, key=key, value_mask=mask, memory=memory, cache=None
+        )
 
-    def _stand_in(self, query, mask, width):
+    def _placeholder(self, query, mask, width):
         if isinstance(query, keras.KerasTensor):
             return keras.KerasTensor((*mask.shape, width), self.compute_dtype)
         zero = ops.zeros((1, 1, 1), self.compute_dtype)

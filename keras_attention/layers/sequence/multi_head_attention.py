@@ -3,7 +3,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.attention_axes import check_axes
+from keras_attention.layers.sequence.attention_axes import check_key_sizes
+from keras_attention.layers.sequence.attention_axes import find_axes
+from keras_attention.layers.sequence.attention_axes import fold_arguments
+from keras_attention.layers.sequence.attention_axes import to_axes
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import CallArguments
 from keras_attention.layers.sequence.head_projections import dense_from_heads
 from keras_attention.layers.sequence.head_projections import dense_to_heads
 from keras_attention.layers.sequence.head_projections import project
@@ -12,14 +18,9 @@ from keras_attention.layers.sequence.positioned_attention import (
 )
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.layers.weighted_layer import clone_initializer
-from keras_attention.ops.attention.axes import AttentionAxes
-from keras_attention.ops.attention.masks import check_sequence_mask
-from keras_attention.ops.attention.masks import to_boolean_mask
 from keras_attention.positions import BasePositions
-from keras_attention.types import Cache
 from keras_attention.types import RegularizerLike
 from keras_attention.types import Shape
-from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_optional_integer
 from keras_attention.validation import check_positive_integer
@@ -257,7 +258,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         self.sliding_window = check_optional_integer(
             "sliding_window", sliding_window
         )
-        self.attention_axes = _to_axes(attention_axes)
+        self.attention_axes = to_axes(attention_axes)
         # An attribute `output_shape` would be taken for the shape of a tensor.
         self._output_shape = _to_output_shape(output_shape)
         self.use_bias = check_boolean("use_bias", use_bias)
@@ -294,8 +295,8 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         query_shape, value_shape, key_shape = self.complete_shapes(
             query_shape, value_shape, key_shape
         )
-        self._axes = self._find_axes(query_shape)
-        self._check_axes(query_shape, value_shape, key_shape)
+        self._axes = find_axes(self, query_shape)
+        check_axes(self, self._axes, query_shape, value_shape, key_shape)
         query_shape, value_shape, key_shape = (
             self._axes.fold_shape(shape)
             for shape in (query_shape, value_shape, key_shape)
@@ -372,41 +373,14 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         """Projection of the output."""
         return self._output_dense
 
-    def call(
-        self,
-        query: Tensor,
-        value: Tensor | None = None,
-        key: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        key_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-        use_causal_mask: bool = False,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
-        mask: Tensor | None = None,
-        query_positions: Tensor | None = None,
-        key_positions: Tensor | None = None,
-    ) -> Any:
-        inputs = self.prepare(
-            query,
-            value,
-            key,
-            query_mask if mask is None else mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-            cache,
-            use_causal_mask,
-            given_positions=(query_positions, key_positions),
-        )
-        query_sizes = ops.shape(query)
-        key_sizes = ops.shape(
-            query if value is None else value if key is None else key
-        )
+    def __dir__(self) -> list[str]:
+        # Files name sublayers by their attributes, public ones first, and
+        # Keras' layer has a `_gate_dense` alone.
+        return [name for name in super().__dir__() if name != "gate_dense"]
+
+    def attend_inputs(
+        self, inputs: AttentionInputs, return_scores: bool, training: Any
+    ) -> tuple[Any, Any, Any]:
         query = project(self._query_dense, inputs.query)  # [B, T, N, D]
         if self.qk_norm:
             query = self.query_norm(query)
@@ -419,7 +393,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             key,
             value,
             inputs,
-            return_attention_scores,
+            return_scores,
             training,
             position_bias=self.position_bias(inputs),
             sinks=self._sinks(),
@@ -429,12 +403,10 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             output = output * project(self._gate_dense, inputs.query)
         output = project(self._output_dense, output)  # [B, T, output_shape]
         if not self._axes.are_a_sequence:
-            output = self._axes.unfold(output, query_sizes)
+            output = self._axes.unfold(output, inputs.given_shapes[0])
             if scores is not None:
-                scores = self._axes.unfold_scores(
-                    scores, query_sizes, key_sizes
-                )
-        return self.collect(output, scores, cache)
+                scores = self._axes.unfold_scores(scores, *inputs.given_shapes)
+        return output, scores, cache
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
         key = project(self._key_dense, inputs.key)  # [B, S, K, D]
@@ -490,11 +462,11 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         query_shape, value_shape, key_shape = self.complete_shapes(
             query_shape, value_shape, key_shape
         )
-        self._check_key_sizes(value_shape, key_shape)
+        check_key_sizes(self, value_shape, key_shape)
         return (*query_shape[:-1], *(self._output_shape or query_shape[-1:]))
 
     def scores_shape(self, query_shape: Shape, key_shape: Shape) -> tuple:
-        axes = self._find_axes(query_shape)
+        axes = find_axes(self, query_shape)
         return axes.scores_shape(query_shape, key_shape, self.num_heads)
 
     @classmethod
@@ -510,52 +482,14 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             {KERAS_NAMES.get(name, name): v for name, v in config.items()}
         )
 
-    def as_sequences(
-        self, query: Tensor, value: Tensor, key: Tensor, *others: Any
-    ) -> tuple[Any, ...]:
-        axes = self._axes if self.built else self._find_axes(query.shape)
-        shapes = [tuple(x.shape) for x in (query, value, key)]
-        if axes.are_a_sequence and all(len(shape) == 3 for shape in shapes):
-            return query, value, key, *others
-        self._check_axes(*shapes)
-        *masks, attention_mask, attention_bias = others
-        folded: dict[int, Any] = {}
-
-        def fold(x):
-            # What is one tensor stays one.
-            if id(x) not in folded:
-                folded[id(x)] = axes.fold(x)
-            return folded[id(x)]
-
-        names = "query_mask", "value_mask", "key_mask"
-        for n, (name, mask, shape) in enumerate(
-            zip(names, masks, shapes, strict=True)
+    def as_sequences(self, given: CallArguments) -> CallArguments:
+        query, value, key = given.query, given.value, given.key
+        axes = self._axes if self.built else find_axes(self, query.shape)
+        if axes.are_a_sequence and all(
+            len(x.shape) == 3 for x in (query, value, key)
         ):
-            if mask is None:
-                continue
-            mask = to_boolean_mask(name, mask)
-            check_sequence_mask(name, mask, shape, len(shape) - 1)
-            masks[n] = masks[0] if n and others[n] is others[0] else fold(mask)
-        sizes = [
-            x.shape if isinstance(x, keras.KerasTensor) else ops.shape(x)
-            for x in (query, key)
-        ]
-        if attention_mask is not None:
-            attention_mask = axes.fold_scores(
-                "attention_mask",
-                to_boolean_mask("attention_mask", attention_mask),
-                *sizes,
-                self.num_heads,
-            )
-        if attention_bias is not None:
-            attention_bias = axes.fold_scores(
-                "attention_bias",
-                ops.convert_to_tensor(attention_bias),
-                *sizes,
-                self.num_heads,
-            )
-        tensors = (fold(x) for x in (query, value, key))
-        return *tensors, *masks, attention_mask, attention_bias
+            return given
+        return fold_arguments(self, axes, given)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -648,63 +582,6 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
                 )
         return query_shape[-1], key_shape[-1], value_shape[-1]
 
-    def _find_axes(self, shape):
-        rank = len(shape)
-        if rank < 3:
-            raise ValueError(
-                "MultiHeadAttention expects tensors of shape (batch, length, "
-                "width), or of more axes between batch and width. Received: "
-                f"query of shape {tuple(shape)} for layer '{self.name}'"
-            )
-        axes = self.attention_axes
-        axes = range(1, rank - 1) if axes is None else axes
-        axes = tuple(n + rank if n < 0 else n for n in axes)
-        if len(set(axes)) < len(axes) or not all(
-            1 <= n <= rank - 2 for n in axes
-        ):
-            raise ValueError(
-                "`attention_axes` must be different axes between the batch's, "
-                f"0, and the last, {rank - 1}. Received: attention_axes="
-                f"{self.attention_axes} for query of shape {tuple(shape)} in "
-                f"layer '{self.name}'"
-            )
-        return AttentionAxes(rank, axes)
-
-    def _check_axes(self, query_shape, value_shape, key_shape):
-        """Check ranks and the axes that are not attended along."""
-        if self.built and len(query_shape) != self._axes.rank:
-            raise ValueError(
-                f"Layer '{self.name}' was built for tensors of rank "
-                f"{self._axes.rank}. Received: query of shape {query_shape}"
-            )
-        axes = self._find_axes(query_shape)
-        for name, shape in (("value", value_shape), ("key", key_shape)):
-            if len(shape) != axes.rank or any(
-                None not in (query_shape[n], shape[n])
-                and query_shape[n] != shape[n]
-                for n in axes.free
-            ):
-                raise ValueError(
-                    "Query, key and value must have the same number of axes, "
-                    "and the same sizes of those that are not attended along, "
-                    f"{axes.free}. Received: query of shape {query_shape}, "
-                    f"{name} of shape {shape} for layer '{self.name}'"
-                )
-        self._check_key_sizes(value_shape, key_shape)
-
-    def _check_key_sizes(self, value_shape, key_shape):
-        value_sizes, key_sizes = value_shape[1:-1], key_shape[1:-1]
-        if len(value_sizes) != len(key_sizes) or any(
-            None not in pair and pair[0] != pair[1]
-            for pair in zip(value_sizes, key_sizes, strict=True)
-        ):
-            raise ValueError(
-                "Key and value must have the same length, or the same sizes "
-                "of all axes but the last, which must be equal. Received: "
-                f"value of shape {tuple(value_shape)}, key of shape "
-                f"{tuple(key_shape)} for layer '{self.name}'"
-            )
-
     def _find_head_dims(self, width):
         if self.built or self.key_dim is None and width is None:
             return self._head_dims
@@ -723,20 +600,6 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
     def _check_key_dim(self, key_dim):
         if self.positions is not None:
             self.positions.check_width(key_dim)
-
-
-def _to_axes(axes):
-    if axes is None:
-        return None
-    is_sequence = isinstance(axes, list | tuple) and axes
-    numbers = tuple(axes) if is_sequence else (axes,)
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(
-                "`attention_axes` must be an integer or a tuple of integers. "
-                f"Received: attention_axes={axes!r}"
-            )
-    return numbers
 
 
 def _to_flash_attention(flash_attention, dropout):

@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
 from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,
@@ -260,19 +260,25 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
     ) -> Any:
-        inputs = self.prepare(
+        return super().call(
             query,
             value,
-            None,
-            query_mask if mask is None else mask,
-            value_mask,
-            None,
-            attention_mask,
-            attention_bias,
-            cache,
-            use_causal_mask,
-            given_positions=(query_positions, key_positions),
+            query_mask=query_mask,
+            value_mask=value_mask,
+            attention_mask=attention_mask,
+            return_attention_scores=return_attention_scores,
+            training=training,
+            use_causal_mask=use_causal_mask,
+            attention_bias=attention_bias,
+            cache=cache,
+            mask=mask,
+            query_positions=query_positions,
+            key_positions=key_positions,
         )
+
+    def attend_inputs(
+        self, inputs: AttentionInputs, return_scores: bool, training: Any
+    ) -> tuple[Any, Any, Any]:
         query, rotary_query = self.project_query(inputs)
         inputs, (latent, rotary_key) = self.remember(inputs)
         attend = (
@@ -284,7 +290,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             latent,
             rotary_key,
             inputs,
-            return_attention_scores,
+            return_scores,
             training,
         )  # [B, T, N, E], [B, N, T, S]
         batch, length, heads, width = ops.shape(output)
@@ -292,7 +298,7 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             self.output_projection,
             ops.reshape(output, (batch, length, heads * width)),
         )  # [B, T, output_dim]
-        return self.collect(output, scores, cache)
+        return output, scores, cache
 
     def project_query(self, inputs: AttentionInputs) -> tuple[Any, Any]:
         """The queries' parts `(B, T, N, D)` and `(B, T, N, R)`."""
@@ -437,28 +443,6 @@ class MultiHeadLatentAttention(KernelLayer, PositionedAttention):
             query_shape, value_shape, key_shape
         )
         return (*query_shape[:-1], self.output_dim or query_shape[-1])
-
-    def compute_output_spec(
-        self,
-        query: Tensor,
-        value: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        attention_bias: Tensor | None = None,
-        cache: Cache | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        return super().compute_output_spec(
-            query,
-            value,
-            query_mask=query_mask,
-            value_mask=value_mask,
-            attention_mask=attention_mask,
-            attention_bias=attention_bias,
-            cache=cache,
-            **kwargs,
-        )
 
     def get_config(self) -> dict[str, Any]:
         return {

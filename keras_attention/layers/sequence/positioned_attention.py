@@ -6,12 +6,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import CallArguments
 from keras_attention.layers.sequence.memory_attention import MemoryAttention
 from keras_attention.positions import BasePositions
 from keras_attention.positions import get as get_positions
 from keras_attention.positions import serialize as serialize_positions
-from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import shapes_broadcast
 
@@ -20,7 +20,7 @@ class PositionedAttention(MemoryAttention):
     """Base of the layers with the argument `positions`.
 
     A subclass calls `build_positions` in `build`, `rotate_query` and
-    `position_bias` in `call`, and `rotate_key` in `project_keys`.
+    `position_bias` in `attend_inputs`, and `rotate_key` in `project_keys`.
 
     Args:
         positions: See `MultiHeadAttention`.
@@ -125,17 +125,10 @@ class PositionedAttention(MemoryAttention):
             inputs.distances, self.num_heads, self.causal, self.relative_bias
         )
 
-    def check_positions(
-        self,
-        query_positions: Any,
-        key_positions: Any,
-        query_shape: Shape,
-        key_shape: Shape,
-        is_self: bool,
-        cache: Any,
-        memory: Any,
-    ) -> tuple[Any, Any] | None:
-        if memory is not None and self.positions is not None:
+    def check_positions(self, given: CallArguments) -> tuple[Any, Any] | None:
+        query_positions = given.query_positions
+        key_positions = given.key_positions
+        if given.memory is not None and self.positions is not None:
             if query_positions is None or key_positions is not None:
                 raise ValueError(
                     "With a memory and rotary positions, `query_positions` "
@@ -160,15 +153,13 @@ class PositionedAttention(MemoryAttention):
                 f"be given. Received: num_sink_tokens={self.num_sink_tokens} "
                 f"in layer '{self.name}' with positions for a call"
             )
-        if cache is not None and self.positions.uses_distances:
+        if given.cache is not None and self.positions.uses_distances:
             raise ValueError(
                 "With a cache, only rotary positions can be given per call: "
                 "the cache does not hold the positions of its keys. Received: "
                 f"{received}. Leave `query_positions` out, and pass `mask` "
                 "where there is padding."
             )
-        if is_self and key_positions is None:
-            key_positions = query_positions
         if query_positions is None or key_positions is None:
             raise ValueError(
                 "`query_positions` and `key_positions` must both be given, "
@@ -177,8 +168,8 @@ class PositionedAttention(MemoryAttention):
                 f"key_positions={key_positions!r} for layer '{self.name}'"
             )
         return (
-            _to_integers("query_positions", query_positions, query_shape),
-            _to_integers("key_positions", key_positions, key_shape),
+            _to_integers("query_positions", query_positions, given.query.shape),
+            _to_integers("key_positions", key_positions, given.key.shape),
         )
 
     def get_config(self) -> dict[str, Any]:

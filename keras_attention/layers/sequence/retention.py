@@ -188,7 +188,7 @@ class Retention(KernelLayer, BaseRecurrence):
         return places, last
 
     def _rotate(self, x, positions):
-        """Rotate pairs of neighbouring features, in at least float32."""
+        """Rotate pairs of neighboring features, in at least float32."""
         wide = widen(x)
         pairs = x.shape[-1] // 2
         steps = max(pairs - 1, 1)

@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.base_attention import AttentionInputs
+from keras_attention.layers.sequence.attention_inputs import AttentionInputs
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.layers.sequence.input_lists import is_list_of_masks
 from keras_attention.layers.sequence.input_lists import split_inputs
@@ -211,18 +211,24 @@ class ScaledDotProductAttention(BaseAttention):
         query_mask, value_mask, key_mask = split_masks(
             self, query_mask, value_mask, key_mask, mask
         )
-        inputs = self.prepare(
+        return super().call(
             query,
             value,
             key,
-            query_mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            attention_bias,
-            cache,
-            use_causal_mask,
+            query_mask=query_mask,
+            value_mask=value_mask,
+            key_mask=key_mask,
+            attention_mask=attention_mask,
+            return_attention_scores=return_attention_scores,
+            training=training,
+            use_causal_mask=use_causal_mask,
+            attention_bias=attention_bias,
+            cache=cache,
         )
+
+    def attend_inputs(
+        self, inputs: AttentionInputs, return_scores: bool, training: Any
+    ) -> tuple[Any, Any, Any]:
         inputs, (key, value) = self.remember(inputs)
         query = inputs.query
         if self._rank == 3:
@@ -241,14 +247,14 @@ class ScaledDotProductAttention(BaseAttention):
             key,
             value,
             inputs,
-            return_attention_scores,
+            return_scores,
             training,
             **options,
         )  # [B, T, N, E], [B, N, T, S]
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
-        return self.collect(output, scores, cache)
+        return output, scores, cache
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
         tokens = {"key": inputs.key, "value": inputs.value}
@@ -307,33 +313,6 @@ class ScaledDotProductAttention(BaseAttention):
         )
         self._check_ranks(query_shape, value_shape, key_shape)
         return (*query_shape[:-1], value_shape[-1])
-
-    def compute_output_spec(
-        self,
-        query: Any,
-        value: Tensor | None = None,
-        key: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        key_mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        query, value, key = split_inputs(self, query, value, key)
-        query_mask, value_mask, key_mask = split_masks(
-            self, query_mask, value_mask, key_mask, mask
-        )
-        return super().compute_output_spec(
-            query,
-            value,
-            key,
-            query_mask,
-            value_mask,
-            key_mask,
-            attention_mask,
-            **kwargs,
-        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

@@ -58,22 +58,34 @@ def decay_after(log_decay: Tensor) -> Any:
     return ops.exp(ops.pad(later, widths)[..., 1:, :])
 
 
-def decayed_products(query: Tensor, key: Tensor, log_decay: Tensor) -> Any:
+def decayed_products(
+    query: Tensor, key: Tensor, log_decay: Tensor, constant: Any = None
+) -> Any:
     """Products of each query with its own key and earlier ones, decayed.
 
     Args:
         query: Tensor `(L, C, D)`.
         key: Tensor `(L, C, D)`.
         log_decay: Tensor `(L, C, A)`.
+        constant: Log decays of heads, `(N,)`, that all tokens have in common;
+            L is then `(..., N)` in a row. Defaults to `None`, other decays.
 
     Returns:
         Tensor `(L, C, C)`: of i and j ≤ i the sum over features of query i,
         key j and the decays after j up to i; zeros for j > i.
     """
+    size = query.shape[1]
+    if constant is not None:
+        products = matmul(query, ops.swapaxes(key, 1, 2))
+        heads = ops.shape(constant)[0]
+        each = ops.broadcast_to(constant[:, None, None], (heads, size, 1))
+        # Of one chunk: those of all would be as large as the products.
+        products = ops.reshape(products, (-1, heads, size, size))
+        products = products * pairwise_decay(each)
+        return ops.reshape(products, (-1, size, size))
     if log_decay.shape[-1] == 1:
         products = matmul(query, ops.swapaxes(key, 1, 2))
-        return products * _pairwise_decay(log_decay)[..., 0]
-    size = query.shape[1]
+        return products * pairwise_decay(log_decay)
     block = min(BLOCK, size)
     # The blocks on the diagonal, then pairs of blocks, each with the products
     # of its second half with its first, until one block is left.
@@ -151,6 +163,22 @@ def _merge(diagonal, half, below):
     return ops.concatenate(
         [top, ops.concatenate([below, second], axis=-1)], axis=-2
     )
+
+
+def pairwise_decay(log_decay: Tensor) -> Any:
+    """Decay after j up to i, of one decay a token: `(L, C, 1)` to `(L, C, C)`.
+
+    One for i = j and zero for j > i. Of blocks of twice the size at a time: a
+    sum for each pair of a chunk takes longer than all its products.
+    """
+    half = min(BLOCK, log_decay.shape[1])
+    decay = _pairwise_decay(_split(log_decay, half))[..., 0]
+    while half < log_decay.shape[1]:
+        earlier, later = _pairs(_split(log_decay, half))
+        after = ops.swapaxes(decay_after(earlier), -1, -2)
+        decay = _merge(decay, half, decay_until(later) * after)
+        half *= 2
+    return decay[:, 0]
 
 
 def _pairwise_decay(log_decay):

@@ -44,7 +44,7 @@ def lightweight_convolution(
     Args:
         x: Float tensor of shape `(B, T, D)`; D is a multiple of H.
         filters: Float tensor of shape `(H, K)`, cast to the dtype of `x`.
-        padding: `"same"` centres the filter, P = (K - 1) // 2; `"causal"`
+        padding: `"same"` centers the filter, P = (K - 1) // 2; `"causal"`
             ends it at t, P = K - 1; `"valid"` takes x as padded already,
             P = 0 and K - 1 positions fewer come out. Defaults to `"same"`.
 
@@ -256,6 +256,7 @@ def _depthwise(x, filters, pads):
     same = taps % 2 == 1 and pads == pad_widths(taps, "same")
     padding = "same" if same else "valid"
     batch, length = ops.shape(x)[0], _output_length(x, taps, pads)
+    kernel = _without_gradient_of_nothing(kernel, batch)
     known = not ops.is_tensor(length)
     if not same:
         # One position at least, where the length may be 0.
@@ -270,6 +271,25 @@ def _depthwise(x, filters, pads):
     # An empty batch comes out with another length.
     y = y if known else y[:, :length]
     return ops.reshape(y, (batch, length, x.shape[2]))
+
+
+def _without_gradient_of_nothing(kernel, batch):
+    """The kernel; its gradient is zero if the batch is empty.
+
+    TensorFlow's depthwise op then returns whatever was in memory.
+    """
+    if keras.backend.backend() != "tensorflow" or isinstance(batch, int):
+        return kernel
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def keep(kernel):
+        def gradient(upstream):
+            return tf.where(batch > 0, upstream, tf.zeros_like(upstream))
+
+        return tf.identity(kernel), gradient
+
+    return keep(kernel)
 
 
 def _blocks(x, filters, pads):

@@ -83,7 +83,15 @@ def linear_attention(
     if causal:
         log_decay = ops.zeros_like(key[..., :1])
         output, state = gated_recurrence(
-            query, key, value, log_decay, mask, initial_state, form, chunk_size
+            query,
+            key,
+            value,
+            log_decay,
+            mask,
+            initial_state,
+            form,
+            chunk_size,
+            constant=ops.zeros((key.shape[2],), key.dtype),
         )
     else:
         if mask is not None:
@@ -171,10 +179,19 @@ def retention(
                 f"the {heads} heads. Received: decay={decay}"
             )
         log_decay = [math.log(each) for each in decay]
-    log_decay = ops.reshape(ops.cast(log_decay, query.dtype), (heads, 1))
-    log_decay = ops.zeros_like(query[..., :1]) + log_decay
+    constant = ops.cast(log_decay, query.dtype)  # [N]
+    log_decay = ops.zeros_like(query[..., :1]) + constant[:, None]
     output, state = gated_recurrence(
-        query, key, value, log_decay, mask, initial_state, form, chunk_size
+        query,
+        key,
+        value,
+        log_decay,
+        mask,
+        initial_state,
+        form,
+        chunk_size,
+        # Masked tokens do not decay.
+        constant=constant if mask is None else None,
     )
     return ops.cast(output, dtype), state
 

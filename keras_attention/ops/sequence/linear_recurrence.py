@@ -47,6 +47,7 @@ def gated_recurrence(
     initial_state: Any,
     form: str,
     chunk_size: int,
+    constant: Any = None,
 ) -> tuple[Any, Any]:
     """S ← exp(log_decay) S + k vᵀ; y = Sᵀ q.
 
@@ -59,6 +60,8 @@ def gated_recurrence(
         initial_state: Tensor `(B, N, D, E)` or `None`.
         form: One of `FORMS`.
         chunk_size: Integer, tokens of a chunk.
+        constant: Tensor `(N,)`, the `log_decay` of each head if it is that of
+            all tokens, which saves time. Defaults to `None`.
 
     Returns:
         Output `(B, T, N, E)` and last state.
@@ -70,7 +73,7 @@ def gated_recurrence(
         return state, ops.sum(query[..., None] * state, axis=-2)
 
     def chunk(query, key, value, log_decay):
-        scores = decayed_products(query, key, log_decay)  # [L, C, C]
+        scores = decayed_products(query, key, log_decay, constant)  # [L, C, C]
         inside = matmul(scores, value)
         key = ops.swapaxes(key * decay_after(log_decay), 1, 2)
         total = ops.exp(ops.sum(log_decay, axis=1))[..., None]  # [L, A, 1]

@@ -532,6 +532,7 @@ MIXERS = {
 SLOW = ("latent", "differential")
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
     "name",
@@ -581,6 +582,7 @@ def test_lengths_of_zero_in_a_graph(name):
         np.testing.assert_array_equal(numpy(after[key]), numpy(tensor))
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("positions", [None, "relative"])
 @pytest.mark.parametrize("window", [None, 2])

@@ -154,6 +154,9 @@ def test_what_does_not_fit_is_refused():
         layer(tokens(2, 3), value, cache=memory)
     with pytest.raises(ValueError, match="another batch.*2 rows.*batch of 3"):
         layer(tokens(3, 3), cache=memory)
+    for query in (tokens(2, 3), keras.KerasTensor((2, 3, WIDTH))):
+        with pytest.raises(ValueError, match="use_causal_mask=True"):
+            layer(query, cache=memory, use_causal_mask=True)
     other = built(LAYERS["sinks"]()).encode_memory(value)
     with pytest.raises(ValueError, match="another layer"):
         layer(tokens(2, 3), cache=other)

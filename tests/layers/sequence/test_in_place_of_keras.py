@@ -219,6 +219,29 @@ def test_masks_of_images_leave_positions_out():
     assert_equal(numpy(scores).reshape(2, 2, 12, 12), flat_scores)
 
 
+def test_masks_of_images_may_be_integers():
+    theirs, ours = pair((2, 3, 4, 6), (2, 3, 2, 7), attention_axes=(1, 2))
+    query, value = tokens(2, 3, 4, 6), tokens(2, 3, 2, 7, seed=1)
+    generator = np.random.default_rng(0)
+    query_mask, value_mask, key_mask = (
+        (generator.random((2, 3, n)) < 0.6).astype("int32") for n in (4, 2, 2)
+    )
+    value_mask[:, 0, 0] = key_mask[:, 0, 0] = 1
+    allowed = np.broadcast_to(
+        (value_mask * key_mask)[:, None, None].astype(bool), (2, 3, 4, 3, 2)
+    )
+    found = ours(
+        query,
+        value,
+        query_mask=query_mask,
+        value_mask=value_mask,
+        key_mask=key_mask,
+    )
+    expected = theirs(query, value, attention_mask=allowed)
+    valid = query_mask.astype(bool)
+    assert_equal(numpy(found)[valid], numpy(expected)[valid])
+
+
 def layer_of_rank_3(layer):
     flat = ka.MultiHeadAttention(2)
     flat.build((None, None, 8))
@@ -331,10 +354,10 @@ def test_reads_the_configuration_of_grouped_queries(kv_heads):
 # Files, and models that are changed over.
 
 
-def keras_model(grouped=True, dropout=0.0):
+def keras_model(grouped=True, **arguments):
     tokens = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(7, 8, mask_zero=True)(tokens)
-    y = keras.layers.MultiHeadAttention(2, 4, dropout=dropout, name="first")(
+    y = keras.layers.MultiHeadAttention(2, 4, name="first", **arguments)(
         x, x, use_causal_mask=True
     )
     if grouped:
@@ -366,8 +389,11 @@ def test_a_cloned_model_has_our_attention(tmp_path):
     assert_equal(again(ids), ours(ids))
 
 
-def test_a_file_of_weights_is_one_of_the_other(tmp_path):
-    theirs = keras_model(grouped=False, dropout=0.2)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"dropout": 0.2}, {"use_gate": True, "use_bias": False}]
+)
+def test_a_file_of_weights_is_one_of_the_other(arguments, tmp_path):
+    theirs = keras_model(grouped=False, **arguments)
     ours = keras.models.clone_model(theirs, clone_function=with_our_attention)
     ids = np.array([[1, 2, 3, 4], [5, 6, 0, 0]])
     real = ids > 0  # Masked queries of Keras get a mean.
@@ -450,3 +476,157 @@ def test_reads_the_configuration_of_keras():
     assert ours.name == "attention"
     ours.set_weights(theirs.get_weights())
     assert_equal(ours(x, x), theirs(x, x))
+
+
+# What differs, with the numbers of both: docs/how_to/replace_keras_attention.md
+
+
+ROWS = np.array([[[1.0], [3.0]]], "float32")
+WITHOUT_WEIGHTS = [
+    (keras.layers.Attention, ka.ScaledDotProductAttention, {}),
+    (
+        keras.layers.AdditiveAttention,
+        ka.AdditiveAttention,
+        {"use_scale": False},
+    ),
+]
+pairs_without_weights = pytest.mark.parametrize(
+    "theirs, ours, arguments",
+    WITHOUT_WEIGHTS,
+    ids=["Attention", "AdditiveAttention"],
+)
+
+
+def values(results):
+    return [numpy(each)[0].tolist() for each in results]
+
+
+def from_keras(theirs, ours, **arguments):
+    """Keras' layer, and ours of its configuration."""
+    layer = theirs(**arguments)
+    return layer, ours.from_config(layer.get_config())
+
+
+@pairs_without_weights
+def test_a_masked_query_has_scores_of_zero(theirs, ours, arguments):
+    mask = np.array([[True, False]])
+    call = {"mask": [mask, mask], "return_attention_scores": True}
+    theirs, ours = from_keras(theirs, ours, **arguments)
+    output = [[1.0], [0.0]]  # The same.
+    assert values(theirs([ROWS, ROWS], **call)) == [output, [[1, 0], [1, 0]]]
+    assert values(ours([ROWS, ROWS], **call)) == [output, [[1, 0], [0, 0]]]
+
+
+@pairs_without_weights
+def test_a_query_without_keys_gets_zeros(theirs, ours, arguments):
+    nothing = np.zeros((1, 2), bool)
+    call = {"mask": [None, nothing], "return_attention_scores": True}
+    theirs, ours = from_keras(theirs, ours, **arguments)
+    means = [[[2.0], [2.0]], [[0.5, 0.5], [0.5, 0.5]]]
+    zeros = [[[0.0], [0.0]], [[0.0, 0.0], [0.0, 0.0]]]
+    assert values(theirs([ROWS, ROWS], **call)) == means
+    assert values(ours([ROWS, ROWS], **call)) == zeros
+
+
+@pairs_without_weights
+def test_the_mask_of_the_keys_counts(theirs, ours, arguments):
+    every, first = np.array([[True, True]]), np.array([[True, False]])
+    theirs, ours = from_keras(theirs, ours, **arguments)
+    inputs = [ROWS, ROWS, ROWS]
+    masks = [None, every, first]
+    assert_equal(theirs(inputs, mask=masks), theirs(inputs))
+    assert_equal(ours(inputs), theirs(inputs))
+    assert values([ours(inputs, mask=masks)]) == [[[1.0], [1.0]]]
+    assert_equal(
+        ours(inputs, mask=masks), theirs(inputs, mask=[None, first, first])
+    )
+
+
+@pairs_without_weights
+def test_scores_in_training_are_those_before_dropout(theirs, ours, arguments):
+    theirs, ours = from_keras(theirs, ours, dropout=0.5, seed=0, **arguments)
+    x = tokens(2, 9, 4)
+    call = {"return_attention_scores": True, "training": True}
+    found, scores = ours([x, x], **call)
+    _, expected = ours([x, x], return_attention_scores=True)
+    assert_equal(scores, expected)
+    _, dropped = theirs([x, x], **call)
+    zeros = (numpy(dropped) == 0).mean()
+    assert 0.3 < zeros < 0.7
+    # They are dropped for the output all the same.
+    assert np.abs(numpy(found) - numpy(ours([x, x]))).max() > 0.1
+
+
+def test_scores_in_training_of_multi_head_attention():
+    x = tokens(2, 5, 6)
+    for layer in pair(x.shape, x.shape, dropout=0.5):
+        call = {"return_attention_scores": True}
+        _, in_training = layer(x, x, training=True, **call)
+        assert_equal(in_training, layer(x, x, **call)[1])
+
+
+def test_products_are_scaled_unless_keras_configuration_is_read():
+    # By hand: q = (2, 0), keys (2, 0) and (0, 0), products 4 and 0; with
+    # D = 2, 4 / sqrt(2). The values are 1 and 0, so that the output is the
+    # first score.
+    query = np.array([[[2.0, 0.0]]], "float32")
+    key = np.array([[[2.0, 0.0], [0.0, 0.0]]], "float32")
+    value = np.array([[[1.0], [0.0]]], "float32")
+    theirs, ours = from_keras(
+        keras.layers.Attention, ka.ScaledDotProductAttention
+    )
+    plain = 1 / (1 + np.exp(-4))
+    for layer in (theirs, ours, ka.ScaledDotProductAttention(scale=1.0)):
+        assert_equal(layer([query, value, key]), np.full((1, 1, 1), plain))
+    scaled = 1 / (1 + np.exp(-4 / np.sqrt(2)))
+    found = ka.ScaledDotProductAttention()([query, value, key])
+    assert_equal(found, np.full((1, 1, 1), scaled))
+
+
+def test_four_axes_have_heads_before_the_last():
+    theirs, ours = from_keras(
+        keras.layers.Attention, ka.ScaledDotProductAttention
+    )
+    query, value = tokens(2, 3, 4, 6), tokens(2, 3, 5, 6, seed=1)
+    call = {"return_attention_scores": True}
+    expected, expected_scores = theirs([query, value], **call)
+    found, scores = ours([np.swapaxes(x, 1, 2) for x in (query, value)], **call)
+    assert tuple(scores.shape) == (2, 3, 4, 5)
+    assert_equal(np.swapaxes(numpy(found), 1, 2), expected)
+    assert_equal(scores, expected_scores)
+
+
+@pairs_without_weights
+def test_one_tensor_is_self_attention(theirs, ours, arguments):
+    theirs, ours = from_keras(theirs, ours, **arguments)
+    with pytest.raises(ValueError, match="must be called on a list"):
+        theirs(ROWS)
+    assert_equal(ours(ROWS), theirs([ROWS, ROWS]))
+
+
+def ones_of_both():
+    """One head of width 1, weights of 1: values 2 and 4, and 1 is added."""
+    layers = pair((1, 2, 1), (1, 2, 1), num_heads=1, key_dim=1)
+    for layer in layers:
+        layer.set_weights([np.ones(w.shape) for w in layer.get_weights()])
+    return layers
+
+
+def test_masked_queries_of_multi_head_attention():
+    theirs, ours = ones_of_both()
+    mask = np.array([[[True, False], [False, False]]])
+    assert values([theirs(ROWS, ROWS, attention_mask=mask)]) == [[[3], [4]]]
+    assert values([ours(ROWS, ROWS, attention_mask=mask)]) == [[[3], [1]]]
+    # Keras' other path gives zeros too.
+    call = {"attention_mask": mask, "return_attention_scores": True}
+    for layer in (theirs, ours):
+        output, scores = values(layer(ROWS, ROWS, **call))
+        assert (output, scores) == ([[3], [1]], [[[1, 0], [0, 0]]])
+
+
+def test_a_mask_of_queries_as_an_argument():
+    theirs, ours = ones_of_both()
+    mask = np.array([[True, False]])
+    call = {"query_mask": mask, "value_mask": mask}
+    assert values([theirs(ROWS, ROWS, **call)]) == [[[3], [3]]]  # Ignored.
+    assert values([ours(ROWS, ROWS, **call)]) == [[[3], [1]]]

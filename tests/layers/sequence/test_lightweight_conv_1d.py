@@ -384,14 +384,14 @@ def test_bad_caches(layer):
     x = sequence(*SHAPE)
     with pytest.raises(ValueError, match="is built"):
         layer(3, 5, causal=True).initial_cache(2)
-    centred = layer(3, 5)
+    centered = layer(3, 5)
     causal = layer(3, 5, causal=True)
-    centred(x), causal(x)
+    centered(x), causal(x)
     cache = causal.initial_cache(2)
     with pytest.raises(ValueError, match="needs a causal.*causal=False"):
-        centred.initial_cache(2)
+        centered.initial_cache(2)
     with pytest.raises(ValueError, match="needs a causal.*causal=False"):
-        centred(x, cache=cache)
+        centered(x, cache=cache)
     for other in (causal.initial_cache(3), {**cache, "mask": np.ones((2, 3))}):
         with pytest.raises(ValueError, match=r"`cache\['.*must have the shape"):
             causal(x, cache=other)

@@ -78,7 +78,7 @@ def retention_head(w, x, h, layer):
         return np.split(x[t] @ w[f"{name}/kernel"], 2)[h]
 
     def rotated(name, t):
-        # Pairs of neighbours as complex numbers.
+        # Pairs of neighbors as complex numbers.
         y = part(name, t)
         return (y[0::2] + 1j * y[1::2]) * np.exp(1j * t * frequencies)
 

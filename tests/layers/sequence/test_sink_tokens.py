@@ -26,7 +26,7 @@ def make(**arguments):
 
 
 def rotated(x, places):
-    """Neighbouring pairs of (S, N, 4) turn by the place and its hundredth."""
+    """Neighboring pairs of (S, N, 4) turn by the place and its hundredth."""
     angles = np.asarray(places)[:, None, None] * np.array([1, 0.01])
     pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
     return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)

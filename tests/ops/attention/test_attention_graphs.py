@@ -29,6 +29,7 @@ def sizes_of_tensors(function, *specs):
                     yield tuple(tensor.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"causal": True}])
 def test_long_sequences_hold_no_square(options, monkeypatch):
     monkeypatch.setattr(chunk_plan, "QUERIES_PER_CHUNK", (256, 256))
