@@ -128,12 +128,21 @@ def _keras(path):
         if CONFIG not in archive.namelist():
             return Counter(), [], findings
         config = parse_json(read_member(archive, CONFIG, MAX_CONFIG), path)
+    entries = list(walk_config(config))
+    # Layers and operations of a network, inside of lists of them, and what is
+    # trainable wherever it is: policies, optimizers and losses have names too.
+    listed = {
+        id(entry)
+        for holder in entries
+        if isinstance(holder.get("layers"), list)
+        for entry in holder["layers"]
+    }
     names = Counter(
         entry["class_name"]
-        for entry in walk_config(config)
+        for entry in entries
         if isinstance(entry.get("class_name"), str)
         and isinstance(entry.get("config"), dict)
-        and "name" in entry["config"]
+        and (id(entry) in listed or "trainable" in entry["config"])
     )
     return names, [], findings
 

@@ -1,5 +1,6 @@
 """Exports a model as a SavedModel that TensorFlow Serving loads."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_attention.files.temporary import named_in_errors
 from keras_attention.pixels import RECORD
 from keras_attention.pixels import find_pixel_range
 from keras_attention.pixels import record_text
@@ -146,28 +148,37 @@ def export_for_serving(
             "`directory` must be a folder, in which each version has a folder "
             f"of its own. Received: directory='{directory}', a file"
         )
+    # The innermost first.
+    made = [
+        each for each in (directory, *directory.parents) if not each.exists()
+    ]
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and not overwrite:
         _check_free(directory, version)
     _clean(directory)
     # Not a number: TensorFlow Serving passes over it.
-    beside = directory / f".writing-{uuid.uuid4().hex}"
-    try:
-        beside.mkdir()
-        if format != SAVED_MODEL:
-            write_format(model, beside, format)
-        else:
-            _write(model, signatures, beside)
-        if requests:
-            write_warmup(beside, requests, model.name)
-        _write_record(model, signatures, beside, format)
-        if verify:
-            _verify(model, signatures, requests, beside, format)
-        if overwrite and version is not None:
-            return _replace(beside, directory / str(version))
-        return _rename(beside, directory, version)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    temporary = directory / f".writing-{uuid.uuid4().hex}"
+    with named_in_errors(temporary, directory):
+        try:
+            temporary.mkdir()
+            if format != SAVED_MODEL:
+                write_format(model, temporary, format)
+            else:
+                _write(model, signatures, temporary)
+            if requests:
+                write_warmup(temporary, requests, model.name)
+            _write_record(model, signatures, temporary, format)
+            if verify:
+                _verify(model, signatures, requests, temporary, format)
+            if overwrite and version is not None:
+                return _replace(temporary, directory / str(version))
+            return _rename(temporary, directory, version)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            # An export that fails leaves no folders; others are not empty.
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def _check_model(model):
@@ -222,6 +233,12 @@ def _check_format(format, model, signatures, warmup, verify):
 
 def _check_signatures(signatures):
     """Return the signatures, the usual one among them."""
+    if signatures is not None and not isinstance(signatures, Mapping):
+        raise TypeError(
+            "`signatures` must map names to signatures, such as "
+            '{"attention": AttentionSignature(["stage1"])}. '
+            f"Received: signatures={signatures!r}"
+        )
     signatures = {DEFAULT: PredictionSignature(), **(signatures or {})}
     for name, signature in signatures.items():
         if not isinstance(name, str) or not isinstance(signature, Signature):
@@ -394,7 +411,7 @@ def _check_free(directory, version):
         )
 
 
-def _rename(beside, directory, version):
+def _rename(temporary, directory, version):
     """Rename to the version asked for, or to the next that is free.
 
     `os.rename` fails on a folder that is not empty, so of two exports at one
@@ -403,7 +420,7 @@ def _rename(beside, directory, version):
     while True:
         target = directory / str(version or _next_version(directory))
         try:
-            os.rename(beside, target)
+            os.rename(temporary, target)
             return target
         except OSError:
             if not os.path.lexists(target):
@@ -412,7 +429,7 @@ def _rename(beside, directory, version):
                 _check_free(directory, version)
 
 
-def _replace(beside, target):
+def _replace(temporary, target):
     """Put a new version where an old one may be; keep the old on failure.
 
     Of a link the link is replaced; what it leads to is left alone.
@@ -422,7 +439,7 @@ def _replace(beside, target):
     if replaced:
         os.rename(target, old)
     try:
-        os.rename(beside, target)
+        os.rename(temporary, target)
     except OSError:
         if replaced:
             os.rename(old, target)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.types import Tensor
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import new_figure
@@ -35,7 +36,7 @@ def plot_attention_heads(
     """Plot attention scores: one row per layer, one column per head.
 
     Each square has a row for each query and a column for each key; a row sums
-    to 1. Grey is a score of exactly 0, as of keys that come later or outside
+    to 1. Gray is a score of exactly 0, as of keys that come later or outside
     a window. Padding is hatched: the queries and keys that the masks of the
     layer's inputs, or `mask`, exclude. Colors range from 0 to 1 in all
     squares. The model runs once.
@@ -154,6 +155,7 @@ def all_scores(
             model, inputs, [], optional=[*names, *map(mask_name, names)]
         )
     else:
+        check_names(layers)
         names = [f"{layer.removesuffix(':scores')}:scores" for layer in layers]
         found = readings.read(model, inputs, [*names, *map(mask_name, names)])
     scores = {
@@ -287,7 +289,7 @@ def _heads(layer, scores, heads):
 
 
 def _show_scores(ax, scores, padding):
-    """Draw one head; scores of 0 are grey, padding is hatched."""
+    """Draw one head; scores of 0 are gray, padding is hatched."""
     from matplotlib.patches import Rectangle
 
     drawn = ax.imshow(

@@ -29,7 +29,8 @@ class AttentionMapLogger(keras.callbacks.Callback):
         images: Images whose attention maps are plotted, as the model takes
             them.
         layers: Names of the plotted layers; see `plot_attention_maps`.
-        labels: A title for each image.
+        labels: A title for each image: a text or a number, or rows that are
+            one-hot.
         draw: Function that takes the model and returns a matplotlib
             `Figure`, in place of `images`, `layers` and `labels`. So other
             figures are logged: `lambda m: plot_attention_heads(m, tokens)`.

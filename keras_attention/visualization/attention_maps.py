@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_attention.inspection import split_name
+from keras_attention.validation import check_labels
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import MAP_OPACITY
 from keras_attention.visualization.figures import literal
@@ -46,7 +47,8 @@ def plot_attention_maps(
             models with other names, a mapping from the models' names.
             Defaults to `None`, the end of each resolution, and the last gate
             over positions of each.
-        labels: The label of each image. Defaults to `None`.
+        labels: The label of each image: a text or a number, or rows that are
+            one-hot. Defaults to `None`.
         class_names: The names of the classes, for classifiers with one
             output: under the maps of each model, its predicted class and the
             confidence; red where it is not the label. Defaults to `None`,
@@ -58,6 +60,7 @@ def plot_attention_maps(
 
     Raises:
         ImportError: If matplotlib is not installed.
+        TypeError: If `model` is no Keras model, or `layers` one string.
         ValueError: If a layer does not exist or has no map, if there is no
             image or not one label for each, or if `class_names` are not those
             of a model's outputs.
@@ -80,7 +83,7 @@ def plot_attention_maps(
     ['image', 'where:gate', 'where']
     """
     models = model if isinstance(model, Mapping) else {"": model}
-    images = check_images(images, labels)
+    images, labels = check_images(images, labels)
     found = {
         name: read_maps(
             each,
@@ -210,6 +213,7 @@ def read_maps(
     if layers is not None:
         found = readings.read(model, images, layers)
         return _maps_of(model, found, found)
+    readings.check_built(model)
     ends = readings.stage_names(model)
     found = readings.read(
         model, images, [], optional=[*ends, *readings.gate_taps(model)]
@@ -256,8 +260,10 @@ def to_map(model: keras.Model, tap: str, value: np.ndarray) -> np.ndarray:
     return maps / np.where(peak > 0, peak, 1)
 
 
-def check_images(images: Any, labels: Sequence[Any] | None) -> np.ndarray:
-    """Return the images as an array; check that each has its label."""
+def check_images(
+    images: Any, labels: Sequence[Any] | None
+) -> tuple[np.ndarray, list[Any] | None]:
+    """Return the images as an array, and a label for each, or `None`."""
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
         raise ValueError(
@@ -269,9 +275,6 @@ def check_images(images: Any, labels: Sequence[Any] | None) -> np.ndarray:
             "`images` must be real numbers. Received: images of dtype "
             f"{images.dtype}"
         )
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(
-            "`labels` must have one entry for each image. Received: "
-            f"{len(labels)} labels for {len(images)} images"
-        )
-    return images
+    if labels is None:
+        return images, None
+    return images, check_labels(labels, len(images))

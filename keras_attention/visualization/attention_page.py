@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +14,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.files.temporary import replace_when_written
 from keras_attention.inspection import find_layer
 from keras_attention.inspection import gives_scores
 from keras_attention.inspection import split_name
+from keras_attention.inspection.layer_paths import check_layer
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.layers import NonLocal
 from keras_attention.ops.attention_maps import resize_maps
 from keras_attention.types import Tensor
+from keras_attention.validation import check_labels
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_heads import find_padding
 from keras_attention.visualization.attention_heads import mask_name
@@ -66,7 +69,8 @@ def write_attention_page(
         model: A model, or a mapping from names to models.
         inputs: Images `(count, height, width, channels)` as the models take
             them, or token IDs `(count, length)`, padded with 0.
-        labels: A title for each input. Defaults to `None`.
+        labels: A title for each input: a text or a number, or rows that are
+            one-hot. Defaults to `None`.
         words: For token IDs, the texts of each sequence's tokens, without
             padding. Defaults to `None`, the IDs.
         layers: Names of layers; for models with other names, a mapping from
@@ -83,6 +87,7 @@ def write_attention_page(
 
     Raises:
         ImportError: If plotly or pillow is not installed.
+        TypeError: If `model` is no Keras model, or `layers` one string.
         ValueError: If the inputs are neither images nor tokens, labels,
             words or class names do not fit, or there is nothing to show.
 
@@ -102,10 +107,13 @@ def write_attention_page(
     >>> write_attention_page("page.html", model, images, ["cat", "dog"]).name
     'page.html'
     """
-    models = model if isinstance(model, Mapping) else {model.name: model}
+    models = model
+    if not isinstance(model, Mapping):
+        check_layer(model)
+        models = {model.name: model}
     inputs = np.asarray(inputs)
     if inputs.ndim == 4:
-        check_images(inputs, labels)
+        inputs, labels = check_images(inputs, labels)
         first = next(iter(models.values()))
         examples = _image_examples(readings.input_images(first, inputs), labels)
     elif inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.integer):
@@ -132,13 +140,8 @@ def write_attention_page(
     }
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written to a temporary file and renamed: a reader never sees half a page.
-    beside = path.with_name(f".{uuid.uuid4().hex}.html")
-    try:
-        beside.write_text(_fill(title, content), "utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_when_written(path) as temporary:
+        temporary.write_text(_fill(title, content), "utf-8")
     return path
 
 
@@ -202,12 +205,13 @@ def _data_uri(image):
 
 
 def _token_examples(tokens, labels, words):
-    for name, given in (("labels", labels), ("words", words)):
-        if given is not None and len(given) != len(tokens):
-            raise ValueError(
-                f"`{name}` must have one entry for each sequence. Received: "
-                f"{len(given)} for {len(tokens)} sequences"
-            )
+    if labels is not None:
+        labels = check_labels(labels, len(tokens), "sequence")
+    if words is not None and len(words) != len(tokens):
+        raise ValueError(
+            "`words` must have one entry for each sequence. Received: "
+            f"{len(words)} for {len(tokens)} sequences"
+        )
     examples = []
     for n, row in enumerate(tokens):
         length = int(np.flatnonzero(row).max(initial=-1)) + 1
@@ -276,12 +280,15 @@ def _read_layers(model, inputs, layers):
     """What there is to show of each layer, in the order of the network."""
     is_image = inputs.ndim == 4
     if layers is None:
+        if is_image:
+            readings.check_built(model)
         taps = _all_taps(model, is_image)
         found = readings.read(model, inputs, [], optional=taps)
         chosen = {tap for tap in found if split_name(tap)[1] != "output"}
         if is_image:
             chosen |= set(readings.stage_names(model))
     else:
+        check_names(layers)
         taps = [tap for name in layers for tap in _taps_of(model, name)]
         found = readings.read(model, inputs, taps)
         chosen = set(found)

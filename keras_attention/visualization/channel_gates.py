@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_attention.inspection import split_name
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.visualization import readings
 from keras_attention.visualization.attention_maps import check_images
 from keras_attention.visualization.figures import axes_grid
@@ -40,7 +41,8 @@ def plot_channel_gates(
         model: Model with gates of channels, such as `SqueezeExcite`,
             `EfficientChannelAttention` or `ChannelGSoP`.
         images: Batch of images, as the model takes it.
-        labels: The class of each image: a name or a number.
+        labels: The class of each image: a name or a number, or rows that are
+            one-hot.
         layers: Names of the gating layers, with or without `:gate`. Defaults
             to `None`, all whose gate is one number per channel.
         ax: matplotlib axes to plot on, if there is one layer.
@@ -69,9 +71,9 @@ def plot_channel_gates(
     >>> [line.get_label() for line in figure.axes[0].lines]
     ['cat', 'dog', 'all']
     """
-    images = check_images(images, labels)
+    images, classes = check_images(images, labels)
     gates = read_channel_gates(model, images, layers)
-    labels = np.asarray(labels)
+    labels = np.asarray(classes)
     figure, plots = axes_grid(ax, len(gates), 3.2, 2.3)
     for plot, (tap, gate) in zip(plots, gates.items(), strict=True):
         means = {
@@ -145,6 +147,7 @@ def read_channel_gates(
             model, images, [], optional=readings.gate_taps(model)
         )
     else:
+        check_names(layers)
         taps = [f"{layer.removesuffix(':gate')}:gate" for layer in layers]
         found = readings.read(model, images, taps)
     gates = {}

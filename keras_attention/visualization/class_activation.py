@@ -118,11 +118,8 @@ def class_activation(
     >>> found.layer, found.maps.shape, found.probabilities.shape
     ('conv', (2, 6, 6), (2, 5))
     """
-    images = check_images(images, None)
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built.{readings.hint(model)}"
-        )
+    images, _ = check_images(images, None)
+    readings.check_built(model)
     if layer is None:
         layer = last_map(model, output)
     if layer is None:

@@ -50,7 +50,8 @@ def plot_class_activation(
         layer: See `class_activation`. For models with other names, a mapping
             from the models' names. Defaults to `None`, the last feature map
             before pooling.
-        labels: The label of each image. Defaults to `None`.
+        labels: The label of each image: a text or a number, or rows that are
+            one-hot. Defaults to `None`.
         class_names: The names of the classes. A predicted class is red where
             the label is another of these names. Defaults to `None`, their
             numbers.
@@ -85,7 +86,7 @@ def plot_class_activation(
     'dog'
     """
     models = model if isinstance(model, Mapping) else {"": model}
-    images = check_images(images, labels)
+    images, labels = check_images(images, labels)
     found = {
         name: class_activation(
             each,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# Lines are told apart by marker as well as by colour.
+# Lines are told apart by marker as well as by color.
 MARKERS = "osD^vP*X<>"
 # Of a map over its image.
 MAP_OPACITY = 0.65
@@ -89,9 +89,9 @@ def show_image(ax: Any, image: np.ndarray) -> None:
 def show_over(
     ax: Any, image: np.ndarray, values: np.ndarray, low: float, high: float
 ) -> None:
-    """Draw a map over a pale grey copy of the image, of the image's size.
+    """Draw a map over a pale gray copy of the image, of the image's size.
 
-    Its colours span the values from `low` to `high`.
+    Its colors span the values from `low` to `high`.
     """
     below = displayable(image)
     below = below if below.ndim == 2 else below.mean(-1)

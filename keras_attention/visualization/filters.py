@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_attention.inspection import find_layer
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.types import Tensor
 from keras_attention.visualization import readings
 from keras_attention.visualization.figures import new_figure
@@ -30,7 +31,7 @@ def plot_filters(
     A `LightweightConv1D` is one plot with a row for each head and a column
     for each position that the filter covers, counted from its own. A
     `DynamicConv1D` has different filters at each position: one plot for each
-    head, with time downwards. Each layer has its own scale of colours. The
+    head, with time downwards. Each layer has its own scale of colors. The
     model runs once, or not at all without `tokens`.
 
     Args:
@@ -116,6 +117,7 @@ def read_filters(
     if layers is None:
         paths = list(known if tokens is not None else fixed)
     else:
+        check_names(layers)
         paths = [layer.removesuffix(":filters") for layer in layers]
     if not paths:
         raise ValueError(

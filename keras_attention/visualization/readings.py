@@ -12,6 +12,7 @@ from keras_attention.inspection import record_outputs
 from keras_attention.inspection import split_name
 from keras_attention.inspection import stages
 from keras_attention.inspection import walk_layers
+from keras_attention.inspection.layer_paths import check_names
 from keras_attention.ops.precision import widen
 from keras_attention.types import Tensor
 
@@ -40,6 +41,7 @@ def read(
         optional: names that are left out if their layer is not called exactly
             once, or returns something else than one tensor.
     """
+    check_names(names)
     names = list(dict.fromkeys(names))
     optional = [name for name in dict.fromkeys(optional) if name not in names]
     what_to_do = hint(model)
@@ -71,7 +73,18 @@ def read(
 
 def hint(model: keras.Model) -> str:
     """What to do if a model has no intermediate outputs: it is not built."""
-    return "" if model.built else " It was never called: call it once first."
+    if model.built:
+        return ""
+    return (
+        " It was never called: call it once first, model(inputs), or start a "
+        "Sequential model with a keras.Input."
+    )
+
+
+def check_built(model: keras.Model) -> None:
+    """Raise `ValueError` if the model's stages are not known yet."""
+    if not model.built:
+        raise ValueError(f"Model '{model.name}' is not built.{hint(model)}")
 
 
 def to_numpy(value: Tensor) -> np.ndarray:

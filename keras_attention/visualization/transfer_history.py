@@ -33,7 +33,7 @@ def plot_transfer_history(
 ) -> "Figure":
     """Plot the losses of labels, distillation and each pair over the epochs.
 
-    The pairs are thin lines. Losses of validation are dashed, in the colour
+    The pairs are thin lines. Losses of validation are dashed, in the color
     of the training's. The scale is logarithmic, since parts differ by orders
     of magnitude; values that are not positive are omitted.
 

@@ -69,6 +69,31 @@ def test_a_good_model_passes(model_file, tmp_path):
     assert "Dense" in str(report)
 
 
+def test_only_layers_are_counted(tmp_path):
+    """Not dtype policies, optimizers, losses, metrics and initializers."""
+    inputs = keras.Input((8, 4))
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    x = keras.layers.Dense(4, kernel_initializer="he_normal", dtype=policy)(
+        inputs
+    )
+    x = keras.layers.Bidirectional(keras.layers.LSTM(3))(x + 1)
+    model = keras.Model(inputs, keras.layers.Dense(2, dtype=policy)(x))
+    model.compile(
+        "adam",
+        keras.losses.MeanSquaredError(),
+        [keras.metrics.MeanAbsoluteError()],
+    )
+    model.save(tmp_path / "model.keras")
+    assert inspect_file(tmp_path / "model.keras").counts == {
+        "Dense": 2,
+        "LSTM": 2,
+        "Functional": 1,
+        "InputLayer": 1,
+        "Add": 1,
+        "Bidirectional": 1,
+    }
+
+
 GADGETS = {
     "a Lambda": {"class_name": "Lambda", "module": "keras.layers"},
     "a Lambda of a package": {"class_name": "keras>Lambda", "module": None},

@@ -301,6 +301,7 @@ def test_deadline(client, server, models):
     check(client.predict("vision", {"image": x}), {"head": models["vision"](x)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_server_that_is_down_and_comes_back(tmp_path, protocol):
     export_for_serving(constant_model(5.0), tmp_path / "m", verify=False)

@@ -117,6 +117,19 @@ def test_taps_with_one_name_are_refused(tmp_path):
     assert set(outputs) == {"head_map", "head", "a_b_map"}
 
 
+def test_an_export_that_fails_leaves_no_folders(tmp_path):
+    wrong = {"attention": AttentionSignature(["nowhere"])}
+    with pytest.raises(ValueError, match="nowhere"):
+        export_for_serving(small(), tmp_path / "a" / "b", signatures=wrong)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="nowhere"):
+        export_for_serving(small(), tmp_path / "mine", signatures=wrong)
+    assert [each.name for each in tmp_path.iterdir()] == ["mine"]
+    with pytest.raises(TypeError, match="must map names to signatures"):
+        export_for_serving(small(), tmp_path / "c", signatures="attention")
+
+
 def test_names_of_signatures_and_of_layers(tmp_path):
     signature = AttentionSignature(["head"])
     for name in ("größe", "a b", ""):
@@ -284,32 +297,40 @@ def test_integers_are_not_scaled(tmp_path):
     np.testing.assert_allclose(found["mean"], [[1, 0.4, 0.2]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp"])
-def test_the_graph_refuses_too_many_pixels_by_the_header(tmp_path, kind):
-    import io
-
-    from PIL import Image
-
+@pytest.fixture(scope="module")
+def at_most_600_pixels(tmp_path_factory):
+    """An export that takes images of 600 pixels or fewer."""
     image = keras.Input((4, 4, 3), name="image")
     model = keras.Model(
         image, LAYERS.GlobalAveragePooling2D(name="mean")(image)
     )
-    signature = ImageBytesSignature(max_pixels=20 * 30)
-    path = export_for_serving(
-        model, tmp_path, signatures={"image_bytes": signature}
+    return export_for_serving(
+        model,
+        tmp_path_factory.mktemp("pixels"),
+        signatures={"image_bytes": ImageBytesSignature(max_pixels=600)},
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp"])
+def test_the_graph_refuses_too_many_pixels_by_the_header(
+    at_most_600_pixels, kind
+):
+    import io
+
+    from PIL import Image
+
+    path = at_most_600_pixels
 
     def encoded(width, height):
         file = io.BytesIO()
         Image.new("RGB", (width, height), "white").save(file, kind)
         return file.getvalue()
 
-    found = run_export(path, {"image_bytes": [encoded(20, 30)]}, "image_bytes")
-    np.testing.assert_allclose(found["mean"], np.ones((1, 3)), rtol=0.02)
-    for size in ((21, 30), (20, 31), (300, 2)):
-        if size == (300, 2):
-            run_export(path, {"image_bytes": [encoded(*size)]}, "image_bytes")
-            continue
+    taken = [encoded(20, 30), encoded(300, 2)]
+    found = run_export(path, {"image_bytes": taken}, "image_bytes")
+    np.testing.assert_allclose(found["mean"], np.ones((2, 3)), rtol=0.02)
+    for size in ((21, 30), (20, 31)):
         with pytest.raises(RuntimeError, match="more pixels than the limit"):
             run_export(path, {"image_bytes": [encoded(*size)]}, "image_bytes")
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["zeros", "circular"])
 def test_filters_of_their_own_keep_the_range_of_the_image(tmp_path, padding):
     """The gate's scale is not the image's, which would be clipped at it."""

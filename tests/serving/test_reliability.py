@@ -76,6 +76,7 @@ def check_whole(folder):
         assert head.shape == (2, 500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_killed_export_leaves_no_half_version(tmp_path, kills):
     for number in range(kills):

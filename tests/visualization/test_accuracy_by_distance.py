@@ -31,7 +31,7 @@ def test_lines_bars_and_the_trained_range():
     assert list(majority.get_ydata()) == [0.5, 0.5, 0.5]
     assert list(nearest.get_xdata()) == [0, 16]
     assert axes.get_title() == "agreement"
-    # Markers tell lines apart without colour.
+    # Markers tell lines apart without color.
     assert len({c[0].get_marker() for c in axes.containers}) == 2
 
 

@@ -172,6 +172,8 @@ def test_bad_arguments(model):
         plot_attention_maps(model, images(), ["squeeze:gate"])
     with pytest.raises(ValueError, match="Did you mean 'conv'"):
         plot_attention_maps(model, images(), ["convv"])
+    with pytest.raises(TypeError, match=r"One layer is \['conv'\]"):
+        plot_attention_maps(model, images(), "conv")
     with pytest.raises(ValueError, match="1 labels for 3 images"):
         plot_attention_maps(model, images(), ["conv"], labels=["a"])
     with pytest.raises(ValueError, match="must be a batch"):

@@ -234,4 +234,12 @@ def test_bad_arguments(tmp_path):
     plain = keras.Sequential([keras.layers.Embedding(11, 4)])
     with pytest.raises(ValueError, match="has no gates, scores"):
         write_attention_page(path, plain, TOKENS)
+    plain = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match="not built.*call it once first"):
+        write_attention_page(path, plain, images(1))
+    assert not plain.built
+    with pytest.raises(TypeError, match="`model` must be a Keras model"):
+        write_attention_page(path, "model.keras", images(1))
+    with pytest.raises(TypeError, match=r"One layer is \['conv'\]"):
+        write_attention_page(path, image_model(), images(1), layers="conv")
     assert not list(tmp_path.iterdir())

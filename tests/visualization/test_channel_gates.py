@@ -82,6 +82,8 @@ def test_bad_arguments(model):
         plot_channel_gates(model, images(1), [0], ["cbam:gate"])
     with pytest.raises(ValueError, match="2 labels for 1 images"):
         plot_channel_gates(model, images(1), [0, 1])
+    with pytest.raises(TypeError, match=r"One layer is \['cbam:gate'\]"):
+        plot_channel_gates(model, images(1), [0], "cbam:gate")
     with pytest.raises(ValueError, match="has no `compute_gate`"):
         plot_channel_gates(model, images(1), [0], ["conv"])
     none = keras.Sequential(

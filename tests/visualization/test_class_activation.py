@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_attention.visualization import class_activation
 from keras_attention.visualization import plot_class_activation
+from support.seeds import seed_keras
 from support.visualization import drawn
 from support.visualization import image_model
 from support.visualization import images
@@ -152,7 +153,7 @@ def test_a_case_worked_out_by_hand(ending):
 
 def pooled(units=5, activation="softmax", size=(23, 19), **arguments):
     """A network whose last map is pooled: Grad-CAM is CAM there."""
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
     inputs = keras.Input((*size, 3))
     x = layers.Conv2D(7, 3, activation="relu", name="early")(inputs)
     x = layers.MaxPooling2D(name="down")(x)
@@ -227,7 +228,7 @@ def test_one_output_has_two_classes():
 def test_half_precision_of_a_large_map():
     """The gradient of a mean of 4087 positions would be rounded to 0."""
     size = (63, 69)
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
 
     def make(dtype):
         return keras.Sequential(
@@ -272,7 +273,7 @@ def test_channels_first():
 
 
 def several_outputs():
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
     inputs = keras.Input((23, 19, 3))
     x = layers.Conv2D(7, 3, activation="relu", name="early")(inputs)
     first = layers.GlobalAveragePooling2D()(x)

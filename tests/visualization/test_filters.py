@@ -45,6 +45,11 @@ def test_lightweight_filters_need_no_run(model):
     assert ticks == ["-4", "-3", "-2", "-1", "0"]
 
 
+def test_one_layer_is_a_list_too(model):
+    with pytest.raises(TypeError, match=r"One layer is \['light'\]"):
+        plot_filters(model, layers="light")
+
+
 def test_dynamic_filters_over_time(model):
     calls = count_calls(model)
     figure = plot_filters(model, TOKENS[0], WORDS)

@@ -243,7 +243,7 @@
         y0: axis === "x" ? 0 : n - 0.5, y1: axis === "x" ? 1 : n + 0.5,
       });
       return {
-        title: "scores: a row for each query; plain grey is a score of 0, "
+        title: "scores: a row for each query; plain gray is a score of 0, "
           + "shaded padding",
         traces: [heatmap(values, {
           zmin: 0, zmax: 1, hoverongaps: false,
