@@ -1,5 +1,6 @@
 """What there is: the mechanisms with their papers and what they cost."""
 
+import functools
 import inspect
 import math
 import re
@@ -69,6 +70,7 @@ def paper(layer: type) -> str:
     return until_number[0] if until_number else text.split(", equation")[0]
 
 
+@functools.cache
 def _cost(layer_class, shape):
     layer = make_attention(layer_class, "mechanism", "channels_last")
     try:

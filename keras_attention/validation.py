@@ -66,7 +66,7 @@ def check_positive_integers(
 
 
 def check_odd_integer(name: str, value: Any) -> int:
-    """Return `value` as a positive, odd `int`: a kernel with a centre.
+    """Return `value` as a positive, odd `int`: a kernel with a center.
 
     Raises:
         TypeError: If `value` is not an integer.
@@ -74,7 +74,7 @@ def check_odd_integer(name: str, value: Any) -> int:
     """
     if check_positive_integer(name, value) % 2 == 0:
         raise ValueError(
-            f"`{name}` must be odd, so that the kernel has a centre. "
+            f"`{name}` must be odd, so that the kernel has a center. "
             f"Received: {name}={value}"
         )
     return int(value)
@@ -238,7 +238,32 @@ def check_image_shape(
             f"data_format='{layer.data_format}' for layer '{layer.name}'. "
             "Give the input's channels, or set `data_format`."
         )
+    check_image_sizes(layer, shape)
     return channels
+
+
+def check_image_sizes(layer: Any, shape: Any) -> None:
+    """Raise a `ValueError` if an image has a size of 0 that is known.
+
+    Args:
+        layer: the layer that is built or called; its `name` and `data_format`
+            are used.
+        shape: shape of an image, sequence or volume, batch and channels
+            included.
+    """
+    sizes = list(shape)
+    if len(sizes) not in RANKS:
+        return
+    del sizes[-1 if layer.data_format == "channels_last" else 1], sizes[0]
+    if 0 in sizes:
+        names = {3: "time", 4: "height, width", 5: "depth, height, width"}
+        raise ValueError(
+            f"{type(layer).__name__} expects {RANKS[len(shape)]} of at least "
+            f"one position, of sizes ({names[len(shape)]}) that are 1 or more. "
+            f"Received: shape={tuple(shape)} with "
+            f"data_format='{layer.data_format}' for layer '{layer.name}'. "
+            "Leave out what is empty; only the batch may be."
+        )
 
 
 def check_divides(layer: Any, name: str, value: int, channels: int) -> None:
@@ -338,6 +363,48 @@ def check_shape(name: str, shape: Any, expected: Any, layer: Any) -> None:
             f"`{name}` must have the shape {tuple(expected)}. Received: "
             f"shape={tuple(shape)} for layer '{layer.name}'"
         )
+
+
+def check_labels(labels: Any, count: int, noun: str = "image") -> list[Any]:
+    """Return one label for each example; one-hot rows become class indices.
+
+    Args:
+        labels: A sequence or array of texts or numbers, `(count,)` or
+            `(count, 1)`, or one-hot rows `(count, classes)`.
+        count: Number of examples.
+        noun: What an example is, for the error. Defaults to `"image"`.
+
+    Raises:
+        ValueError: If there are more or fewer, or rows are not one-hot.
+    """
+    import numpy as np
+
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # Rows of several lengths.
+        array = np.empty((), object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.dtype.kind in "biuf":
+        is_one_hot = (array == 1).sum(1) == 1
+        if (is_one_hot & ((array != 0).sum(1) == 1)).all():
+            array = array.argmax(1)
+    if array.ndim != 1:
+        raise ValueError(
+            f"`labels` must be one text or number for each {noun}, or one-hot "
+            "rows, (count, classes) with a single 1 in each. Received: labels "
+            f"of shape {array.shape}. For probabilities pass "
+            "labels.argmax(axis=1)."
+        )
+    if len(array) != count:
+        raise ValueError(
+            f"`labels` must have one entry for each {noun}. Received: "
+            f"{len(array)} labels for {count} {noun}s"
+        )
+    # A list keeps its own objects, which an array may have made texts of.
+    is_list = isinstance(labels, list | tuple | range)
+    same = is_list and not any(np.ndim(label) for label in labels)
+    return list(labels) if same else array.tolist()
 
 
 def check_backend(what: str, backends: Iterable[str] = BACKENDS) -> None:

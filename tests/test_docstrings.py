@@ -40,6 +40,7 @@ def examples(module_name):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module_name", modules())
 def test_examples(module_name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

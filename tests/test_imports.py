@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import keras_attention
 
 PACKAGE = pathlib.Path(keras_attention.__file__).parent
@@ -75,6 +77,7 @@ def test_import_needs_no_extra():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_rooms_are_imported_when_asked_for():
     code = (
         "import sys, keras_attention as ka\n"

@@ -33,6 +33,7 @@ except NotImplementedError as error:
 """
 
 
+@pytest.mark.slow
 def test_layers_are_right_and_training_is_refused(tmp_path):
     pytest.importorskip("openvino", reason="needs the extra 'openvino'")
     keras.utils.set_random_seed(1)

@@ -4,7 +4,6 @@ import contextlib
 import pathlib
 import re
 
-import keras
 import matplotlib
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 pytestmark = pytest.mark.tensorflow
 
 
+@pytest.mark.slow
 def test_snippets_run(tmp_path, monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
@@ -41,16 +41,19 @@ def test_snippets_run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def newcomer(tmp_path, monkeypatch):
-    """A folder with the files that the README's commands name."""
+    """A folder with the files of the demo that the README's commands name."""
     from keras_attention.models import WideResNet
 
     monkeypatch.chdir(tmp_path)
-    for name, depth in (("teacher", 16), ("student", 10)):
+    for name, depth in (("teacher", 16), ("student", 10), ("alone", 10)):
         network = WideResNet(depth, 1, input_shape=(8, 8, 1), classes=2)
         network.save(f"{name}.keras")
     random = np.random.default_rng(0)
-    names = [f"photos/{'cd'[n % 2]}/{n}.png" for n in range(20)]
-    for name in [*names, "digit.png"]:
+    for name in (
+        *(f"labeled/{'34'[n % 2]}/{n}.png" for n in range(8)),
+        *(f"unlabeled/{n}.png" for n in range(20)),
+        *(f"images/{'34'[n % 2]}/{n}.png" for n in range(8)),
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(256, size=(8, 8), dtype="uint8")
@@ -67,11 +70,8 @@ def test_commands_run_one_after_the_other(newcomer):
         *("list", "sites", "insert", "transfer"),
         *("view", "export", "predict", "inspect"),
     ]
-    keras.applications.MobileNetV2(
-        weights=None, input_shape=(64, 64, 3), alpha=0.35
-    ).save("model.keras")
     for command in commands:
         result = CliRunner().invoke(cli, command.split())
         assert result.exit_code == 0, (command, result.output)
     written = {path.name for path in pathlib.Path().iterdir()}
-    assert written >= {"new.keras", "distilled.keras", "attention.html"}
+    assert written >= {"new.keras", "distilled.keras", "view.html"}

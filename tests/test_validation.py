@@ -9,6 +9,7 @@ from keras_attention.validation import check_choice
 from keras_attention.validation import check_choices
 from keras_attention.validation import check_data_format
 from keras_attention.validation import check_image_shape
+from keras_attention.validation import check_labels
 from keras_attention.validation import check_number
 from keras_attention.validation import check_odd_integer
 from keras_attention.validation import check_positive_integer
@@ -179,6 +180,55 @@ def test_image_shape():
         check_image_shape(last, (None, 3, 5, None))
     with pytest.raises(ValueError, match="channels_first.*layer 'gate'"):
         check_image_shape(first, (None, None, 5, 3))
+    with pytest.raises(ValueError, match=r"\(height, width\).*(2, 0, 5, 3)"):
+        check_image_shape(last, (2, 0, 5, 3))
+    with pytest.raises(ValueError, match=r"\(time\).*(2, 3, 0)"):
+        check_image_shape(first, (2, 3, 0), (3, 4))
+    assert check_image_shape(last, (0, 1, 5, 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a", "b", "c"], ["a", "b", "c"]),
+        ([1, "b", None], [1, "b", None]),
+        (range(3), [0, 1, 2]),
+        (np.array([4, 5, 6]), [4, 5, 6]),
+        (np.array([[4], [5], [6]]), [4, 5, 6]),
+        (np.eye(5)[[3, 0, 4]], [3, 0, 4]),
+        (np.eye(2, dtype=bool)[[1, 0, 1]], [1, 0, 1]),
+        ([[0, 1], [1, 0], [0, 1]], [1, 0, 1]),
+        ([np.int64(2), np.int64(3), np.int64(4)], [2, 3, 4]),
+    ],
+)
+def test_labels(labels, expected):
+    found = check_labels(labels, 3)
+    assert found == expected and not any(np.ndim(label) for label in found)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([[0.2, 0.8], [1, 0], [0, 1]]),
+        np.array([[1, 1], [1, 0], [0, 1]]),
+        np.zeros((3, 2)),
+        np.zeros((3, 2, 2)),
+        [["a", "b"]] * 3,
+        [[1], [1, 2], [3]],
+        "abc",
+        7,
+    ],
+)
+def test_labels_that_are_neither_classes_nor_one_hot(labels):
+    with pytest.raises(ValueError, match="one-hot rows.*Received"):
+        check_labels(labels, 3)
+
+
+def test_labels_are_one_for_each_image():
+    with pytest.raises(ValueError, match="2 labels for 3 images"):
+        check_labels(["a", "b"], 3)
+    with pytest.raises(ValueError, match="for each input"):
+        check_labels(np.eye(2), 3, "input")
 
 
 @pytest.mark.parametrize("value", [2.0, True, np.float32(2), np.ones(2), [2]])

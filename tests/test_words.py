@@ -31,6 +31,13 @@ WORDS = {
     r"out of the house": "export, deploy",
     r"a (?:big|small) one": "a large model, a small model",
     r"taps?": "intermediate output",
+    # American spelling, as in Keras.
+    r"(?:un)?labelled": "labeled",
+    r"neighbours?(?:hoods?)?": "neighbor",
+    r"cent(?:re|res|red)": "center, centered",
+    r"colours?": "color",
+    r"behaviours?": "behavior",
+    r"grey": "gray",
 }
 # Where a word is the field's own: files, and phrases that are skipped.
 FILTERS = re.compile(

@@ -21,6 +21,7 @@ from conformance.rows import Row
 from conformance.rows import constructor_arguments
 from conformance.rows import regularizer
 from support.arrays import numpy
+from support.seeds import seed_keras
 
 LAYERS = sorted({row.layer for row in ROWS}, key=lambda layer: layer.__name__)
 TABLE = ROWS + EVERY_ARGUMENT
@@ -31,20 +32,20 @@ REQUIRED = inspect.Parameter.empty
 WITHOUT_EFFECT = {"flash_attention", "name"}
 
 
-def behaviour(row: Row, make) -> Iterator[tuple[str, Any]]:
+def behavior(row: Row, make) -> Iterator[tuple[str, Any]]:
     """Yield everything of a layer that can be observed from outside.
 
     What is quickly observed comes first. The weights are those of the
     initializers, to compare their draws, and are then set to other ones,
     since zeros would hide what is behind them.
     """
-    keras.utils.set_random_seed(7)
+    seed_keras(7)
     layer = make()
     x = random_input(row, layer=layer)
     yield "trainable", layer.trainable
     # Keras leaves the losses of frozen weights out.
     layer.trainable = True
-    keras.utils.set_random_seed(7)
+    seed_keras(7)
     layer.build(x.shape)
     yield "policy", layer.dtype_policy.name
     yield "data format", getattr(layer, "data_format", None)
@@ -61,13 +62,13 @@ def behaviour(row: Row, make) -> Iterator[tuple[str, Any]]:
         ],
     )
     randomize_all(layer)
-    keras.utils.set_random_seed(7)
+    seed_keras(7)
     output = layer(x)
     yield "dtype", keras.backend.standardize_dtype(output.dtype)
     yield "output", numpy(output)
     yield "losses of a call", list(map(numpy, layer.losses))
     if layer._call_has_training_arg:
-        keras.utils.set_random_seed(7)
+        seed_keras(7)
         yield "in training", numpy(layer(x, training=True))
         yield "after training", [numpy(weight) for weight in layer.weights]
 
@@ -83,10 +84,10 @@ def is_equal(one, other) -> bool:
 
 
 class Observed:
-    """The behaviour of a row's layer, observed as far as it is asked for."""
+    """The behavior of a row's layer, observed as far as it is asked for."""
 
     def __init__(self, row: Row):
-        self._rest = behaviour(row, lambda: make_layer(row))
+        self._rest = behavior(row, lambda: make_layer(row))
         self._known = []
 
     def __iter__(self):
@@ -97,7 +98,7 @@ class Observed:
 
 
 def difference(expected: Iterable, found: Iterable) -> str | None:
-    """Return the first part of the behaviour in which two layers differ."""
+    """Return the first part of the behavior in which two layers differ."""
     for (name, one), (_, two) in zip(expected, found, strict=True):
         if not is_equal(one, two):
             return name
@@ -148,7 +149,7 @@ def test_rebuilt_from_its_configuration_alone(row):
     rebuilt = row.layer.from_config(given)
     assert given == json.loads(text), "from_config changes what it is given"
     assert json.dumps(rebuilt.get_config(), sort_keys=True) == text
-    found = behaviour(row, lambda: row.layer.from_config(json.loads(text)))
+    found = behavior(row, lambda: row.layer.from_config(json.loads(text)))
     assert not difference(Observed(row), found)
 
 
@@ -205,6 +206,8 @@ KERNELS = {
 }
 # A table of positions and the offset of a step are no biases of a layer.
 OTHERS = {"relative_bias", "step_bias"}
+# A factor of each kind, so that one is not taken for the other.
+REGULARIZED = {"kernel": 1.0, "bias": 3.0}
 
 
 def word_of(weight, row) -> str:
@@ -217,23 +220,26 @@ def word_of(weight, row) -> str:
 @rows
 def test_regularizers_reach_every_weight_of_their_kind(row):
     """Sublayers' too: one that is left out is seen by its missing loss."""
-    for word in ("kernel", "bias"):
-        if f"{word}_regularizer" not in constructor_arguments(row.layer):
-            continue
-        none = dict.fromkeys(
-            {n for n in row.arguments if n.endswith("_regularizer")}
-        )
-        own = {f"{word}_regularizer": regularizer("L2", l2=1.0)}
-        layer = make_layer(row, **{**none, **own, "trainable": True})
-        layer.build(random_input(row, layer=layer).shape)
-        randomize_all(layer)
-        expected = [
-            np.sum(numpy(weight) ** 2)
-            for weight in layer.trainable_weights
-            if word_of(weight, row) == word
-        ]
-        found = list(map(float, layer.losses))
-        np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-5)
+    words = [
+        word
+        for word in REGULARIZED
+        if f"{word}_regularizer" in constructor_arguments(row.layer)
+    ]
+    none = dict.fromkeys(n for n in row.arguments if n.endswith("_regularizer"))
+    own = {
+        f"{word}_regularizer": regularizer("L2", l2=REGULARIZED[word])
+        for word in words
+    }
+    layer = make_layer(row, **{**none, **own, "trainable": True})
+    layer.build(random_input(row, layer=layer).shape)
+    randomize_all(layer)
+    expected = [
+        REGULARIZED[word_of(weight, row)] * np.sum(numpy(weight) ** 2)
+        for weight in layer.trainable_weights
+        if word_of(weight, row) in words
+    ]
+    found = list(map(float, layer.losses))
+    np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-5)
 
 
 @rows

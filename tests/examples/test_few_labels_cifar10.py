@@ -40,6 +40,7 @@ def lines_of(arguments):
         return [json.loads(line) for line in file]
 
 
+@pytest.mark.slow
 def test_runs_are_logged_and_not_repeated(example, arguments, monkeypatch):
     arguments += ["--methods", "alone", "DKD"]
     rows = example.main(arguments)

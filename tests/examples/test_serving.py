@@ -92,6 +92,7 @@ def answers(tmp_path_factory):
         yield folder, server, text, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_python_requests(answers, protocol):
     folder, server, text, expected = answers

@@ -16,6 +16,7 @@ def example(monkeypatch):
     return load_example(monkeypatch, "why_self_attention")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [SMALL, FULL])
 @pytest.mark.parametrize("suite", ["agreement", "senses"])
 def test_parameters_are_matched(example, suite, settings):

@@ -321,6 +321,7 @@ def test_saved_and_loaded_without_custom_objects(tmp_path):
     assert isinstance(loaded.get_layer("stage1_module1").attention, ka.CBAM)
 
 
+@pytest.mark.slow
 def test_one_training_step_moves_every_weight():
     keras.utils.set_random_seed(0)
     model = small(functools.partial(ka.SqueezeExcite, ratio=4))

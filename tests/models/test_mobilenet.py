@@ -76,6 +76,7 @@ def v2_parameters(width, classes):
     return total + before * head + 2 * head + head * classes + classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0.25, 0.75, 1.5])
 def test_parameters_by_formula(width):
     for network, formula in (
@@ -277,6 +278,7 @@ def test_saved_and_loaded_without_custom_objects(network, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @networks
 def test_one_training_step_moves_every_weight(network):
     keras.utils.set_random_seed(0)

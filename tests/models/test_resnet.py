@@ -168,7 +168,11 @@ def test_saved_and_loaded_without_custom_objects(tmp_path):
 def test_one_training_step_moves_every_weight():
     keras.utils.set_random_seed(0)
     model = small(18, functools.partial(ka.SqueezeExcite, ratio=4))
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        "sparse_categorical_crossentropy",
+        run_eagerly=True,
+    )
     before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
     model.train_on_batch(images(4, 9, 7, 3), np.arange(4))
     still = [

@@ -24,6 +24,7 @@ def greedy_by_hand(model, prompt, count):
     return tokens[len(prompt) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", [*MIXERS, Average])
 def test_greedy_decoding(mixer):
     model = language_model(mixer)
@@ -94,6 +95,7 @@ def assert_same_hypotheses(found, expected):
     )
 
 
+@pytest.mark.slow
 @mixers
 @pytest.mark.parametrize(
     "beam_size", [pytest.param(1, marks=pytest.mark.slow), 3]
@@ -109,6 +111,7 @@ def test_translations_with_caches_equal_those_without(
     assert_same_hypotheses(cached, whole)
 
 
+@pytest.mark.slow
 @mixers
 def test_continuations_with_caches_equal_those_without(mixer, monkeypatch):
     model = language_model(mixer)

@@ -74,7 +74,7 @@ def test_stride_2_pads_alike_on_both_sides():
     model = small(input_shape=(8, 8, 1))
     layer = model.get_layer("stage2_block1_conv1")
     kernel = np.zeros(layer.kernel.shape, "float32")
-    kernel[1, 1] = 1  # takes the window's centre
+    kernel[1, 1] = 1  # takes the window's center
     layer.kernel.assign(kernel)
     part = keras.Model(
         model.get_layer("stage2_block1_relu1").output, layer.output

@@ -29,7 +29,7 @@ def rotate_half(x, positions, frequencies):
 
 
 def complex_pairs(x, positions, frequencies):
-    """The paper's: neighbouring features are a complex number."""
+    """The paper's: neighboring features are a complex number."""
     angles = np.asarray(positions)[..., None] * np.asarray(frequencies)
     pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[
         ..., None, :

@@ -11,6 +11,11 @@ def count_trainable(model):
 def first_of(cases, count):
     """Cases to parametrize by; those after the first few are slow."""
     return [
-        case if number < count else pytest.param(case, marks=pytest.mark.slow)
+        case
+        if number < count
+        else pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=pytest.mark.slow,
+        )
         for number, case in enumerate(cases)
     ]

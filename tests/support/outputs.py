@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_attention import AttentionTransferModel
+from support.distillation import EAGER
 
 ALPHA, T, BATCH, WIDTH = 0.5, 4.0, 6, 5
 
@@ -62,10 +63,14 @@ def inputs(shape=(WIDTH,)):
 
 
 def distillation_loss(student, teacher, loss, y, x=None, **arguments):
-    """The distillation part of the first step, divided by alpha."""
+    """The distillation part of the first step, divided by alpha.
+
+    To trace a step takes TensorFlow a second, to compute one a tenth. JAX
+    traces each; TensorFlow those that are given `run_eagerly=False`.
+    """
     compile_arguments = {
         name: arguments.pop(name)
-        for name in ("loss_weights",)
+        for name in ("loss_weights", "run_eagerly")
         if name in arguments
     }
     fit_arguments = {
@@ -73,6 +78,7 @@ def distillation_loss(student, teacher, loss, y, x=None, **arguments):
         for name in ("sample_weight",)
         if name in arguments
     }
+    compile_arguments.setdefault("run_eagerly", EAGER)
     arguments.setdefault("alpha", ALPHA)
     arguments.setdefault("temperature", T)
     model = AttentionTransferModel(

@@ -6,6 +6,7 @@ import pytest
 
 from keras_attention.models import TransformerEncoderDecoder
 from keras_attention.models import TransformerLanguageModel
+from support.seeds import seed_keras
 
 MIXERS = ["attention", "lightweight", "dynamic", "convolution", "lstm"]
 SMALL = {"width": 16, "num_heads": 4, "feed_forward_dim": 23}
@@ -16,13 +17,13 @@ mixers = pytest.mark.parametrize("mixer", MIXERS)
 
 
 def language_model(mixer="attention", **arguments):
-    keras.utils.set_random_seed(1)
+    seed_keras(1)
     arguments = {"num_blocks": 2, **SMALL, **arguments}
     return TransformerLanguageModel(11, mixer, **arguments)
 
 
 def translator(mixer="attention", **arguments):
-    keras.utils.set_random_seed(1)
+    seed_keras(1)
     blocks = {"num_encoder_blocks": 2, "num_decoder_blocks": 2}
     return TransformerEncoderDecoder(
         11, 13, mixer, **{**blocks, **SMALL, **arguments}

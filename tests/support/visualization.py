@@ -5,6 +5,7 @@ import numpy as np
 
 import keras_attention as ka
 from keras_attention.models import TransformerLanguageModel
+from support.seeds import seed_keras
 
 TOKENS = np.array([[2, 5, 6, 7, 3, 0, 0]], "int32")
 WORDS = ["[BOS]", "the", "$dog$", "barks", "[EOS]", "[PAD]", "[PAD]"]
@@ -23,7 +24,7 @@ def count_calls(model):
 
 
 def image_model():
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
     inputs = keras.Input((12, 10, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", name="conv")(inputs)
     x = ka.SqueezeExcite(4, name="squeeze")(x)
@@ -42,7 +43,7 @@ def images(count=3):
 
 
 def language_model(mixer="attention", **arguments):
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
     return TransformerLanguageModel(
         11,
         mixer,
@@ -56,7 +57,7 @@ def language_model(mixer="attention", **arguments):
 
 def masked_model(causal=True):
     """Self-attention that masks its padding, by Keras' own layers and ours."""
-    keras.utils.set_random_seed(0)
+    seed_keras(0)
     inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(11, 8, mask_zero=True)(inputs)
     x = ka.MultiHeadAttention(2, causal=causal, name="ours")(x)
