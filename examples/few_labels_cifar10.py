@@ -32,10 +32,11 @@ accuracy in % on the 10,000 test images:
       AT    41.7 (2 seeds: 42.3, 41.0)
       KD    35.4 (2 seeds: 35.2, 35.6)
       KD+AT 57.4 (2 seeds: 56.9, 58.0)
+      DKD   34.5 (2 seeds: 35.0, 34.0)
 
 4 to 16 minutes per student on two cores shared with many other processes, about
 2 minutes of processor time. Not measured to the end: 50, 100 and 500 images per
-class, DKD, and the teacher of 15 epochs. `docs/results.md` has the table,
+class, and the teacher of 15 epochs. `docs/results.md` has the table,
 `benchmarks/logs/few_labels_cifar10.jsonl` the runs.
 """
 
@@ -384,7 +385,7 @@ def draw(found, teacher, path):
         axes.errorbar(
             counts, means, halves, marker="o", capsize=3, label=method
         )
-    axes.axhline(teacher["accuracy"], color="grey", linestyle="--", linewidth=1)
+    axes.axhline(teacher["accuracy"], color="gray", linestyle="--", linewidth=1)
     axes.annotate(
         f"teacher {teacher['accuracy']:.1f}",
         (1, teacher["accuracy"]),
@@ -393,7 +394,7 @@ def draw(found, teacher, path):
         textcoords="offset points",
         ha="right",
         va="top",
-        color="grey",
+        color="gray",
     )
     counts = sorted({key[0] for key in found})
     axes.set_xscale("log")

@@ -66,9 +66,9 @@ def write_section(
     sections = {part.split("\n")[0]: part for part in parts}
     sections[f"## {title}"] = section
     whole = "\n".join(map(_close, [HEAD, *sections.values()]))
-    beside = path.with_suffix(".writing")
-    beside.write_text(whole)
-    os.replace(beside, path)
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(whole)
+    os.replace(temporary, path)
 
 
 def machine() -> str:

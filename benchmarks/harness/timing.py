@@ -1,7 +1,7 @@
 """Paired timings: in every round each case runs once, in changing order.
 
 Machines are noisy and drift. A ratio is therefore taken inside each round,
-between neighbours in time, and the median of the rounds is quoted with its
+between neighbors in time, and the median of the rounds is quoted with its
 quartiles.
 """
 
@@ -57,6 +57,7 @@ def interleave(
     cases: Mapping[str, Callable[[], Any] | Worker],
     rounds: int = 15,
     progress: str | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Timings:
     """Time all cases side by side.
 
@@ -65,6 +66,8 @@ def interleave(
             function returns when its work is done.
         rounds: how often each case is measured.
         progress: what the progress bar is called; `None` shows none.
+        clock: `time.process_time` measures the processor's time, of all
+            threads, which others on the machine change less.
     """
     repeats = {name: _repeats(run) for name, run in cases.items()}
     names = list(cases)
@@ -73,18 +76,25 @@ def interleave(
     for number in rows:
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            seconds[name][number] = measure(cases[name], repeats[name])
+            seconds[name][number] = measure(cases[name], repeats[name], clock)
     return Timings(seconds)
 
 
-def measure(run: Callable[[], Any] | Worker, repeats: int = 1) -> float:
-    """Seconds of one call, as the mean of `repeats` calls."""
+def measure(
+    run: Callable[[], Any] | Worker,
+    repeats: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Seconds of one call, as the mean of `repeats` calls.
+
+    A worker has a clock of its own.
+    """
     if isinstance(run, Worker):
         return run.measure(repeats)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         run()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def _repeats(run):

@@ -155,10 +155,10 @@ def _main(mode: str, folder: str) -> None:
 
     # One step of everything, before the limit.
     dataset, shards = read_records(folder), folder / "shards"
-    with tempfile.TemporaryDirectory() as beside:
-        first = precompute(dataset.take(2), pathlib.Path(beside) / "first")
-        save(first, f"{beside}/shards")
-        for batches in (first, load(f"{beside}/shards")):
+    with tempfile.TemporaryDirectory() as temporary:
+        first = precompute(dataset.take(2), pathlib.Path(temporary) / "first")
+        save(first, f"{temporary}/shards")
+        for batches in (first, load(f"{temporary}/shards")):
             fit(model, batches)
     limit = _status("VmData") + ALLOWED
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

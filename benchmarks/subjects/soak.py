@@ -163,9 +163,9 @@ def _export(folder):
 
 
 def _next_version(first, number):
-    beside = first.parent / f".writing-{number}"
-    shutil.copytree(first, beside)
-    beside.rename(first.parent / str(number))
+    temporary = first.parent / f".writing-{number}"
+    shutil.copytree(first, temporary)
+    temporary.rename(first.parent / str(number))
 
 
 def _equal(answer, expected):
