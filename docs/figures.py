@@ -19,7 +19,7 @@ x to y, lanes of boxes next to it, and where they meet.
 `operator` is what meets the line of x at the end: × if it is not given, and
 none for no such line. A lane may be given the name of its input, and `output`
 names what comes out. Boxes are blue where a statistic is taken, amber where
-there are weights, grey for functions; what comes out of one has its shape in
+there are weights, gray for functions; what comes out of one has its shape in
 brackets. The SVG is written here, so that the same text gives the same file
 everywhere.
 """
@@ -34,6 +34,8 @@ PAGES = pathlib.Path(__file__).parent / "mechanisms"
 FOLDER = pathlib.Path(__file__).parent / "figures"
 WIDTH, HEIGHT, GAP, LANE = 138, 62, 24, 92
 FONT, CHARACTERS = 15, 15  # What fits into one line of a box.
+# Boxes side by side, and what is between those below one another.
+MOST_ACROSS, COLUMN_GAP, ROW_GAP = 4, 62, 42
 MARGIN, NODE = 24, 15
 FILLS = {"pool": "#d6e6f5", "weights": "#fbe3bd", "function": "#e7e8ea"}
 INK, PALE = "#1f2933", "#5b6770"
@@ -92,7 +94,15 @@ def read_diagram(page: str) -> Diagram:
 
 
 def draw(diagram: Diagram) -> str:
-    """Return the SVG of a diagram."""
+    """Return the SVG of a diagram: from left to right, or downwards if long.
+
+    A page makes a wide figure smaller, and its text with it.
+    """
+    steps = max(map(len, diagram.lanes)) + len(diagram.joins)
+    return (_draw_down if steps > MOST_ACROSS else _draw_across)(diagram)
+
+
+def _draw_across(diagram):
     longest = max(len(lane) for lane in diagram.lanes)
     steps = longest + len(diagram.joins)
     first = MARGIN + (60 if diagram.inputs else 34)
@@ -126,6 +136,99 @@ def draw(diagram: Diagram) -> str:
             _path(parts, [(x, middle), (x + GAP, middle)])
         x += GAP
     _finish(parts, diagram, x - GAP, middle, line)
+    return _svg(width, height, parts)
+
+
+def _draw_down(diagram):
+    lanes = len(diagram.lanes)
+    longest = max(map(len, diagram.lanes))
+    left = MARGIN + (3 * NODE if diagram.operator else 0)
+    top = MARGIN + (46 if not diagram.inputs else 34)
+    centers = [
+        left + WIDTH / 2 + number * (WIDTH + COLUMN_GAP)
+        for number in range(lanes)
+    ]
+    middle = sum(centers) / lanes
+    # The line of x, which the operator is on.
+    line = MARGIN + NODE if diagram.operator else middle
+
+    def top_of(row):
+        return top + row * (HEIGHT + ROW_GAP)
+
+    parts = []
+    if not diagram.inputs:
+        _text(parts, line, MARGIN + 4, "x", "middle", 15)
+    for number, (lane, center) in enumerate(
+        zip(diagram.lanes, centers, strict=True)
+    ):
+        if diagram.inputs:
+            _text(parts, center, top - 26, diagram.inputs[number], "middle")
+            _path(parts, [(center, top - 20), (center, top)])
+        else:
+            branch = [(line, MARGIN + 26), (center, MARGIN + 26)]
+            _path(parts, [(line, MARGIN + 10), *branch, (center, top)])
+        for row, box in enumerate(lane):
+            _box_down(parts, center, top_of(row), box)
+            if row < len(lane) - 1:
+                _path(
+                    parts,
+                    [
+                        (center, top_of(row) + HEIGHT),
+                        (center, top_of(row + 1)),
+                    ],
+                )
+        if diagram.joins:
+            goal = top_of(longest)
+            _path(
+                parts,
+                [
+                    (center, top_of(len(lane) - 1) + HEIGHT),
+                    (center, goal - 14),
+                    (middle, goal - 14),
+                    (middle, goal),
+                ],
+            )
+    for row, box in enumerate(diagram.joins, longest):
+        _box_down(parts, middle, top_of(row), box)
+        if row < longest + len(diagram.joins) - 1:
+            _path(
+                parts,
+                [(middle, top_of(row) + HEIGHT), (middle, top_of(row + 1))],
+            )
+    end = top_of(longest + len(diagram.joins) - 1) + HEIGHT
+    end = _finish_down(parts, diagram, middle, end, line)
+    width = centers[-1] + WIDTH / 2 + 60 + MARGIN
+    return _svg(width, end + MARGIN, parts)
+
+
+def _finish_down(parts, diagram, middle, end, line):
+    """The operator on the line of x, and the output; how far down it is."""
+    below = end + ROW_GAP
+    if diagram.operator is None:
+        _path(parts, [(middle, end), (middle, below)])
+        _text(parts, middle, below + 16, diagram.output, "middle", 15)
+        return below + 20
+    _path(parts, [(line, MARGIN + 10), (line, below - NODE)])
+    _path(parts, [(middle, end), (middle, below), (line + NODE, below)])
+    parts.append(
+        f'<circle cx="{line:g}" cy="{below:g}" r="{NODE}" fill="#fff" '
+        f'stroke="{INK}"/>'
+    )
+    _text(parts, line, below + 6, diagram.operator, "middle", 18)
+    _path(parts, [(line, below + NODE), (line, below + NODE + GAP)])
+    _text(parts, line, below + NODE + GAP + 16, "y", "middle", 15)
+    return below + NODE + GAP + 20
+
+
+def _box_down(parts, center, y, box):
+    """A box, with the shape of what comes out at the right of its arrow."""
+    kind, text, shape = box
+    _box(parts, center - WIDTH / 2, y, (kind, text, ""))
+    if shape:
+        _text(parts, center + 8, y + HEIGHT + 20, f"[{shape}]", "start", 13)
+
+
+def _svg(width, height, parts):
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}" '
