@@ -286,7 +286,10 @@ def test_every_row_starts_from_the_same_weights(monkeypatch):
 @pytest.mark.filterwarnings("ignore:The teacher is no better")
 def test_the_teacher_sees_each_augmented_image_once(monkeypatch):
     """Its outputs train as the teacher in every step does."""
-    setting = dataclasses.replace(FAST, shift=1, flip=True, steps=5)
+    # Adam makes a whole step of a gradient that is nothing but rounding.
+    setting = dataclasses.replace(
+        FAST, shift=1, flip=True, steps=5, optimizer="sgd", learning_rate=0.1
+    )
     data = images(10)
     teacher = WideResNet(10, 1, input_shape=(8, 8, 1), classes=2)
     initial = make_student(data, setting).get_weights()

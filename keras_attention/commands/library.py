@@ -8,6 +8,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+from keras_attention.commands.memory import keep_free_memory
+
 
 def import_library(debug: bool = False) -> None:
     """Complete `import keras_attention`, which the entry point puts off.
@@ -18,6 +20,7 @@ def import_library(debug: bool = False) -> None:
     package = sys.modules["keras_attention"]
     if not debug:
         _quiet()
+    keep_free_memory()
     if not hasattr(package, "__version__"):
         with contextlib.nullcontext() if debug else _silent_errors():
             package.__spec__.loader.exec_module(package)

@@ -18,6 +18,7 @@ from conformance.rows import OUTPUTS
 from conformance.rows import ROWS
 from keras_attention.inspection import record_outputs
 from keras_attention.layers.vision.base_gate import BaseGate
+from support.arrays import assert_close
 from support.arrays import numpy
 from support.seeds import seed_keras
 from support.vision import vjp
@@ -148,18 +149,12 @@ def test_one_model_takes_every_batch_and_size(row):
     model = make_model(row)
     x = random_input(row)
     whole = numpy(model(x))
-    # Other shapes are summed in another order: small beside the largest. A
-    # dot product over channels, unscaled, is summed over all positions too.
-    share = 3e-6 if row.name == "NonLocal-dot_product" else 1e-6
-    tolerance = {"rtol": 1e-5, "atol": share * max(1, np.abs(whole).max())}
-    np.testing.assert_allclose(numpy(model(x[:1])), whole[:1], **tolerance)
+    assert_close(model(x[:1]), whole[:1])
     if not row.static_size:
         wider = np.concatenate([x, x[:, ::-1]], axis=1)
         expected = make_model(row, dynamic=False)
         layer = expected.get_layer("layer")
-        np.testing.assert_allclose(
-            numpy(model(wider)), numpy(layer(wider)), **tolerance
-        )
+        assert_close(model(wider), layer(wider))
 
 
 @rows
@@ -254,7 +249,7 @@ def test_data_formats_are_equal(row):
     y_first = numpy(y_first)
     if y_first.ndim > 2:
         y_first = np.moveaxis(y_first, 1, -1)
-    np.testing.assert_allclose(y_first, numpy(y), rtol=1e-5, atol=1e-6)
+    assert_close(y_first, numpy(y))
 
 
 @gate_rows
@@ -268,7 +263,7 @@ def test_output_is_the_input_times_the_gate(row, data_format):
     gate = numpy(layer.compute_gate(x))
     assert np.broadcast_shapes(gate.shape, x.shape) == x.shape
     expected = row.output_of_gate(x, gate)
-    np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-5, atol=1e-6)
+    assert_close(layer(x), expected)
 
 
 @gate_rows
@@ -279,9 +274,9 @@ def test_a_tapped_gate_leaves_the_layer_as_it_is(row, training):
     with record_outputs(tapped, ["layer:gate"]) as values:
         y = numpy(tapped(x, training=training))
     expected = row.output_of_gate(x, numpy(values["layer:gate"]))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert_close(y, expected)
     expected = numpy(plain(x, training=training))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert_close(y, expected)
     for ours, theirs in zip(tapped.variables, plain.variables, strict=True):
         np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=1e-6)
 
@@ -315,13 +310,13 @@ def test_clone_and_nesting(row):
     expected = numpy(model(x))
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    np.testing.assert_allclose(numpy(clone(x)), expected, rtol=1e-5, atol=1e-6)
+    assert_close(clone(x), expected)
     inputs = keras.Input(row.shape[1:])
     outer = keras.Model(inputs, [model(inputs), model(2 * inputs)])
     once, twice = map(numpy, outer(x))
-    np.testing.assert_allclose(once, expected, rtol=1e-5, atol=1e-6)
+    assert_close(once, expected)
     other = numpy(model(2 * x))
-    np.testing.assert_allclose(twice, other, rtol=1e-5, atol=1e-5)
+    assert_close(twice, other)
     assert len(outer.weights) == len(model.weights)
 
 
@@ -332,9 +327,7 @@ def test_time_distributed(row):
     wrapped = keras.layers.TimeDistributed(layer)
     y = numpy(wrapped(x))
     for step in range(3):
-        np.testing.assert_allclose(
-            y[:, step], numpy(layer(x[:, step])), rtol=1e-5, atol=1e-6
-        )
+        assert_close(y[:, step], numpy(layer(x[:, step])))
 
 
 @first_rows

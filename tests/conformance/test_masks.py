@@ -9,6 +9,7 @@ from conformance.harness import make_layer
 from conformance.harness import random_input
 from conformance.harness import randomize
 from conformance.rows import ROWS
+from support.arrays import assert_close
 from support.arrays import numpy
 from support.vision import vjp
 
@@ -49,9 +50,7 @@ def test_masked_inputs_have_no_effect(row, kind):
         changed = np.where(mask[..., None], x, np.float32(value))
         y = numpy(layer(changed, mask=mask))
         valid = ... if row.pools else mask
-        np.testing.assert_allclose(
-            y[valid], expected[valid], rtol=1e-5, atol=1e-6, err_msg=str(value)
-        )
+        assert_close(y[valid], expected[valid], err_msg=str(value))
         assert np.isfinite(y).all(), value
 
 
@@ -68,9 +67,7 @@ def test_the_gradient_of_masked_inputs_is_zero(row, kind):
         changed = np.where(mask[..., None], x, np.float32(value))
         found = numpy(vjp(lambda x: layer(x, mask=mask), changed, upstream))
         np.testing.assert_array_equal(found[~mask], 0)
-        np.testing.assert_allclose(
-            found[mask], expected[mask], rtol=1e-4, atol=1e-5
-        )
+        assert_close(found[mask], expected[mask], rtol=3e-5)
 
 
 @rows
@@ -83,7 +80,7 @@ def test_padding_is_as_if_it_were_not_there(row, kept):
     y = numpy(layer(x, mask=mask))
     y = y if row.pools else y[:, kept]
     expected = numpy(layer(x[:, kept]))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert_close(y, expected)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +100,7 @@ def test_queries_are_the_last_of_the_keys(row, length):
     layer, x = built(row), random_input(row)
     expected = numpy(layer(x))[:, -length:]
     y = numpy(layer(x[:, -length:], x))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert_close(y, expected)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +117,7 @@ def test_a_causal_layer_does_not_look_ahead(row):
     changed = x.copy()
     changed[:, 6:] = 3
     y, other = numpy(layer(x)), numpy(layer(changed))
-    np.testing.assert_allclose(other[:, :6], y[:, :6], rtol=1e-5, atol=1e-6)
+    assert_close(other[:, :6], y[:, :6])
     assert np.abs(other[:, 6:] - y[:, 6:]).max() > 1e-3
 
 
