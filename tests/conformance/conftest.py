@@ -3,9 +3,14 @@
 On TensorFlow the longest tests of the table, most of them of variants, are slow
 tests, which `make test` leaves to `make test-slow`. What breaks layers on
 purpose, `make mutants`, runs them too.
+
+With the environment variable `VARIANTS=1/3`, a run has the second of three
+parts of the tests of variants (parts are numbered from 0).
 """
 
+import os
 import pathlib
+import zlib
 
 import keras
 import pytest
@@ -18,7 +23,30 @@ LONG_FILES = ("test_layers.py", "test_masks.py")
 TABLE = keras.backend.backend() == "tensorflow"
 
 
-def pytest_collection_modifyitems(items):
+def in_part(test: str, part: str) -> bool:
+    """Whether a test belongs to a part such as `"1/3"`."""
+    number, parts = map(int, part.split("/"))
+    if not 0 <= number < parts:
+        raise ValueError(
+            f"VARIANTS must be a part such as 0/3 or 2/3. Received: {part}"
+        )
+    return zlib.crc32(test.encode()) % parts == number
+
+
+def pytest_collection_modifyitems(config, items):
+    mark_variants(items)
+    part = os.environ.get("VARIANTS", "0/1")
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("variant") and not in_part(item.nodeid, part)
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def mark_variants(items):
     for item in items:
         if item.path.parent != FOLDER:
             continue

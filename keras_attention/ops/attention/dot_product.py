@@ -12,9 +12,8 @@ from keras import ops
 
 from keras_attention.ops.attention.options import MASKED
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.attention.options import attention_weights
-from keras_attention.ops.attention.options import dropout_mask
 from keras_attention.ops.compilation import inside_xla
+from keras_attention.types import Shape
 from keras_attention.types import Tensor
 
 
@@ -77,6 +76,65 @@ def attend_block(
         if options.return_scores:
             scores = ops.where(has_keys, scores, 0)
     return output, scores
+
+
+def attention_weights(
+    scores: Tensor, options: AttentionOptions, is_masked: bool = False
+) -> Any:
+    """Weights of the keys: the softmax of the modified scores.
+
+    The mixing of heads before and after is left to the caller.
+
+    Args:
+        scores: Scaled products, `(B, N, T, S)`.
+        options: Options, the masks and biases of which belong to `scores`.
+        is_masked: Boolean, whether `scores` are masked already.
+
+    Returns:
+        Tensor of the shape of `scores`.
+    """
+    if options.logit_soft_cap is not None:
+        cap = options.logit_soft_cap
+        scores = cap * ops.tanh(scores / cap)
+    if options.bias is not None:
+        scores = scores + options.bias
+    if options.mask is not None and not is_masked:
+        scores = _replace_masked(scores, options.mask)
+    if options.sinks is None:
+        return _softmax(scores)
+    shape = (*ops.shape(scores)[:3], 1)
+    sinks = ops.broadcast_to(options.sinks, shape)
+    return _softmax(ops.concatenate([scores, sinks], axis=-1))[..., :-1]
+
+
+def dropout_mask(shape: Shape, options: AttentionOptions, index: Any) -> Any:
+    """Draw which weights dropout keeps; the same at each call.
+
+    Args:
+        shape: Shape of the result.
+        options: Options with the rate and the seed.
+        index: Index of the chunk, which has values of its own.
+    """
+    seed, rate = options.seed, options.dropout
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        seed = tf.random.fold_in(tf.cast(seed, "int32"), index)
+        return tf.random.stateless_uniform(shape, seed) >= rate
+    if backend == "jax":
+        import jax
+
+        seed = jax.numpy.asarray(seed).astype("uint32")
+        chunk_key = jax.random.fold_in(jax.random.wrap_key_data(seed), index)
+        return jax.random.bernoulli(chunk_key, 1 - rate, shape)
+    import torch
+
+    first, second = (int(number) for number in seed)
+    generator = torch.Generator(device=seed.device)
+    generator.manual_seed(hash((first, second, index)))
+    drawn = torch.rand(shape, generator=generator, device=seed.device)
+    return drawn >= rate
 
 
 def expand_relative_bias(bias: Tensor, num_queries: Any, num_keys: Any) -> Any:
@@ -190,3 +248,28 @@ def _grouped_product(x, y, product=matmul):
     stacked = ops.reshape(x, (batch, shared, heads // shared * length, width))
     stacked = product(stacked, y)  # [B, K, N/K * T, S]
     return ops.reshape(stacked, (batch, heads, length, ops.shape(y)[3]))
+
+
+def _softmax(scores):
+    if scores.shape[-1] == 0:
+        return scores
+    # Keras warns about a softmax of one number; here that is a lone key.
+    return 1 + 0 * scores if scores.shape[-1] == 1 else ops.softmax(scores)
+
+
+def _replace_masked(scores, mask):
+    """Put `MASKED` where the mask is False, just before a softmax.
+
+    The softmax sends no gradient back to there, nor does `attend_block` to a
+    row without keys: the gradient need not be masked again.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.where(mask, scores, ops.cast(MASKED, scores.dtype))
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def replace(scores):
+        masked = tf.where(mask, scores, tf.cast(MASKED, scores.dtype))
+        return masked, tf.identity
+
+    return replace(scores)
