@@ -171,7 +171,6 @@ def make_trainer(
     if distillation is not None:
         model = AttentionTransferModel(student, teacher, **distillation)
     _compile(model, setting, setting.steps)
-    model.optimizer.build(model.trainable_variables)
     fresh = list(map(keras.ops.convert_to_numpy, model.optimizer.variables))
     return Trainer(student, model, fresh)
 
@@ -255,6 +254,8 @@ def _compile(model, setting, steps):
         # Compiling by XLA takes longer than it saves in so few steps.
         jit_compile=False,
     )
+    # A step that makes the optimizer's variables would be traced twice.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _adam(peak, steps):

@@ -359,6 +359,16 @@ class AttentionTransferModel(keras.Model):
             kept.restore()
             raise
 
+    def make_train_function(self, force: bool = False):
+        """Makes the function that takes a step.
+
+        With the optimizer's variables made before: TensorFlow traces a step
+        that makes variables twice.
+        """
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, *arguments: Any):
         """Takes one step: `train_step(data)`, on JAX `(state, data)`."""
         *state, data = arguments

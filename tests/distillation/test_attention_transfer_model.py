@@ -45,6 +45,16 @@ def test_student_runs_once_and_teacher_once_a_step():
     assert calls.count == taught.count == (3 if model.run_eagerly else 1)
 
 
+@pytest.mark.tensorflow
+def test_a_compiled_step_is_traced_once():
+    """The optimizer makes no variables in it."""
+    student = network()
+    model = compiled(student, teacher_network(), optimizer="adam", eager=False)
+    calls = Calls(student.get_layer("conv1"))
+    model.train_on_batch(*examples(2))
+    assert calls.count == 1
+
+
 def test_batch_statistics_are_updated_once():
     student, x = network(), examples()[0]
     norm = student.get_layer("norm1")
