@@ -1,5 +1,6 @@
 """Rebuilds a model with its own layers and weights, edited on the way."""
 
+import tempfile
 import types
 from collections.abc import Collection
 from typing import Any
@@ -24,8 +25,8 @@ def rebuild(
     """Return a new model of the same graph, layer names and weights.
 
     Layers are made from their configurations. A layer or nested model that
-    is used several times is made once. Weights, states of random generators
-    and what is trainable are copied. The new model is not compiled.
+    is used several times is made once. Weights, states of random generators,
+    vocabularies and what is trainable are copied. The new model is not compiled.
 
     A model of a class of its own keeps the class, its methods and its
     attributes if Keras can make the class from a saved graph: if it has the
@@ -182,7 +183,7 @@ def _clone(operation):
 
 
 def _copy_state(old, new):
-    """Copy weights, random states and what is trainable."""
+    """Copy weights, random states, vocabularies and what is trainable."""
     if not isinstance(old, keras.layers.Layer) or not new._inbound_nodes:
         return  # No weights, or edited out.
     shapes = [
@@ -198,15 +199,22 @@ def _copy_state(old, new):
         )
     layers = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
     for source, target in layers:
+        target.trainable = source.trainable
         for variable, copied in _pairs(_own(source), _own(target)):
             copied.assign(_copy(variable))
-        target.trainable = source.trainable
+            # One weight may be frozen in a layer that is not.
+            copied.trainable = variable.trainable
         # What a layer derives from its weights when they are loaded.
         store: dict[str, Any] = {}
         source.save_own_variables(store)
         if store:
             copies = {key: _copy(value) for key, value in store.items()}
             target.load_own_variables(copies)
+        # What a layer keeps in files, such as a vocabulary.
+        if hasattr(source, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                source.save_assets(folder)
+                target.load_assets(folder)
 
 
 def _own(layer):

@@ -273,6 +273,49 @@ def test_normalization_that_was_adapted():
     np.testing.assert_array_equal(numpy(gated(x)), numpy(model(x)))
 
 
+@pytest.mark.parametrize("kind", ["text", "string", "integer", "tf_idf"])
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="graphs of strings are TensorFlow's",
+)
+def test_vocabulary_that_was_adapted(kind):
+    words = np.array([["a", "b"], ["c", "b"], ["zip", "a"]])
+    lookup = {
+        "text": lambda: layers.TextVectorization(output_sequence_length=2),
+        "string": layers.StringLookup,
+        "integer": lambda: layers.IntegerLookup(output_mode="int"),
+        "tf_idf": lambda: layers.StringLookup(output_mode="tf_idf"),
+    }[kind]()
+    size, dtype = 2, "string"
+    if kind == "text":
+        words, size = np.array([["a b"], ["c b"], ["zip a"]]), 1
+    if kind == "integer":
+        words, dtype = np.array([[7, 4], [9, 4], [1, 7]]), "int64"
+    lookup.adapt(words[:2])
+    inputs = keras.Input((size,), dtype=dtype)
+    x = lookup(inputs)
+    if kind == "tf_idf":
+        x = layers.Reshape((1, lookup.vocabulary_size()))(x)
+    else:
+        x = layers.Embedding(lookup.vocabulary_size(), 4)(x)
+    model = keras.Model(inputs, layers.Dense(4, name="dense")(x))
+    gated = ka.insert_attention(model, gate, ["dense"], preserve_outputs=True)
+    words = keras.ops.convert_to_tensor(words)
+    np.testing.assert_array_equal(numpy(gated(words)), numpy(model(words)))
+
+
+def test_weight_that_is_frozen_alone_stays_frozen():
+    model = small_resnet()
+    model.get_layer("stem").kernel.trainable = False
+    model.get_layer("a_norm").gamma.trainable = False
+    gated = ka.insert_attention(model, gate)
+    frozen = {"stem/kernel", "a_norm/gamma"}
+    trainable = {weight.path for weight in model.trainable_weights}
+    assert not frozen & trainable
+    kept = {weight.path for weight in gated.trainable_weights}
+    assert trainable == {path for path in kept if "attention" not in path}
+
+
 def test_frozen_layers_stay_frozen_and_attention_learns():
     model = small_resnet()
     model.trainable = False
