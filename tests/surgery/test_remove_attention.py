@@ -76,3 +76,21 @@ def test_other_layers_stay():
     model = keras.Model(inputs, x)
     with pytest.raises(ValueError, match="no attention to remove"):
         ka.remove_attention(model)
+
+
+def test_attention_of_each_frame_is_removed():
+    """In a wrapper; what stays inside another layer is named."""
+    inputs = keras.Input((5, 7, 9, 4))
+    x = layers.TimeDistributed(ka.SqueezeExcite(ratio=2))(inputs)
+    plain = ka.remove_attention(keras.Model(inputs, layers.ReLU()(x)))
+    assert plain.count_params() == 0
+    frame = keras.Sequential(
+        [keras.Input((7, 9, 4)), ka.SqueezeExcite(ratio=2, name="gate")],
+        name="frame",
+    )
+    x = layers.TimeDistributed(frame, name="frames")(x)
+    with pytest.warns(UserWarning, match="stays inside.*'frames/frame/gate'"):
+        plain = ka.remove_attention(keras.Model(inputs, x))
+    assert plain.count_params() == frame.count_params()
+    with pytest.raises(ValueError, match="in its graph.*'frames/frame/gate'"):
+        ka.remove_attention(plain)
