@@ -149,6 +149,7 @@ def transfer_loss(
         objective = bound.objective
         student = {**found, **gradients}
         teacher = {} if bound.teacher is None else step.targets[bound.teacher]
+        teacher = _of_same_precision(teacher, student)
         weight = step.weights[bound.number] * bound.teacher_weight
         for name, part in objective.parts(student, teacher, batch).items():
             part = weight * ops.cast(part, "float32")
@@ -157,6 +158,20 @@ def transfer_loss(
                 step.add(objective.loss_name, part)
             total = total + part
     return total
+
+
+def _of_same_precision(teacher, student):
+    """What was read of a teacher, in float64 if the student is, or float32."""
+    dtypes = {
+        keras.backend.standardize_dtype(x.dtype) for x in student.values()
+    }
+    dtype = "float64" if "float64" in dtypes else "float32"
+    return {
+        name: ops.cast(value, dtype)
+        if "float" in keras.backend.standardize_dtype(value.dtype)
+        else value
+        for name, value in teacher.items()
+    }
 
 
 def _begin(model, state, x, y):

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 
 from keras_attention import AttentionTransferModel
+from keras_attention.distillation import DecoupledLogits
 from keras_attention.distillation import Features
 from keras_attention.distillation import Logits
+from keras_attention.distillation import Relations
 from keras_attention.distillation import precompute_teacher
 from support.arrays import numpy
 from support.distillation import examples
@@ -46,6 +48,74 @@ def test_the_loss_is_that_of_numpy(normalize):
         3 * ((mine - theirs) ** 2).mean(),
         rtol=1e-4,
     )
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+def test_the_global_policy_is_not_that_of_the_projection(policy):
+    """Models of one policy are trained under another."""
+    student, teacher = network(), teacher_network()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = AttentionTransferModel(
+            student, teacher, losses=[Features(pairs=[("stage2", "stage2")])]
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = examples()
+    mine = activation(student, "stage2", x)
+    mine = mine @ numpy(model.projections[0].kernel)
+    theirs = activation(teacher, "stage2", x)
+    history = model.fit(x, y, verbose=0).history
+    np.testing.assert_allclose(
+        history["features_loss"][0], ((mine - theirs) ** 2).mean(), rtol=1e-4
+    )
+
+
+def tokens(name, dtype, seed):
+    random = np.random.default_rng(seed)
+    inputs = keras.Input((5, 4), dtype=dtype)
+    x = keras.layers.Dense(6, dtype=dtype, name="states")(inputs)
+    heads = keras.layers.MultiHeadAttention(2, 3, dtype=dtype, name="heads")
+    x = heads(x, x)
+    x = keras.layers.Dense(3, dtype=dtype)(x)[:, 0]
+    model = keras.Model(inputs, x, name=name)
+    model.set_weights([random.normal(size=w.shape) for w in model.weights])
+    return model
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has no float64 by default"
+)
+@pytest.mark.parametrize("wide", ["student", "teacher", "both"])
+def test_models_in_float64(wide):
+    """Losses of a float64 model and one in float32 are those of two in it."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4, 5, 4)).astype("float32")
+    y = random.integers(3, size=4)
+    pairs = [("states", "states")]
+    found = []
+    for dtypes in (("float32", "float32"), ("float64", "float64")):
+        model = AttentionTransferModel(
+            tokens("student", dtypes[wide != "teacher"], 1),
+            tokens("teacher", dtypes[wide != "student"], 2),
+            losses=[
+                Features(pairs=pairs),
+                Logits(),
+                DecoupledLogits(name="decoupled"),
+                Relations(pairs=[("heads", "heads")]),
+            ],
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss)
+        random = np.random.default_rng(3)
+        for projection in model.projections:
+            kernel = random.normal(size=projection.kernel.shape)
+            projection.kernel.assign(kernel)
+        history = model.fit(x, y, verbose=0).history
+        found.append([history[name][0] for name in sorted(history)])
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 @pytest.mark.slow

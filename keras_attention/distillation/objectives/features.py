@@ -84,8 +84,14 @@ class Features(Objective):
                 "`precompute_teacher` it is not run."
             )
         for pair, channels in zip(self.pairs, self.channels, strict=True):
+            # Of the features, which are widened, whatever the global policy.
             projection = keras.layers.Dense(
-                channels, use_bias=False, name=f"{self.name}_projection"
+                channels,
+                use_bias=False,
+                dtype=keras.backend.result_type(
+                    student.model.compute_dtype, "float32"
+                ),
+                name=f"{self.name}_projection",
             )
             projection.build((None, pair.student_channels))
             self.projections[_key(pair)] = projection
@@ -118,6 +124,7 @@ class Features(Objective):
                     for x in (mine, theirs)
                 )
             mine = self.projections[_key(pair)](mine)
+            theirs = ops.cast(theirs, mine.dtype)
             mine, theirs = _of_one_size(mine, theirs, mask, pair)
             if self.normalize:
                 mine, theirs = map(_unit, (mine, theirs))
