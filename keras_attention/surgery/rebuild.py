@@ -26,7 +26,8 @@ def rebuild(
 
     Layers are made from their configurations. A layer or nested model that
     is used several times is made once. Weights, states of random generators,
-    vocabularies and what is trainable are copied. The new model is not compiled.
+    vocabularies and what is trainable are copied. The new model is not
+    compiled.
 
     A model of a class of its own keeps the class, its methods and its
     attributes if Keras can make the class from a saved graph: if it has the
