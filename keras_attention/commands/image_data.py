@@ -369,13 +369,14 @@ def scale_images(
 
 def _scaled(path, x, y, image_format):
     x = scale_images(path, x, image_format)
-    y = y.reshape(len(y), -1)
+    labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     integers = np.issubdtype(y.dtype, np.integer)
-    if y.shape != (len(x), 1) or not integers or y.min() < 0:
+    if labels.shape != (len(x),) or not integers or labels.min() < 0:
+        values = f", from {y.min()} on," if integers and y.size else ""
         raise ValueError(
             "The labels of the file must be one integer for each image, "
             "from 0 on. "
-            f"Received: {path} with labels of {y.dtype} and shape {y.shape} "
-            f"for {len(x)} images"
+            f"Received: {path} with labels of {y.dtype} and shape {y.shape}"
+            f"{values} for {len(x)} images"
         )
-    return x, y[:, 0].astype("int64")
+    return x, labels.astype("int64")

@@ -262,17 +262,10 @@ def input_array(name: str, value: Any, info: Mapping[str, Any]) -> np.ndarray:
         info: Its `"dtype"` and `"shape"`, as `read_signatures` has them.
 
     Raises:
-        ValueError: If the value has another shape, or cannot be converted.
+        ValueError: If the value has another shape, or cannot be converted
+            without becoming another value.
     """
-    # NumPy's own bytes would lose zeros at their end.
-    dtype = object if info["dtype"] == "string" else info["dtype"]
-    try:
-        array = np.asarray(value, dtype)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Input '{name}' must be numbers of {info['dtype']}. "
-            f"Received: {error}"
-        ) from error
+    array = convert(name, value, info["dtype"])
     expected = info["shape"]
     # A tensor of unknown rank has no sizes, as a scalar has none.
     fits = not expected or (
@@ -286,6 +279,45 @@ def input_array(name: str, value: Any, info: Mapping[str, Any]) -> np.ndarray:
         raise ValueError(
             f"Input '{name}' must have the shape {tuple(expected)}. "
             f"Received: an array of shape {array.shape}"
+        )
+    return array
+
+
+def convert(name: str, value: Any, dtype: str) -> np.ndarray:
+    """Return an input as an array of a dtype, for floats rounded to it.
+
+    Args:
+        name: The input's name, for errors.
+        value: What is given for it.
+        dtype: Name of the dtype; `"string"` for bytes.
+
+    Raises:
+        ValueError: If it is something else, is a fraction, NaN or out of range
+            where integers are taken, or would become infinite.
+    """
+    if dtype == "string":
+        # NumPy's own bytes would lose zeros at their end.
+        return np.asarray(value, object)
+    try:
+        given = np.asarray(value)
+        with np.errstate(all="ignore"):
+            array = given.astype(dtype)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Input '{name}' must be numbers of {dtype}. Received: {error}"
+        ) from error
+    if given.dtype.kind not in "fiub":
+        return array
+    if np.issubdtype(array.dtype, np.integer) or array.dtype.kind == "b":
+        changed = array != given
+    else:
+        wide = array.astype("float64")
+        changed = np.isfinite(given.astype("float64")) & ~np.isfinite(wide)
+    if changed.any():
+        raise ValueError(
+            f"Input '{name}' must be numbers of {dtype}. "
+            f"Received: {given[changed].flat[0]} (of type {given.dtype}), "
+            "which would become another number"
         )
     return array
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_attention.serving.signatures import Signature
 from keras_attention.serving.verify import Arrays
+from keras_attention.serving.verify import convert
 from keras_attention.validation import nearest
 
 # TensorFlow Serving's WarmupConsts::kMaxNumRecords.
@@ -66,15 +67,13 @@ def warmup_requests(
 
 
 def _fit(name, value, spec):
-    # As an array of objects: NumPy's own bytes lose zeros at their end.
-    string = spec.dtype.name == "string"
-    value = np.asarray(value, object if string else None)
+    value = convert(name, value, spec.dtype.name)
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(
             f"The input '{name}' of a warm-up request must have the shape "
             f"{spec.shape}. Received: {value.shape}"
         )
-    return value if string else value.astype(spec.dtype.as_numpy_dtype)
+    return value
 
 
 def write_warmup(

@@ -247,7 +247,9 @@ def test_wrong_data_say_what_to_do(files, tmp_path):
         (save(tmp_path / "c.npz", x=x, y=y[1:]), "one integer for each"),
         (save(tmp_path / "d.npz", x=x, y=y / 2), "one integer for each"),
         (save(tmp_path / "e.npz", x=x, y=y + 1), "with 3 classes"),
-        (save(tmp_path / "f.npz", x=x, y=y - 1), "from 0 on"),
+        (save(tmp_path / "f.npz", x=x, y=y - 1), "from -1 on"),
+        (save(tmp_path / "g.npz", x=x, y=y[:0]), "one integer for each"),
+        (save(tmp_path / "h.npz", x=x, y=y[0]), "one integer for each"),
     ):
         out = tmp_path / "new.keras"
         result = run(*models(files), data, *SHORT, "--out", out)

@@ -128,3 +128,29 @@ def test_runner_imports_no_framework():
         if line.startswith(("import ", "from "))
     }
     assert imported - set(sys.stdlib_module_names) == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int32", [1.0, 3.5]),
+        ("int32", [1.0, float("nan")]),
+        ("int32", [1, 2**40]),
+        ("uint8", [1, -1]),
+        ("bool", [0, 2]),
+        ("float16", [1.0, 1e6]),
+    ],
+)
+def test_no_input_becomes_another_number(dtype, value, tmp_path):
+    x = keras.Input((2,), dtype=dtype, name="x")
+    y = keras.layers.Dense(1, name="y")(keras.ops.cast(x, "float32"))
+    model = keras.Model(x, y)
+    path = export_for_serving(model, tmp_path, verify=False)
+    for kind in (list, np.array):
+        with pytest.raises(ValueError, match="'x' must be numbers of.*become"):
+            run_export(path, {"x": kind([value])})
+    with pytest.raises(ValueError, match="'x' must be numbers of.*become"):
+        export_for_serving(model, tmp_path, warmup={"x": np.array([value])})
+    exact = np.array([[1.0, 0.0]])
+    answer = run_export(path, {"x": exact})["y"]
+    np.testing.assert_allclose(answer, model(exact.astype(dtype)), rtol=1e-5)
