@@ -6,6 +6,9 @@ from typing import ClassVar
 import keras
 
 from keras_attention.layers.base_layer import BaseLayer
+from keras_attention.layers.vision.normalization import (
+    CenteredBatchNormalization,
+)
 from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -75,7 +78,7 @@ class BaseImageLayer(BaseLayer):
             momentum: of the moving averages. Defaults to `0.9`, torch's 0.1.
             **arguments: further arguments, which take precedence.
         """
-        norm = keras.layers.BatchNormalization(
+        norm = CenteredBatchNormalization(
             **{
                 "momentum": momentum,
                 "epsilon": 1e-5,

@@ -1,6 +1,5 @@
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_attention.layers.registry import register_attention
@@ -9,6 +8,9 @@ from keras_attention.layers.vision.base_image_attention import (
 )
 from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
+from keras_attention.layers.vision.normalization import (
+    CenteredGroupNormalization,
+)
 from keras_attention.layers.weighted_layer import bottleneck_width
 from keras_attention.ops.image.gating import global_average_pool
 from keras_attention.ops.image.local_convolution import local_convolution
@@ -141,7 +143,7 @@ class ContextualTransformer(BaseImageAttention):
         kernels = channels // self.shared_channels
         taps = self.kernel_size**2
         self.weigh = self._dense(kernels * taps, units, "weigh")
-        self.weigh_norm = keras.layers.GroupNormalization(
+        self.weigh_norm = CenteredGroupNormalization(
             kernels,
             epsilon=1e-5,
             dtype=self.sublayer_policy("weigh_norm"),

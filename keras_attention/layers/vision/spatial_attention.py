@@ -6,6 +6,9 @@ from keras import ops
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_any_rank_gate import BaseAnyRankGate
 from keras_attention.layers.vision.narrow_conv_2d import NarrowConv2D
+from keras_attention.layers.vision.normalization import (
+    CenteredBatchNormalization,
+)
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.image.gating import expand_spatial_gate
@@ -140,7 +143,7 @@ class SpatialAttention(KernelLayer, BaseAnyRankGate):
         }
 
 
-class _NormOfOneChannel(keras.layers.BatchNormalization):
+class _NormOfOneChannel(CenteredBatchNormalization):
     """Batch normalization whose moments keep the axis of the one channel.
 
     With a mask Keras squeezes it too, which torch's function refuses.
