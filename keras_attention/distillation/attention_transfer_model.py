@@ -484,7 +484,7 @@ class AttentionTransferModel(keras.Model):
             outputs = named_outputs(
                 self._teachers.models[number], reading.outputs
             )
-            for mine, theirs in self._watched_pairs(number):
+            for mine, theirs in self._watched_outputs[number]:
                 found[f"watched {mine}"] = outputs[theirs]
         return found
 
@@ -618,17 +618,12 @@ class AttentionTransferModel(keras.Model):
             for layer in bound.objective.projections.values()
         ]
         self._student_outputs = list(output_shapes(self.student))
-        self._teacher_outputs = [list(output_shapes(t)) for t in teachers]
+        self._watched_outputs = [
+            _outputs_to_watch(self._student_outputs, list(output_shapes(t)))
+            for t in teachers
+        ]
         self._categorical = {}
         self.chance = 1.0
-
-    def _watched_pairs(self, number):
-        try:
-            return pair_outputs(
-                self._student_outputs, self._teacher_outputs[number]
-            )
-        except ValueError:
-            return []
 
     def _make_trackers(self):
         """Makes the metrics that average each part of the loss."""
@@ -672,6 +667,14 @@ class _Hidden:
 
     def __init__(self, models):
         self.models = list(models)
+
+
+def _outputs_to_watch(student, teacher):
+    """The pairs of outputs whose accuracies are watched; none if unclear."""
+    try:
+        return pair_outputs(student, teacher)
+    except ValueError:
+        return []
 
 
 def _right(labels, ignored, *outputs):

@@ -72,6 +72,7 @@ class ModelReader:
         self.like = like
         self.channel_axis = channel_axis(model)
         self._order = _input_order(model, like)
+        self._input_shapes = _input_shapes(model)
         self._names: dict[str, None] = {}
         self._mask_sources: dict[str, str | None] = {}
 
@@ -172,7 +173,7 @@ class ModelReader:
     def _resized(self, inputs):
         if self._order is not None and isinstance(inputs, list | tuple):
             inputs = [inputs[number] for number in self._order]
-        shapes = _input_shapes(self.model)
+        shapes = self._input_shapes
         if keras.tree.is_nested(inputs) or len(shapes[0]) != 3:
             return inputs
         first = self.channel_axis == 1

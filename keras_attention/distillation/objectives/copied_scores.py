@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_attention.inspection import find_layer
 from keras_attention.layers import MultiHeadAttention
-from keras_attention.layers.sequence.attention_inputs import CallArguments
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import padding_mask
 from keras_attention.ops.attention.masks import position_mask

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.attention_inputs import CallArguments
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.ops.attention.axes import AttentionAxes
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import to_boolean_mask

@@ -7,12 +7,12 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base_layer import BaseLayer
-from keras_attention.layers.sequence.attention_checks import check_arguments
-from keras_attention.layers.sequence.attention_checks import check_decodes
-from keras_attention.layers.sequence.attention_checks import check_one_tensor
-from keras_attention.layers.sequence.attention_checks import complete_arguments
-from keras_attention.layers.sequence.attention_inputs import AttentionInputs
-from keras_attention.layers.sequence.attention_inputs import CallArguments
+from keras_attention.layers.sequence.call_arguments import AttentionInputs
+from keras_attention.layers.sequence.call_arguments import CallArguments
+from keras_attention.layers.sequence.call_arguments import check_arguments
+from keras_attention.layers.sequence.call_arguments import check_decodes
+from keras_attention.layers.sequence.call_arguments import check_one_tensor
+from keras_attention.layers.sequence.call_arguments import complete_arguments
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.dispatch import attend
 from keras_attention.ops.attention.dispatch import find_backend_obstacle
@@ -217,7 +217,7 @@ class BaseAttention(BaseLayer):
             TypeError: For a mask of floats.
             ValueError: For shapes that do not fit.
         """
-        given = complete_arguments(self, self.recall(given))
+        given = complete_arguments(self, given)
         given_shapes = ops.shape(given.query), ops.shape(given.key)
         given = check_arguments(self, given)
         query, key, value = given.query, given.key, given.value
@@ -296,6 +296,9 @@ class BaseAttention(BaseLayer):
 
     def recall(self, given: CallArguments) -> CallArguments:
         """Tell a memory from a cache; a subclass that has none leaves it.
+
+        Args:
+            given: Arguments with a cache, or with a memory in its place.
 
         Returns:
             The arguments with a memory or a cache, one at most; with a
@@ -450,7 +453,7 @@ class BaseAttention(BaseLayer):
     def _specify(self, given, return_attention_scores):
         """Check a call with symbolic tensors; return its symbolic outputs."""
         kept = given.cache
-        given = complete_arguments(self, self.recall(given))
+        given = complete_arguments(self, given)
         self.check_positions(check_arguments(self, given))
         if self.flash_attention:
             self._check_fused(return_attention_scores)

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.attention_inputs import CallArguments
 from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.ops.attention import decoding
 from keras_attention.types import Cache
 from keras_attention.types import Tensor

@@ -8,8 +8,8 @@ from keras_attention.layers.sequence.attention_axes import check_key_sizes
 from keras_attention.layers.sequence.attention_axes import find_axes
 from keras_attention.layers.sequence.attention_axes import fold_arguments
 from keras_attention.layers.sequence.attention_axes import to_axes
-from keras_attention.layers.sequence.attention_inputs import AttentionInputs
-from keras_attention.layers.sequence.attention_inputs import CallArguments
+from keras_attention.layers.sequence.call_arguments import AttentionInputs
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.layers.sequence.head_projections import dense_from_heads
 from keras_attention.layers.sequence.head_projections import dense_to_heads
 from keras_attention.layers.sequence.head_projections import project

@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.attention_inputs import AttentionInputs
+from keras_attention.layers.sequence.call_arguments import AttentionInputs
 from keras_attention.layers.sequence.head_projections import project
 from keras_attention.layers.sequence.positioned_attention import (
     PositionedAttention,

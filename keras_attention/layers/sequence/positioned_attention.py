@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.attention_inputs import AttentionInputs
-from keras_attention.layers.sequence.attention_inputs import CallArguments
+from keras_attention.layers.sequence.call_arguments import AttentionInputs
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.layers.sequence.memory_attention import MemoryAttention
 from keras_attention.positions import BasePositions
 from keras_attention.positions import get as get_positions

@@ -3,8 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.attention_inputs import AttentionInputs
 from keras_attention.layers.sequence.base_attention import BaseAttention
+from keras_attention.layers.sequence.call_arguments import AttentionInputs
 from keras_attention.layers.sequence.input_lists import is_list_of_masks
 from keras_attention.layers.sequence.input_lists import split_inputs
 from keras_attention.layers.sequence.input_lists import split_masks
