@@ -93,7 +93,10 @@ def sum_rows(rows: Any) -> Any:
     if not multiplies_in_full():
         return ops.sum(rows, axis=1, keepdims=True)
     batch, size, channels = ops.shape(rows)
-    if not isinstance(size, int) or size <= LONGEST_ROW:
+    is_open = not isinstance(size, int)
+    if is_open and keras.backend.backend() == "tensorflow":
+        return _sum_open_rows(rows, batch, size)
+    if is_open or size <= LONGEST_ROW:
         return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
     # How many numbers a product adds in a row depends on the processor.
     fewest = min(-(-size // LONGEST_ROW), MOST_PARTS)
@@ -110,6 +113,16 @@ def sum_rows(rows: Any) -> Any:
         ops.convert_to_tensor(ones.astype("float32"), rows.dtype),
         (batch, fewest, size),
     )
+    return ops.sum(ones @ rows, axis=1, keepdims=True)
+
+
+def _sum_open_rows(rows, batch, size):
+    """Sum a number of rows that is known when the graph runs."""
+    part = ops.maximum(LONGEST_ROW, (size + MOST_PARTS - 1) // MOST_PARTS)
+    parts = (size + part - 1) // part
+    # Each row of these ones takes the numbers of one part.
+    ones = ops.arange(parts)[:, None] == ops.arange(size) // part
+    ones = ops.broadcast_to(ops.cast(ones, rows.dtype), (batch, parts, size))
     return ops.sum(ones @ rows, axis=1, keepdims=True)
 
 
