@@ -632,6 +632,12 @@ ROWS = [
         SEQUENCE,
         variant="concat",
     ),
+    Row(
+        ka.ScaledDotProductAttention,
+        {"attention_axes": (3, 1)},
+        VOLUME,
+        variant="axes",
+    ),
     Row(ka.SelectiveKernel),
     Row(
         ka.SelectiveKernel,
@@ -1066,6 +1072,7 @@ EVERY_ARGUMENT = [
         dropout=0.4,
         window=3,
         logit_soft_cap=2.0,
+        attention_axes=(1,),
     ),
     every_argument(
         ka.SelectiveKernel,
@@ -1237,6 +1244,7 @@ OUTPUTS: dict[str, float] = {
     "ScaledDotProductAttention": 0.716232,
     "ScaledDotProductAttention-options": 0.817417,
     "ScaledDotProductAttention-concat": 0.124384,
+    "ScaledDotProductAttention-axes": 0.341769,
     "SelectiveKernel": -0.118519,
     "SelectiveKernel-strides": 0.00429218,
     "SelectiveKernel-branches": 1.17156,

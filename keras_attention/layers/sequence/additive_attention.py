@@ -63,10 +63,14 @@ class AdditiveAttention(BaseScoreAttention):
 
     Input shape:
         query `(batch, T, D)`, value `(batch, S, E)`, key `(batch, S, D)`.
-        Batch, T and S may be `None`.
+        Batch, T and S may be `None`. There may be further axes after the
+        batch, the same of all three, as in `(batch, height, width,
+        channels)`: each of their positions is by itself. Masks have all axes
+        but the last.
 
     Output shape:
-        `(batch, T, E)`; scores `(batch, T, S)`.
+        `(batch, T, E)`; scores `(batch, T, S)`. Further axes are after the
+        batch.
 
     Raises:
         TypeError: for an argument or a mask of the wrong type.

@@ -1,4 +1,4 @@
-"""The axes of its inputs along which `MultiHeadAttention` attends."""
+"""The axes of its inputs along which a layer attends: `attention_axes`."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def find_axes(layer: Any, shape: Shape) -> AttentionAxes:
     """Return the axes along which queries of this shape attend.
 
     Args:
-        layer: The `MultiHeadAttention`.
+        layer: The layer, with `attention_axes`; `None` for all.
         shape: Shape of the query as it was given.
 
     Raises:
@@ -44,7 +44,7 @@ def find_axes(layer: Any, shape: Shape) -> AttentionAxes:
     rank = len(shape)
     if rank < 3:
         raise ValueError(
-            "MultiHeadAttention expects tensors of shape (batch, length, "
+            f"{type(layer).__name__} expects tensors of shape (batch, length, "
             "width), or of more axes between batch and width. Received: "
             f"query of shape {tuple(shape)} for layer '{layer.name}'"
         )
@@ -71,7 +71,7 @@ def check_axes(
     """Check ranks and the axes that are not attended along.
 
     Args:
-        layer: The `MultiHeadAttention`, for errors.
+        layer: The layer, for errors.
         axes: What `find_axes` returned when the layer was built; of a layer
             that is not, for this query.
         query_shape: Shape of the query as it was given.
@@ -105,7 +105,7 @@ def check_key_sizes(layer: Any, value_shape: Shape, key_shape: Shape) -> None:
     """Raise a `ValueError` unless value and key have the same positions.
 
     Args:
-        layer: The `MultiHeadAttention`, for the error.
+        layer: The layer, for the error.
         value_shape: Shape of the value as it was given.
         key_shape: Shape of the key as it was given.
     """
@@ -122,15 +122,35 @@ def check_key_sizes(layer: Any, value_shape: Shape, key_shape: Shape) -> None:
         )
 
 
+def check_is_sequence(layer: Any, axes: AttentionAxes) -> None:
+    """Raise a `ValueError` for tensors of more axes, which have no cache.
+
+    Args:
+        layer: The layer, for the error.
+        axes: What `find_axes` returned when the layer was built.
+    """
+    if not axes.are_a_sequence:
+        raise ValueError(
+            "A cache is of sequences, tensors of shape (batch, length, "
+            f"width). Received: layer '{layer.name}', built for tensors of "
+            f"rank {axes.rank}"
+        )
+
+
 def fold_arguments(
-    layer: Any, axes: AttentionAxes, given: CallArguments
+    layer: Any,
+    axes: AttentionAxes,
+    given: CallArguments,
+    num_heads: int | None,
 ) -> CallArguments:
     """Give tensors, masks and bias the axes of sequences.
 
     Args:
-        layer: The `MultiHeadAttention`.
+        layer: The layer, for errors.
         axes: As of `check_axes`.
         given: The arguments of a call, with value and key.
+        num_heads: Integer, heads of masks and biases of the scores; `None` if
+            they have no such axis.
 
     Raises:
         TypeError: For a mask of floats.
@@ -168,7 +188,7 @@ def fold_arguments(
             to_boolean_mask("attention_mask", given.attention_mask),
             query_sizes,
             key_sizes,
-            layer.num_heads,
+            num_heads,
         )
     if given.attention_bias is not None:
         changes["attention_bias"] = axes.fold_scores(
@@ -176,6 +196,6 @@ def fold_arguments(
             ops.convert_to_tensor(given.attention_bias),
             query_sizes,
             key_sizes,
-            layer.num_heads,
+            num_heads,
         )
     return given.replace(**changes)

@@ -10,6 +10,7 @@ from keras_attention.layers.sequence.input_lists import is_list_of_masks
 from keras_attention.layers.sequence.input_lists import split_inputs
 from keras_attention.layers.sequence.input_lists import split_masks
 from keras_attention.layers.weighted_layer import KernelLayer
+from keras_attention.ops.attention.axes import AttentionAxes
 from keras_attention.ops.attention.masks import check_sequence_mask
 from keras_attention.ops.attention.masks import combine_masks
 from keras_attention.ops.attention.masks import replace_masked
@@ -21,14 +22,13 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
-from keras_attention.validation import check_sequence_rank
 
 
 class BaseScoreAttention(KernelLayer):
     """Base of `AdditiveAttention` and `LuongAttention`.
 
     A subclass implements `build_scores` and `compute_scores`. Lists and
-    single tensors, masks, the softmax and dropout are here.
+    single tensors, further axes, masks, the softmax and dropout are here.
 
     Args:
         dropout: Float, rate at which scores are dropped in training.
@@ -90,6 +90,15 @@ class BaseScoreAttention(KernelLayer):
             query, value, query_mask, value_mask, key_mask, mask
         )
         self._check_shapes(*(tuple(x.shape) for x in (query, value, key)))
+        query_shape, key_shape = ops.shape(query), ops.shape(key)
+        # Each position of further axes is a row of the batch.
+        axes = AttentionAxes(len(query_shape), (len(query_shape) - 2,))
+        if not axes.are_a_sequence:
+            query, value, key = (axes.fold(x) for x in (query, value, key))
+            query_mask, key_mask = (
+                None if each is None else axes.fold(each)
+                for each in (query_mask, key_mask)
+            )
         query, value, key = self._to_floats(query, value, key)
         if query_mask is not None:
             query = replace_masked(query, query_mask)
@@ -117,6 +126,9 @@ class BaseScoreAttention(KernelLayer):
                 scores, self.dropout, seed=self.seed_generator
             )
         output = weighted_mean(weights, value)  # [B, T, E]
+        if not axes.are_a_sequence:
+            output = axes.unfold(output, query_shape)
+            scores = axes.unfold_scores(scores, query_shape, key_shape)
         if not return_attention_scores:
             return output
         return output, ops.cast(scores, self.compute_dtype)
@@ -131,9 +143,8 @@ class BaseScoreAttention(KernelLayer):
         key_shape: Shape | None = None,
     ) -> Shape:
         shapes = self._complete(query_shape, value_shape, key_shape)
-        query_shape, value_shape, _ = (
-            check_sequence_rank(self, shape) for shape in shapes
-        )
+        self._check_shapes(*shapes)
+        query_shape, value_shape, _ = shapes
         return (*query_shape[:-1], value_shape[-1])
 
     def compute_output_spec(
@@ -156,7 +167,7 @@ class BaseScoreAttention(KernelLayer):
         output = self._spec(self.compute_output_shape(*shapes))
         if not return_attention_scores:
             return output
-        return output, self._spec((*shapes[0][:2], shapes[2][1]))
+        return output, self._spec((*shapes[0][:-1], shapes[2][-2]))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -190,7 +201,7 @@ class BaseScoreAttention(KernelLayer):
         ):
             if each is not None:
                 each = to_boolean_mask(name, each)
-                check_sequence_mask(name, each, x.shape)
+                check_sequence_mask(name, each, x.shape, len(x.shape) - 1)
             masks[name] = each
         if isinstance(query, keras.KerasTensor):
             return None, None
@@ -206,21 +217,22 @@ class BaseScoreAttention(KernelLayer):
             f"'{self.name}'"
         )
         shapes = query_shape, value_shape, key_shape
-        if any(len(shape) != 3 for shape in shapes):
+        rank = len(query_shape)
+        if rank < 3 or any(len(shape) != rank for shape in shapes):
             raise ValueError(
                 f"{type(self).__name__} expects tensors of rank 3, (batch, "
-                f"length, width). {received}"
+                "length, width), or of more axes before the length, as many "
+                f"in each. {received}"
             )
-        for name, sizes in (
-            ("Query, key and value must have the same batch", [0, 0, 0]),
-            ("Key and value must have the same length", [None, 1, 1]),
+        for name, axis, others in (
+            ("Query, key and value must have the same batch", 0, shapes),
+            *(
+                (f"Query, key and value must have the same axis {n}", n, shapes)
+                for n in range(1, rank - 2)
+            ),
+            ("Key and value must have the same length", -2, shapes[1:]),
         ):
-            known = {
-                shape[axis]
-                for shape, axis in zip(shapes, sizes, strict=True)
-                if axis is not None and shape[axis] is not None
-            }
-            if len(known) > 1:
+            if len({shape[axis] for shape in others} - {None}) > 1:
                 raise ValueError(f"{name}. {received}")
         widths = query_shape[-1], key_shape[-1]
         if self.built and widths != self._widths:

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.sequence.attention_axes import check_axes
+from keras_attention.layers.sequence.attention_axes import check_is_sequence
 from keras_attention.layers.sequence.attention_axes import check_key_sizes
 from keras_attention.layers.sequence.attention_axes import find_axes
 from keras_attention.layers.sequence.attention_axes import fold_arguments
@@ -427,12 +428,8 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
                 f"layer is built. Received: layer '{self.name}', not built. "
                 "Call `layer.build(shape)`, or the layer, first."
             )
-        if self.built and not self._axes.are_a_sequence:
-            raise ValueError(
-                "A cache is of sequences, tensors of shape (batch, length, "
-                f"width). Received: layer '{self.name}', built for tensors of "
-                f"rank {self._axes.rank}"
-            )
+        if self.built:
+            check_is_sequence(self, self._axes)
         key_dim, value_dim = self._find_head_dims(None)
         return {
             "key": (self._kv_heads, key_dim),
@@ -489,7 +486,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
             len(x.shape) == 3 for x in (query, value, key)
         ):
             return given
-        return fold_arguments(self, axes, given)
+        return fold_arguments(self, axes, given, self.num_heads)
 
     def get_config(self) -> dict[str, Any]:
         return {

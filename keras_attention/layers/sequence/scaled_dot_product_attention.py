@@ -3,8 +3,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.sequence.attention_axes import check_axes
+from keras_attention.layers.sequence.attention_axes import check_is_sequence
+from keras_attention.layers.sequence.attention_axes import find_axes
+from keras_attention.layers.sequence.attention_axes import fold_arguments
+from keras_attention.layers.sequence.attention_axes import to_axes
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.layers.sequence.call_arguments import AttentionInputs
+from keras_attention.layers.sequence.call_arguments import CallArguments
 from keras_attention.layers.sequence.input_lists import is_list_of_masks
 from keras_attention.layers.sequence.input_lists import split_inputs
 from keras_attention.layers.sequence.input_lists import split_masks
@@ -33,7 +39,8 @@ class ScaledDotProductAttention(BaseAttention):
     of queries, exactly, in memory that grows linearly.
 
     Takes the inputs and configurations of `keras.layers.Attention`, whose
-    products are not scaled: `scale=1.0` here, which `from_config` sets for a
+    products are not scaled, and which attends along the last axis but one:
+    `scale=1.0` and `attention_axes=-2` here, which `from_config` sets for a
     configuration of Keras.
 
     A query without keys gets zeros. Masked tokens may hold anything, NaN
@@ -58,6 +65,11 @@ class ScaledDotProductAttention(BaseAttention):
             then multiplies q + k, and `scale` has no use. The tanh of each
             pair of tokens is in memory. Defaults to `"dot"`.
         seed: Integer seed of the dropout. Defaults to `None`.
+        attention_axes: Integer or tuple of integers, axes of the inputs along
+            which positions attend to each other, apart from the batch's and
+            the last, in one head. Along the others each position is by
+            itself. Several are taken as one, the last of them the fastest.
+            Defaults to `None`: inputs of four axes are of heads.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -75,7 +87,9 @@ class ScaledDotProductAttention(BaseAttention):
         key_mask: As `value_mask`; a token is attended to if both allow it.
         attention_mask: Boolean tensor, `True` where a query attends to a key,
             of shape `(T, S)`, `(batch, T, S)` or `(batch, heads, T, S)`,
-            where any size may be 1. All masks may be of integers 0 and 1 or
+            where any size may be 1; with `attention_axes` it ends in the axes
+            of the queries and of the keys, before which there may be the
+            first axes of the scores. All masks may be of integers 0 and 1 or
             nested lists, not of floats.
         attention_bias: Float tensor that is added to the scores; shapes as
             for `attention_mask`. Where it is -inf, or below -1e29, the key is
@@ -99,12 +113,17 @@ class ScaledDotProductAttention(BaseAttention):
     Input shape:
         query `(batch, T, D)`, value `(batch, S, E)`, key `(batch, S, D)`, or
         with an axis of heads before the last. The key's heads may be fewer,
-        if they divide the query's. Batch, T and S may be `None`.
+        if they divide the query's. Batch, T and S may be `None`. With
+        `attention_axes` there may be any number of axes between the batch and
+        the last, as in `(batch, height, width, channels)`; masks of the inputs
+        have all axes but the last.
 
     Output shape:
         `(batch, T, E)` or `(batch, T, heads, E)`; scores `(batch, T, S)` or
         `(batch, heads, T, S)`. In this order: output, scores if asked for,
-        cache if one was given.
+        cache if one was given. With `attention_axes`, the output's first axes
+        are the query's, and scores are `(batch, other axes, axes of the
+        queries, of the keys)`.
 
     Raises:
         TypeError: for an argument or a mask of the wrong type.
@@ -134,6 +153,7 @@ class ScaledDotProductAttention(BaseAttention):
         use_scale: bool = False,
         score_mode: str = "dot",
         seed: int | None = None,
+        attention_axes: int | tuple[int, ...] | None = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -149,6 +169,7 @@ class ScaledDotProductAttention(BaseAttention):
             check_number("scale", scale)
         self.use_scale = check_boolean("use_scale", use_scale)
         self.score_mode = check_choice("score_mode", score_mode, SCORE_MODES)
+        self.attention_axes = to_axes(attention_axes)
         if score_mode == "concat" and scale is not None:
             raise ValueError(
                 '`scale` is for the products of score_mode="dot". Received: '
@@ -162,7 +183,9 @@ class ScaledDotProductAttention(BaseAttention):
         key_shape: Shape | None = None,
     ) -> None:
         shapes = self.complete_shapes(query_shape, value_shape, key_shape)
-        self._check_ranks(*shapes)
+        self._axes = self._find_axes(*shapes)
+        if self._axes is not None:
+            shapes = tuple(self._axes.fold_shape(shape) for shape in shapes)
         if not all(size for shape in shapes for size in shape[2:]):
             raise ValueError(
                 "ScaledDotProductAttention needs defined widths and heads, "
@@ -254,6 +277,10 @@ class ScaledDotProductAttention(BaseAttention):
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
+        if self._axes is not None and not self._axes.are_a_sequence:
+            output = self._axes.unfold(output, inputs.given_shapes[0])
+            if scores is not None:
+                scores = self._axes.unfold_scores(scores, *inputs.given_shapes)
         return output, scores, cache
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
@@ -269,6 +296,8 @@ class ScaledDotProductAttention(BaseAttention):
                 f"Received: layer '{self.name}', not built. Call "
                 "`layer.build(shape)`, or the layer, first."
             )
+        if self._axes is not None:
+            check_is_sequence(self, self._axes)
         return self._cache_widths
 
     def num_query_heads(self, query_shape: Shape) -> int:
@@ -289,6 +318,8 @@ class ScaledDotProductAttention(BaseAttention):
         check_attention_shapes(*shapes)
 
     def scores_shape(self, query_shape: Shape, key_shape: Shape) -> Shape:
+        if self._axes is not None:
+            return self._axes.scores_shape(query_shape, key_shape, None)
         shape = super().scores_shape(query_shape, key_shape)
         return shape if self._rank == 4 else (shape[0], *shape[2:])
 
@@ -298,6 +329,15 @@ class ScaledDotProductAttention(BaseAttention):
         return super().complete_shapes(
             *split_inputs(self, query_shape, value_shape, key_shape)
         )
+
+    def as_sequences(self, given: CallArguments) -> CallArguments:
+        if self._axes is None:
+            return given
+        if self._axes.are_a_sequence and all(
+            len(x.shape) == 3 for x in (given.query, given.value, given.key)
+        ):
+            return given
+        return fold_arguments(self, self._axes, given, None)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return mask[0] if is_list_of_masks(mask) else mask
@@ -311,7 +351,7 @@ class ScaledDotProductAttention(BaseAttention):
         query_shape, value_shape, key_shape = self.complete_shapes(
             query_shape, value_shape, key_shape
         )
-        self._check_ranks(query_shape, value_shape, key_shape)
+        self._find_axes(query_shape, value_shape, key_shape)
         return (*query_shape[:-1], value_shape[-1])
 
     @classmethod
@@ -322,9 +362,10 @@ class ScaledDotProductAttention(BaseAttention):
             config: Dictionary, what `get_config` returned, of this layer or of
                 `keras.layers.Attention`.
         """
-        config = dict(config)
-        if "scale" not in config and config.get("score_mode") == "dot":
-            config["scale"] = 1.0
+        if "score_mode" in config and "scale" not in config:
+            is_dot = config["score_mode"] == "dot"
+            of_keras = {"scale": 1.0 if is_dot else None, "attention_axes": -2}
+            config = {**of_keras, **config}
         return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
@@ -333,16 +374,27 @@ class ScaledDotProductAttention(BaseAttention):
             "scale": self.scale,
             "use_scale": self.use_scale,
             "score_mode": self.score_mode,
+            "attention_axes": self.attention_axes,
         }
 
-    def _check_ranks(self, *shapes):
+    def _find_axes(self, *shapes):
+        """The axes of attention of inputs of these shapes, which are checked.
+
+        `None` without `attention_axes`: there may be an axis of heads.
+        """
+        if self.attention_axes is not None:
+            axes = find_axes(self, shapes[0])
+            check_axes(self, axes, *shapes)
+            return axes
         if {len(shape) for shape in shapes} not in ({3}, {4}):
             raise ValueError(
                 "ScaledDotProductAttention expects tensors of rank 3, (batch, "
-                "length, width), or of rank 4, (batch, length, heads, width). "
+                "length, width), or of rank 4, (batch, length, heads, width); "
+                "or of any from 3 on with `attention_axes`. "
                 f"Received: query, value and key of shapes {list(shapes)} for "
                 f"layer '{self.name}'"
             )
+        return None
 
     def _multiply(self, x):
         """Multiply by the learned scale, in at least float32."""

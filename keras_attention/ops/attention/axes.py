@@ -66,12 +66,15 @@ class AttentionAxes:
         return ops.transpose(y, (*back, *range(len(order), len(y.shape))))
 
     def scores_shape(
-        self, query_shape: Shape, key_shape: Shape, num_heads: int
+        self, query_shape: Shape, key_shape: Shape, num_heads: int | None
     ) -> tuple:
-        """`(B, free axes, N, axes of the queries, axes of the keys)`."""
+        """`(B, free axes, N, axes of the queries, axes of the keys)`.
+
+        Without N if `num_heads` is `None`.
+        """
         return (
             *(query_shape[n] for n in (0, *self.free)),
-            num_heads,
+            *(() if num_heads is None else (num_heads,)),
             *(query_shape[n] for n in self.axes),
             *(key_shape[n] for n in self.axes),
         )
@@ -79,8 +82,8 @@ class AttentionAxes:
     def unfold_scores(
         self, scores: Tensor, query_shape: Shape, key_shape: Shape
     ) -> Any:
-        """`(B', N, T, S)` to the shape of `scores_shape`."""
-        heads = scores.shape[1]
+        """`(B', N, T, S)` or `(B', T, S)` to the shape of `scores_shape`."""
+        heads = scores.shape[1] if len(scores.shape) == 4 else None
         shape = self.scores_shape(query_shape, key_shape, heads)
         return ops.reshape(scores, shape)
 
@@ -90,7 +93,7 @@ class AttentionAxes:
         x: Tensor,
         query_shape: Shape,
         key_shape: Shape,
-        num_heads: int,
+        num_heads: int | None,
     ) -> Any:
         """Mask or bias of the scores to `(B', N, T, S)`, sizes 1 allowed.
 
@@ -102,11 +105,13 @@ class AttentionAxes:
             x: Mask or bias; every axis may have size 1.
             query_shape: Shape of the query as it was given.
             key_shape: Shape of the key as it was given.
-            num_heads: Integer, number of heads of the queries.
+            num_heads: Integer, number of heads of the queries; `None` for
+                scores that have no axis of heads.
 
         Raises:
             ValueError: If the shapes do not broadcast.
         """
+        has_heads = num_heads is not None
         full = self.scores_shape(query_shape, key_shape, num_heads)
         count = len(self.axes)
         missing = len(full) - len(x.shape)
@@ -117,19 +122,21 @@ class AttentionAxes:
             shape = (*x.shape[:split], *[1] * missing, *x.shape[split:])
         known = tuple(n if isinstance(n, int) else None for n in full)
         if shape is None or not shapes_broadcast(shape, known):
+            names = "batch, free axes, " + "heads, " * has_heads
             raise ValueError(
                 f"`{name}` must end in the axes of attention, of the queries "
                 f"and then of the keys, {known[-2 * count :]}, before which "
-                f"there may be the first axes of {known} (batch, free axes, "
-                "heads, queries, keys), and where any size may be 1. "
+                f"there may be the first axes of {known} ({names}queries, "
+                "keys), and where any size may be 1. "
                 f"Received: {name} of shape {tuple(x.shape)}"
             )
-        heads = len(full) - 2 * count - 1
+        queries = len(full) - 2 * count
+        heads = queries - has_heads
         groups = [
             range(heads),
-            range(heads, heads + 1),
-            range(heads + 1, heads + 1 + count),
-            range(heads + 1 + count, len(full)),
+            range(heads, queries),
+            range(queries, queries + count),
+            range(queries + count, len(full)),
         ]
         target = list(shape)
         for group in groups:

@@ -584,9 +584,8 @@ def test_products_are_scaled_unless_keras_configuration_is_read():
 
 
 def test_four_axes_have_heads_before_the_last():
-    theirs, ours = from_keras(
-        keras.layers.Attention, ka.ScaledDotProductAttention
-    )
+    theirs = keras.layers.Attention()
+    ours = ka.ScaledDotProductAttention(scale=1.0)
     query, value = tokens(2, 3, 4, 6), tokens(2, 3, 5, 6, seed=1)
     call = {"return_attention_scores": True}
     expected, expected_scores = theirs([query, value], **call)
@@ -594,6 +593,177 @@ def test_four_axes_have_heads_before_the_last():
     assert tuple(scores.shape) == (2, 3, 4, 5)
     assert_equal(np.swapaxes(numpy(found), 1, 2), expected)
     assert_equal(scores, expected_scores)
+
+
+# More axes, along which neither Keras' layers nor ours of their configuration
+# attend.
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (4,), (3, 2)])
+@pytest.mark.parametrize(
+    "theirs, ours, arguments",
+    [
+        (keras.layers.Attention, ka.ScaledDotProductAttention, {}),
+        (
+            keras.layers.Attention,
+            ka.ScaledDotProductAttention,
+            {"use_scale": True, "dropout": 0},
+        ),
+        (
+            keras.layers.Attention,
+            ka.ScaledDotProductAttention,
+            {"score_mode": "concat", "use_scale": True},
+        ),
+        (keras.layers.AdditiveAttention, ka.AdditiveAttention, {}),
+    ],
+)
+def test_any_number_of_axes(sizes, theirs, ours, arguments):
+    theirs, ours = from_keras(theirs, ours, **arguments)
+    ours = type(ours).from_config(ours.get_config())
+    query = tokens(2, *sizes, 4, 6)
+    value, key = tokens(2, 2, *sizes, 5, 6, seed=1)
+    generator = np.random.default_rng(0)
+    masks = [generator.random(x.shape[:-1]) < 0.7 for x in (query, value)]
+    masks[1][..., 0] = True
+    for layer in (theirs, ours):
+        layer.build([x.shape for x in (query, value, key)])
+    randomize(theirs)
+    ours.set_weights(theirs.get_weights())
+    for inputs, call in (
+        ([query, value], {}),
+        ([query, value, key], {}),
+        ([query, value, key], {"use_causal_mask": True}),
+        ([query, value], {"mask": masks, "use_causal_mask": True}),
+        ([query, value], {"mask": [masks[0], None]}),
+    ):
+        call["return_attention_scores"] = True
+        found, expected = (layer(inputs, **call) for layer in (ours, theirs))
+        # Scores of masked queries are zeros here.
+        real = masks[0] if "mask" in call else ...
+        assert tuple(found[1].shape) == (2, *sizes, 4, 5)
+        assert_equal(found[0], expected[0])
+        assert_equal(numpy(found[1])[real], numpy(expected[1])[real])
+    symbolic = ours(
+        [keras.KerasTensor((None, *x.shape[1:])) for x in (query, value)],
+        return_attention_scores=True,
+    )
+    for one, other in zip(symbolic, found, strict=True):
+        assert tuple(one.shape) == (None, *other.shape[1:])
+    assert ours.compute_output_shape(query.shape, value.shape) == (
+        *query.shape[:-1],
+        6,
+    )
+
+
+@pytest.mark.parametrize(
+    "ours", [ka.ScaledDotProductAttention, ka.AdditiveAttention]
+)
+def test_masks_of_more_axes_leave_positions_out(ours):
+    options = (
+        {"attention_axes": -2}
+        if ours is ka.ScaledDotProductAttention
+        else {"units": 3}
+    )
+    layer = ours(**options)
+    query, value = tokens(2, 3, 4, 6), tokens(2, 3, 5, 6, seed=1)
+    masks = [
+        np.random.default_rng(n).random(x.shape[:-1]) < 0.6
+        for n, x in enumerate((query, value))
+    ]
+    broken = [
+        np.where(mask[..., None], x, np.nan)
+        for mask, x in zip(masks, (query, value), strict=True)
+    ]
+    found = numpy(layer(broken, mask=masks))
+    rows = ours(**options)
+    rows.build([(None, 4, 6), (None, 5, 6)])
+    rows.set_weights(layer.get_weights())
+    for n in range(3):
+        expected = rows(
+            [query[:, n], value[:, n]], mask=[mask[:, n] for mask in masks]
+        )
+        assert_equal(found[:, n], expected)
+    with pytest.raises(ValueError, match=r"`query_mask` must have the shape"):
+        layer([query, value], mask=[masks[0][:, 0], None])
+    with pytest.raises(ValueError, match="must have the same"):
+        layer([query, value[:, :1]])
+    with pytest.raises(ValueError, match="Received: query.* of shape"):
+        layer([query, value[:, 0]])
+
+
+def test_several_axes_are_one_sequence():
+    layer = ka.ScaledDotProductAttention(attention_axes=(1, 2), causal=True)
+    query, value = tokens(2, 3, 4, 6), tokens(2, 3, 2, 6, seed=1)
+    mask = np.random.default_rng(0).random((2, 3, 4, 3, 2)) < 0.8
+    bias = tokens(3, 4, 3, 2, seed=2)
+    found, scores = layer(
+        query,
+        value,
+        attention_mask=mask,
+        attention_bias=bias,
+        return_attention_scores=True,
+    )
+    expected, expected_scores = ka.ScaledDotProductAttention(causal=True)(
+        query.reshape(2, 12, 6),
+        value.reshape(2, 6, 6),
+        attention_mask=mask.reshape(2, 12, 6),
+        attention_bias=bias.reshape(12, 6),
+        return_attention_scores=True,
+    )
+    assert_equal(found, numpy(expected).reshape(2, 3, 4, 6))
+    assert_equal(scores, numpy(expected_scores).reshape(2, 3, 4, 3, 2))
+    with pytest.raises(ValueError, match=r"axes of \(2, 3, 4, 3, 2\) \(batch"):
+        layer(query, value, attention_mask=mask[:, :, 0])
+
+
+def test_axes_and_caches():
+    layer = ka.ScaledDotProductAttention(attention_axes=-2, causal=True)
+    x = tokens(2, 4, 6)
+    full = numpy(layer(x))
+    cache = layer.initial_cache(2, 4)
+    for n in range(4):
+        y, cache = layer(x[:, n : n + 1], cache=cache)
+        assert_equal(y, full[:, n : n + 1])
+    layer = ka.ScaledDotProductAttention(attention_axes=-2, causal=True)
+    layer.build((2, 3, 4, 6))
+    with pytest.raises(ValueError, match="cache is of sequences"):
+        layer.initial_cache(2, 4)
+    with pytest.raises(ValueError, match="cache is of sequences"):
+        layer(tokens(2, 3, 1, 6), cache=cache)
+
+
+@pytest.mark.parametrize(
+    "arguments, shape, match",
+    [
+        ({"attention_axes": 3}, (2, 3, 4, 6), "`attention_axes` must be diff"),
+        ({"attention_axes": -2}, (4, 6), "of shape .batch, length, width"),
+        ({}, (2, 3, 2, 4, 6), "with `attention_axes`"),
+    ],
+)
+def test_axes_that_are_not_there(arguments, shape, match):
+    layer = ka.ScaledDotProductAttention(**arguments)
+    with pytest.raises(ValueError, match=match):
+        layer.build(shape)
+
+
+def test_images_in_a_model(tmp_path):
+    inputs = keras.Input((None, None, 6))
+    theirs = keras.layers.Attention(use_scale=True)
+    model = keras.Model(inputs, theirs([inputs, inputs]))
+    theirs.set_weights([np.float32(1.3)])
+
+    def with_ours(layer):
+        if isinstance(layer, keras.layers.Attention):
+            return ka.ScaledDotProductAttention.from_config(layer.get_config())
+        return type(layer).from_config(layer.get_config())
+
+    ours = keras.models.clone_model(model, clone_function=with_ours)
+    ours.set_weights(model.get_weights())
+    x = tokens(2, 4, 4, 6)
+    assert_equal(ours.predict(x, verbose=0), model.predict(x, verbose=0))
+    ours.save(tmp_path / "ours.keras")
+    again = keras.saving.load_model(tmp_path / "ours.keras")
+    assert_equal(again(x), model(x))
 
 
 @pairs_without_weights
