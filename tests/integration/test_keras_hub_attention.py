@@ -224,6 +224,85 @@ def test_the_same_text_is_generated(make, name, prefix, how_to, keras_hub):
     assert len(set(np.ravel(results[0][0, 4:]))) > 1
 
 
+# Adapters of low rank, and int8.
+
+
+def changed(how_to, keras_hub, change):
+    """KerasHub's network and ours, each changed, with the same weights."""
+    pair = both(gpt2, how_to, keras_hub, "GPT2CausalLM")
+    for model in pair:
+        change(model)
+    for one, other in zip(*(model.weights for model in pair), strict=True):
+        if "lora" in one.path:
+            one.assign(random.normal(one.shape, seed=3))
+        other.assign(one)
+    return pair
+
+
+def generated(models):
+    prompts = {
+        "token_ids": np.array([[5, 9, 2, 0, 0], [8, 3, 0, 0, 0]]),
+        "padding_mask": np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]),
+    }
+    return [
+        model.generate(dict(prompts), stop_token_ids=None)["token_ids"]
+        for model in models
+    ]
+
+
+def test_adapters_of_low_rank_are_those_of_keras_hub(
+    how_to, keras_hub, tmp_path
+):
+    theirs, ours = changed(
+        how_to, keras_hub, lambda model: model.backbone.enable_lora(2)
+    )
+    for model in (theirs, ours):
+        paths = [v.path for v in model.trainable_variables if "lora" in v.path]
+        assert len(paths) == 2 * 2 * 2
+        assert all("self_attention" in path for path in paths)
+    expected = numpy(theirs.backbone(INPUTS[gpt2]))
+    assert_equal(ours.backbone(INPUTS[gpt2]), expected)
+    np.testing.assert_array_equal(*generated((theirs, ours)))
+    path = tmp_path / "adapters.lora.h5"
+    theirs.backbone.save_lora_weights(path)
+    adapters = [v for v in ours.backbone.weights if "lora" in v.path]
+    for variable in adapters:
+        variable.assign(ops.zeros_like(variable))
+    found = numpy(ours.backbone(INPUTS[gpt2]))
+    assert np.abs(found - expected).max() > 1e-3
+    ours.backbone.load_lora_weights(path)
+    assert_equal(ours.backbone(INPUTS[gpt2]), expected)
+
+
+# Layers without weights cannot be quantized.
+@pytest.mark.filterwarnings("ignore:.*not have a `quantize` method")
+@pytest.mark.parametrize("lora", [False, True])
+def test_kernels_of_int8_are_those_of_keras_hub(
+    lora, how_to, keras_hub, tmp_path
+):
+    def change(model):
+        model.quantize("int8")
+        if lora:
+            model.backbone.enable_lora(2)
+
+    theirs, ours = changed(how_to, keras_hub, change)
+    for layer in attention_layers(ours):
+        for dense in (layer.query_dense, layer.key_dense, layer.output_dense):
+            assert (
+                keras.backend.standardize_dtype(dense._kernel.dtype) == "int8"
+            )
+    expected = numpy(theirs.backbone(INPUTS[gpt2]))
+    assert_equal(ours.backbone(INPUTS[gpt2]), expected)
+    np.testing.assert_array_equal(*generated((theirs, ours)))
+    if not lora:
+        ours.backbone.save(tmp_path / "ours.keras")
+        with how_to["our_attention"]():
+            again = keras.saving.load_model(tmp_path / "ours.keras")
+        for layer in attention_layers(again):
+            assert isinstance(layer, keras_attention.MultiHeadAttention)
+        assert_equal(again(INPUTS[gpt2]), expected)
+
+
 # Keys and values in KerasHub's cache, layer by layer.
 
 
@@ -254,6 +333,43 @@ def test_cached_attention_equals_keras_hub(scores, key, ours, keras_hub):
             results.append(layer(**call, cache_update_index=index))
         assert len(results[0]) == 2 + scores
         assert_equal(results[1], results[0])
+
+
+def test_a_cache_in_a_functional_model(ours, keras_hub):
+    """KerasHub's layer takes none there."""
+    layer = ours(2, 4)
+    x, cache = keras.Input((None, 6)), keras.Input((2, None, 2, 4))
+    mask = keras.Input((None, None), dtype="int32")
+    outputs = layer(
+        x,
+        x,
+        cache=cache,
+        cache_update_index=1,
+        attention_mask=mask,
+        return_attention_scores=True,
+    )
+    assert [tuple(each.shape) for each in outputs[::2]] == [
+        (None, None, 6),
+        (None, 2, None, 2, 4),
+    ]
+    model = keras.Model([x, cache, mask], outputs)
+    theirs = keras_hub.layers.CachedMultiHeadAttention(2, 4)
+    theirs.build((None, None, 6), (None, None, 6))
+    theirs.set_weights(layer.get_weights())
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(2, 3, 6)).astype("float32")
+    cache = generator.normal(size=(2, 2, 5, 2, 4)).astype("float32")
+    mask = np.tri(3, 5, 1, dtype="int32")[None].repeat(2, 0)
+    expected = theirs(
+        x,
+        x,
+        cache=cache,
+        cache_update_index=1,
+        attention_mask=mask,
+        return_attention_scores=True,
+    )
+    found = model([x, cache, mask])
+    assert_equal(found, expected)
 
 
 # KerasHub's tests of its cached attention.
