@@ -238,7 +238,7 @@ def test_regularizers_reach_every_weight_of_their_kind(row):
         for weight in layer.trainable_weights
         if word_of(weight, row) in words
     ]
-    found = list(map(float, layer.losses))
+    found = [float(numpy(loss)) for loss in layer.losses]
     np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-5)
 
 
