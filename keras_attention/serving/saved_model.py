@@ -189,8 +189,8 @@ def _check_model(model):
         )
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "A SavedModel that TensorFlow Serving runs is exported under the "
-            "TensorFlow backend: save the model as '.keras', then load and "
+            "Models are exported, to any format, under the TensorFlow "
+            "backend: save the model as '.keras', then load and "
             "export it with KERAS_BACKEND=tensorflow. "
             f"Received: backend={keras.backend.backend()!r}"
         )

@@ -149,6 +149,13 @@ def load_weights_from(
             f"The source has no weights under the prefix. Received: "
             f"prefix={prefix!r}"
         )
+    starts = {name[:1] for name in arrays}
+    if starts in ({"."}, {"/"}):
+        separator = starts.pop()
+        raise ValueError(
+            "`prefix` must end where the layer's own names begin. Received: "
+            f"prefix={prefix!r}. Pass prefix={prefix + separator!r}."
+        )
     found = Source(arrays, found.settings, found.is_layer)
     modules: list[tuple[keras.layers.Layer, str | None]] = [(target, "")]
     allowed: tuple[str, ...] = ()

@@ -326,6 +326,17 @@ def test_bad_arguments(layer, source, error, words):
         load_weights_from(target, source)
 
 
+def test_a_prefix_without_its_separator_is_named():
+    layer = built(ka.SqueezeExcite(3, use_bias=False), IMAGE)
+    source = {
+        f"se.{name}": array
+        for name, array in drawn(fc1__weight=(2, 6), fc2__weight=(6, 2)).items()
+    }
+    with pytest.raises(ValueError, match=r"Pass prefix='se\.'"):
+        load_weights_from(layer, source, prefix="se")
+    load_weights_from(layer, source, prefix="se.")
+
+
 def test_a_bias_without_a_place_is_refused():
     layer = built(ka.SqueezeExcite(3, use_bias=False), IMAGE)
     source = drawn(fc1__weight=(2, 6), fc2__weight=(6, 2), fc2__bias=(6,))
