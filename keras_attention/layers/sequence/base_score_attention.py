@@ -20,6 +20,7 @@ from keras_attention.ops.attention.scores import weighted_mean
 from keras_attention.ops.precision import to_float
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
+from keras_attention.validation import check_is_shape
 from keras_attention.validation import check_probability
 from keras_attention.validation import check_seed
 
@@ -60,7 +61,7 @@ class BaseScoreAttention(KernelLayer):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> None:
-        shapes = self._complete(query_shape, value_shape, key_shape)
+        shapes = self._complete_shapes(query_shape, value_shape, key_shape)
         self._check_shapes(*shapes)
         self._widths = shapes[0][-1], shapes[2][-1]
         if not all(width and width > 0 for width in self._widths):
@@ -142,7 +143,7 @@ class BaseScoreAttention(KernelLayer):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> Shape:
-        shapes = self._complete(query_shape, value_shape, key_shape)
+        shapes = self._complete_shapes(query_shape, value_shape, key_shape)
         self._check_shapes(*shapes)
         query_shape, value_shape, _ = shapes
         return (*query_shape[:-1], value_shape[-1])
@@ -185,6 +186,12 @@ class BaseScoreAttention(KernelLayer):
         value = query if value is None else value
         key = value if key is None else key
         return query, value, key
+
+    def _complete_shapes(self, query_shape, value_shape, key_shape):
+        """As `_complete`, of shapes, which are checked to be such."""
+        names = "query_shape", "value_shape", "key_shape"
+        shapes = self._complete(query_shape, value_shape, key_shape)
+        return [*map(check_is_shape, names, shapes)]
 
     def _masks(self, query, value, query_mask, value_mask, key_mask, mask):
         """Boolean masks of the queries and of the keys, each or `None`."""
