@@ -1,4 +1,4 @@
-"""The gate of SimAM: how much a value stands out among its neighbors."""
+"""The gate of SimAM: how far a value is from the others of its channel."""
 
 import math
 from typing import Any
