@@ -102,6 +102,8 @@ class FirstSteps(keras.callbacks.Callback):
     async_safe = True
 
     STEPS = 50
+    # The first of them, and the last, that are compared with each other.
+    COMPARED_STEPS = 5
     ACCURACY_STEPS = 10
     MIN_EXAMPLES = 100
     TIMES = 10
@@ -130,6 +132,9 @@ class FirstSteps(keras.callbacks.Callback):
         if not logs or over:
             return
         means = {name: float(logs[name]) for name in self._names(logs)}
+        # Keras numbers the last step as if no execution had fewer of them.
+        if count := self.params.get("steps"):
+            batch = min(batch, count - 1)
         with self._lock:
             self._means[self._epoch, batch] = means
             self._steps = max(self._steps, self._steps_before + batch + 1)
@@ -142,7 +147,7 @@ class FirstSteps(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None):
         self._check_accuracies()
-        if self._steps >= self.STEPS:
+        if self._steps >= self.STEPS and self._can_judge():
             self._trained.first_steps_are_over = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None):
@@ -153,6 +158,14 @@ class FirstSteps(keras.callbacks.Callback):
     def _names(self, logs):
         names = [objective.loss_name for objective in self._trained.objectives]
         return [name for name in ["label_loss", *names] if name in logs]
+
+    @property
+    def _reports_compared(self):
+        return -(-self.COMPARED_STEPS // self._trained.steps_per_execution)
+
+    def _can_judge(self):
+        """Whether the first and the last reports are not the same."""
+        return len(self._means) >= 2 * self._reports_compared
 
     def _are_all_reported(self):
         """Whether no batch before the last that is known is missing."""
@@ -211,17 +224,19 @@ class FirstSteps(keras.callbacks.Callback):
             )
 
     def _check_parts(self):
-        if self._trained.first_steps_are_over or self._has_judged:
+        over = self._trained.first_steps_are_over or self._has_judged
+        if over or not self._can_judge():
             return
         self._has_judged = True
         parts = self._values()
         labels = parts.pop("label_loss", None)
         if not labels:
             return
-        label = np.mean(labels[-5:])
+        count = self._reports_compared
+        label = np.mean(labels[-count:])
         by_name = {o.loss_name: o for o in self._trained.objectives}
         for name, values in parts.items():
-            first, last = np.mean(values[:5]), np.mean(values[-5:])
+            first, last = np.mean(values[:count]), np.mean(values[-count:])
             if last > self.TIMES * label and last > self.FALL * first:
                 warnings.warn(
                     f"The part '{name}' of the loss is {last:.3g} after "

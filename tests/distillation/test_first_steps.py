@@ -117,21 +117,27 @@ def test_a_part_that_dwarfs_the_labels_is_remarked_on(trained):
     assert "beta=100000.0" in said and "Leave out `beta`" in said
 
 
+def first_steps(steps_per_execution, count):
+    """The callback, for epochs of so many steps."""
+    watched = SimpleNamespace(
+        objectives=[AttentionMaps(1e5)],
+        first_steps_are_over=False,
+        steps_per_execution=steps_per_execution,
+        first_accuracies={
+            name: SimpleNamespace(result=lambda: 0.0)
+            for name in ("count", "student", "teacher")
+        },
+    )
+    steps = FirstSteps(watched)
+    steps.set_params({"steps": count})
+    return steps
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_batches_are_reported_in_any_order(seed):
     """As by Keras, which reports them from several threads."""
     random = np.random.default_rng(seed)
-    objective = AttentionMaps(1e5)
-    watched = SimpleNamespace(
-        objectives=[objective],
-        first_steps_are_over=False,
-        steps_per_execution=1,
-    )
-    watched.first_accuracies = {
-        name: SimpleNamespace(result=lambda: 0.0)
-        for name in ("count", "student", "teacher")
-    }
-    steps = FirstSteps(watched)
+    steps = first_steps(1, 10)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         # The part grows from 50 to 80.
@@ -147,7 +153,48 @@ def test_batches_are_reported_in_any_order(seed):
     (said,) = [str(w.message) for w in found]
     assert "it was 51 at first" in said
     assert "of the loss is 73.9 after 50 steps" in said
-    assert watched.first_steps_are_over
+    assert steps._trained.first_steps_are_over
+
+
+def watch_values(values, steps_per_execution, epochs=1):
+    """What is said of a part whose values, one for each step, are given."""
+    count = len(values) // epochs
+    steps = first_steps(steps_per_execution, count)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for epoch in range(epochs):
+            steps.on_epoch_begin(epoch)
+            part = values[epoch * count : (epoch + 1) * count]
+            for start in range(0, count, steps_per_execution):
+                # Keras numbers the last step as if there were all.
+                end = start + steps_per_execution
+                mean = np.mean(part[:end])
+                logs = {"label_loss": 2.0, "attention_loss": mean}
+                steps.on_train_batch_end(end - 1, logs)
+            steps.on_epoch_end(epoch)
+        steps.on_train_end()
+    return [str(warning.message) for warning in found]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("steps_per_execution", [1, 3, 10, 25])
+def test_several_steps_are_reported_at_once(steps_per_execution, epochs):
+    falling, growing = np.linspace(80, 40, 60), np.linspace(50, 80, 60)
+    assert watch_values(falling, steps_per_execution, epochs) == []
+    (said,) = watch_values(growing, steps_per_execution, epochs)
+    if epochs == 1:
+        count = -(-5 // steps_per_execution) * steps_per_execution
+        assert f"it was {growing[:count].mean():.3g} at first" in said
+
+
+@pytest.mark.parametrize("steps_per_execution", [60, 100])
+def test_one_report_is_not_compared_with_itself(steps_per_execution):
+    growing = np.linspace(50, 80, 60)
+    assert watch_values(growing, steps_per_execution) == []
+    (said,) = watch_values(
+        np.concatenate([growing, growing + 10]), steps_per_execution, 2
+    )
+    assert "after 120 steps" in said
 
 
 def test_precomputed_outputs_are_compared_too():
