@@ -21,6 +21,9 @@ def import_library(debug: bool = False) -> None:
     if not debug:
         _quiet()
     keep_free_memory()
+    # TensorFlow's faster convolutions, which it takes by itself only where
+    # there is AVX-512. It reads this while it is imported.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if not hasattr(package, "__version__"):
         with contextlib.nullcontext() if debug else _silent_errors():
             package.__spec__.loader.exec_module(package)

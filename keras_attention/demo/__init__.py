@@ -45,6 +45,8 @@ from keras_attention.validation import check_positive_integer
 
 __all__ = ["run_demo"]
 
+# For each table and seed, the accuracy and the weights of each row's student.
+Trainings = dict[str, list[dict[str, Future]]]
 # Trainings at a time. A step of networks this small keeps one core busy.
 WORKERS = 2
 
@@ -122,30 +124,18 @@ def run_demo(
             f"{teacher.count_params():,} parameters "
             f"({time.monotonic() - start:.0f} s)"
         )
-        tables = train_students(teacher, images, setting, pool, alone, echo)
+        trainings = train_students(teacher, images, setting, pool, alone, echo)
+        # The models of the first seed; the others are trained meanwhile.
+        few, *_ = trainings.values()
+        models = {"teacher": teacher}
+        for name in (ALONE, BOTH):
+            _, weights = few[0][name].result()
+            models[name] = make_student(images, setting, weights=weights)
+        written = artifacts.write(models, images, setting, out, echo)
+        tables = collect(trainings, echo)
     for title, rows in tables.items():
         echo(f"\n{table(title, rows)}\n{conclusion(rows)}")
     echo(f"\nIntervals: 95 %, over seeds; differences by seed.\n{ADVICE}")
-
-    first, *_ = tables.values()
-    students = {
-        row.name: make_student(images, setting, weights=row.weights)
-        for row in first
-        if row.name in (ALONE, BOTH)
-    }
-    student = students[BOTH]
-    saved = {
-        artifacts.TEACHER: teacher,
-        artifacts.STUDENT: student,
-        artifacts.ALONE: students[ALONE],
-    }
-    written = artifacts.save_models(saved, out)
-    with ThreadPoolExecutor(1) as pool:
-        loaded = pool.submit(artifacts.load_in_new_process, written, images)
-        exported = artifacts.export(student, images, out, echo)
-        written += [*exported, *artifacts.write_images(images, setting, out)]
-        written += artifacts.draw({"teacher": teacher, **students}, images, out)
-    echo(artifacts.compare_loaded(saved, loaded.result(), images))
     echo(f"\nDone in {time.monotonic() - start:.0f} s. Written:")
     for path in written:
         echo(f"  {path}")
@@ -182,8 +172,8 @@ def train_students(
     pool: ThreadPoolExecutor,
     alone: Sequence[Future],
     echo: Callable[[str], Any],
-) -> dict[str, list[Row]]:
-    """Distill the students of all rows; return the rows of each table.
+) -> Trainings:
+    """Begin to distill the students of all rows, seed by seed.
 
     For each seed, the students of all rows start from the same weights, and
     are trained on the same batches.
@@ -201,7 +191,6 @@ def train_students(
     others = len(images.training[0]) - labeled
     many = f"{few}, and {others} of the teacher's without labels"
     titles = [few, many] if setting.unlabeled else [few]
-    tables = {title: [Row(name) for name in ROWS] for title in titles}
     trainers = {
         name: make_trainer(distillation, teacher, images, setting)
         for name, distillation in ROWS.items()
@@ -213,32 +202,36 @@ def train_students(
         for seed, title in cases
     ]
     distilled = add_teacher_outputs(trainers[BOTH].model, batches)
-    futures = []
-    for (seed, _), each in zip(cases, distilled, strict=True):
+    trainings: Trainings = {title: [] for title in titles}
+    for (seed, title), each in zip(cases, distilled, strict=True):
         initial = make_student(images, setting, seed).get_weights()
         # Images without labels give nothing to the student alone.
-        futures.append(
-            [
-                alone[seed],
-                *(
-                    pool.submit(
-                        trainer.train,
-                        initial,
-                        each,
-                        images,
-                        Progress(f"{name}, seed {seed}", echo),
-                    )
-                    for name, trainer in trainers.items()
-                ),
-            ]
-        )
-    for (seed, title), found in zip(cases, futures, strict=True):
-        for row, future in zip(tables[title], found, strict=True):
-            row.add(*future.result())
-        line = ", ".join(
-            f"{row.name} {row.accuracies[-1]:.1f}" for row in tables[title]
-        )
-        echo(f"Seed {seed}, {title}:\n  {line}")
+        rows = {ALONE: alone[seed]}
+        for name, trainer in trainers.items():
+            progress = Progress(f"{name}, seed {seed}", echo)
+            rows[name] = pool.submit(
+                trainer.train, initial, each, images, progress
+            )
+        trainings[title].append(rows)
+    return trainings
+
+
+def collect(
+    trainings: Trainings, echo: Callable[[str], Any]
+) -> dict[str, list[Row]]:
+    """Wait for the students; return the rows of each table.
+
+    Args:
+        trainings: what `train_students` has begun.
+        echo: called with each line of the report.
+    """
+    tables = {title: [Row(name) for name in ROWS] for title in trainings}
+    for seed, of_seed in enumerate(zip(*trainings.values(), strict=True)):
+        for (title, rows), futures in zip(tables.items(), of_seed, strict=True):
+            for row in rows:
+                row.accuracies.append(futures[row.name].result()[0])
+            found = [f"{row.name} {row.accuracies[-1]:.1f}" for row in rows]
+            echo(f"Seed {seed}, {title}:\n  {', '.join(found)}")
     return tables
 
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -87,6 +88,35 @@ def save_models(
     return [out / name for name in models]
 
 
+def write(
+    models: Mapping[str, keras.Model],
+    images: Images,
+    setting: Setting,
+    out: pathlib.Path,
+    echo: Callable[[str], Any],
+) -> list[pathlib.Path]:
+    """Save, load, export, ask and plot; return the paths of what is written.
+
+    Args:
+        models: the teacher, the student alone and the distilled one, by names
+            for the figures.
+        images: the images.
+        setting: how many images have labels.
+        out: folder to write to.
+        echo: called with each line of the report.
+    """
+    *_, student = models.values()
+    saved = dict(zip((TEACHER, ALONE, STUDENT), models.values(), strict=True))
+    written = save_models(saved, out)
+    with ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(load_in_new_process, written, images)
+        written += export(student, images, out, echo)
+        written += write_images(images, setting, out)
+        written += draw(models, images, out)
+    echo(compare_loaded(saved, loaded.result(), images))
+    return written
+
+
 def load_in_new_process(
     paths: Sequence[pathlib.Path], images: Images
 ) -> list[np.ndarray]:
@@ -140,7 +170,7 @@ def export(
     truth = [images.class_names[label] for label in y]
     difference = np.abs(answer - predict(student, x)).max()
     echo(
-        f"\nExported as {exported}. A process that imports neither keras nor "
+        f"Exported as {exported}. A process that imports neither keras nor "
         f"keras_attention answers {request.name}: {', '.join(names)} "
         f"(labels: {', '.join(truth)}); largest difference {difference:.1e}"
     )

@@ -24,6 +24,8 @@ from keras_attention.models import WideResNet
 TEACHER_BATCH = 64
 # Seconds between two lines of a training's progress.
 PROGRESS_SECONDS = 60
+# Steps of a small network from one call of Python to the next.
+STEPS_PER_CALL = 10
 # Held by the training that is traced.
 TRACING = threading.Lock()
 
@@ -62,18 +64,10 @@ class Row:
     Attributes:
         name: how the students were trained.
         accuracies: Accuracies of each seed, in percent.
-        weights: Weights of the student of the first seed.
     """
 
     name: str
     accuracies: list[float] = field(default_factory=list)
-    weights: list[np.ndarray] | None = None
-
-    def add(self, accuracy: float, weights: list[np.ndarray]) -> None:
-        """Add what came out of one seed."""
-        self.accuracies.append(accuracy)
-        if self.weights is None:
-            self.weights = weights
 
 
 def make_teacher(
@@ -253,6 +247,7 @@ def _compile(model, setting, steps):
         loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=UNLABELED),
         # Compiling by XLA takes longer than it saves in so few steps.
         jit_compile=False,
+        steps_per_execution=min(STEPS_PER_CALL, steps),
     )
     # A step that makes the optimizer's variables would be traced twice.
     model.optimizer.build(model.trainable_variables)
