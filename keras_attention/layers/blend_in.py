@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.input_lists import first_input
+from keras_attention.layers.input_lists import first_input
 from keras_attention.ops.image.masking import zero_masked
 from keras_attention.types import Shape
 from keras_attention.types import Tensor

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.input_lists import is_list_of_masks
-from keras_attention.layers.sequence.input_lists import split_inputs
-from keras_attention.layers.sequence.input_lists import split_masks
+from keras_attention.layers.input_lists import is_list_of_masks
+from keras_attention.layers.input_lists import split_inputs
+from keras_attention.layers.input_lists import split_masks
 from keras_attention.layers.weighted_layer import KernelLayer
 from keras_attention.ops.attention.axes import AttentionAxes
 from keras_attention.ops.attention.masks import check_sequence_mask

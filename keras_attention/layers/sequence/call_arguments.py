@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.sequence.input_lists import is_list_of_inputs
+from keras_attention.layers.input_lists import is_list_of_inputs
 from keras_attention.ops.attention import decoding
 from keras_attention.ops.attention.chunk_plan import larger
 from keras_attention.ops.attention.masks import bias_mask

@@ -3,6 +3,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.input_lists import is_list_of_masks
+from keras_attention.layers.input_lists import split_inputs
+from keras_attention.layers.input_lists import split_masks
 from keras_attention.layers.sequence.attention_axes import check_axes
 from keras_attention.layers.sequence.attention_axes import check_is_sequence
 from keras_attention.layers.sequence.attention_axes import find_axes
@@ -11,9 +14,6 @@ from keras_attention.layers.sequence.attention_axes import to_axes
 from keras_attention.layers.sequence.base_attention import BaseAttention
 from keras_attention.layers.sequence.call_arguments import AttentionInputs
 from keras_attention.layers.sequence.call_arguments import CallArguments
-from keras_attention.layers.sequence.input_lists import is_list_of_masks
-from keras_attention.layers.sequence.input_lists import split_inputs
-from keras_attention.layers.sequence.input_lists import split_masks
 from keras_attention.ops.attention.scaled_dot_product import (
     check_attention_shapes,
 )

@@ -4,8 +4,8 @@ from typing import ClassVar
 import keras
 from keras import ops
 
+from keras_attention.layers.input_lists import is_list_of_inputs
 from keras_attention.layers.registry import register_attention
-from keras_attention.layers.sequence.input_lists import is_list_of_inputs
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import WeightedLayer
