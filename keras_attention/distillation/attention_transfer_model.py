@@ -110,10 +110,11 @@ class AttentionTransferModel(keras.Model):
 
     Sample weights, also for each position, class weights and masks count in
     every part of the loss. A step whose loss or gradient is not finite
-    updates nothing, and `fit` stops after it with an error that names the
-    part. The first steps are watched: `fit` warns, once, of a teacher that is
-    no better than chance or worse than the student, and of a part that is
-    many times the loss of the labels and does not fall.
+    updates nothing, nor does one after it, and `fit` stops with an error that
+    names the part; after such a `train_on_batch`, `reset_metrics()` lets
+    training go on. The first steps are watched: `fit` warns, once, of a
+    teacher that is no better than chance or worse than the student, and of a
+    part that is many times the loss of the labels and does not fall.
 
     Args:
         student: A built model, to be trained.

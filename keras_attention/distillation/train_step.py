@@ -385,7 +385,9 @@ def _forward(model, step, data):
 def _finish(model, step, data, outputs, loss, gradients):
     """Updates everything, or only what is reported."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    finite = ops.isfinite(loss)
+    # Keras may take some steps more before the callback sees such a loss. The
+    # sum over the epoch is not finite from the first of them on.
+    finite = ops.isfinite(loss) & ops.isfinite(model._loss_tracker.total)
     if not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         finite = ops.logical_and(finite, _all_finite(gradients))
     variables = [variable for variable, _ in step.updates]
