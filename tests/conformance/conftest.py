@@ -8,14 +8,13 @@ With the environment variable `VARIANTS=1/3`, a run has the second of three
 parts of the tests of variants (parts are numbered from 0).
 """
 
-import os
 import pathlib
-import zlib
 
 import keras
 import pytest
 
 from conformance.rows import Row
+from support.parts import leave_out
 
 FOLDER = pathlib.Path(__file__).parent
 REBUILT = "test_rebuilt_from_its_configuration_alone"
@@ -23,27 +22,14 @@ LONG_FILES = ("test_layers.py", "test_masks.py")
 TABLE = keras.backend.backend() == "tensorflow"
 
 
-def in_part(test: str, part: str) -> bool:
-    """Whether a test belongs to a part such as `"1/3"`."""
-    number, parts = map(int, part.split("/"))
-    if not 0 <= number < parts:
-        raise ValueError(
-            f"VARIANTS must be a part such as 0/3 or 2/3. Received: {part}"
-        )
-    return zlib.crc32(test.encode()) % parts == number
-
-
 def pytest_collection_modifyitems(config, items):
     mark_variants(items)
-    part = os.environ.get("VARIANTS", "0/1")
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("variant") and not in_part(item.nodeid, part)
-    ]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    leave_out(
+        config,
+        items,
+        "VARIANTS",
+        lambda item: item.get_closest_marker("variant") is not None,
+    )
 
 
 def mark_variants(items):
