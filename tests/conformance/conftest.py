@@ -3,9 +3,6 @@
 On TensorFlow the longest tests of the table, most of them of variants, are slow
 tests, which `make test` leaves to `make test-slow`. What breaks layers on
 purpose, `make mutants`, runs them too.
-
-With the environment variable `VARIANTS=1/3`, a run has the second of three
-parts of the tests of variants (parts are numbered from 0).
 """
 
 import pathlib
@@ -14,7 +11,6 @@ import keras
 import pytest
 
 from conformance.rows import Row
-from support.parts import leave_out
 
 FOLDER = pathlib.Path(__file__).parent
 REBUILT = "test_rebuilt_from_its_configuration_alone"
@@ -22,17 +18,7 @@ LONG_FILES = ("test_layers.py", "test_masks.py")
 TABLE = keras.backend.backend() == "tensorflow"
 
 
-def pytest_collection_modifyitems(config, items):
-    mark_variants(items)
-    leave_out(
-        config,
-        items,
-        "VARIANTS",
-        lambda item: item.get_closest_marker("variant") is not None,
-    )
-
-
-def mark_variants(items):
+def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent != FOLDER:
             continue
