@@ -159,12 +159,11 @@ class AttentionGate(WeightedLayer, BaseGate):
         """
         if is_list_of_inputs(inputs):
             inputs = [self.to_float(ops.convert_to_tensor(x)) for x in inputs]
-            shape: Any = [tuple(x.shape) for x in inputs]
         else:
             inputs = self.to_float(ops.convert_to_tensor(inputs))
-            shape = tuple(inputs.shape)
         if not self.built:
-            self.build(shape)
+            shapes = keras.tree.map_structure(lambda x: tuple(x.shape), inputs)
+            self.build(shapes)
         return self.make_gate(inputs, training)
 
     def make_gate(self, inputs: Any, training: bool | None) -> Any:

@@ -125,10 +125,11 @@ def choose_path(
         )
         return (PLAIN if is_plain else CHUNKED), {"fused": reason}
     reasons = {}
+    obstacle = find_backend_obstacle()
     if implementation == "unfused":
         reasons["fused"] = "is not asked for"
-    elif (missing := find_backend_obstacle()) is not None:
-        reasons["fused"] = missing
+    elif obstacle is not None:
+        reasons["fused"] = obstacle
     else:
         for path in FUSED[keras.backend.backend()]:
             reason = path.why_not(query, key, value, options)

@@ -8,6 +8,7 @@ every tap of the kernel is a shift of one of the parts. For TensorFlow alone.
 the result.
 """
 
+import itertools
 from typing import Any
 
 from keras import ops
@@ -33,35 +34,42 @@ def strided_depthwise(x: Tensor, kernel: Tensor) -> Any:
     @tf.custom_gradient
     def convolve(x, kernel):
         size = kernel.shape[0]
+        taps = list(itertools.product(range(size), repeat=2))
 
         def gradient(upstream):
             of_x = _of_image(upstream, kernel, ops.shape(x))
             # The automatic one sums products over positions, and slowly.
             channels = kernel.shape[2]
+            shifted = _shifts(x, size)
             sums = [
-                sum_rows(ops.reshape(part * upstream, (1, -1, channels)))
-                for _, _, part in _shifts(x, size)
+                sum_rows(
+                    ops.reshape(shifted(i, j) * upstream, (1, -1, channels))
+                )
+                for i, j in taps
             ]
             of_kernel = ops.concatenate(sums, axis=1)
             return of_x, ops.reshape(of_kernel, kernel.shape)
 
-        total = sum(part * kernel[i, j] for i, j, part in _shifts(x, size))
+        shifted = _shifts(x, size)
+        total = sum(shifted(i, j) * kernel[i, j] for i, j in taps)
         return total, gradient
 
     return ops.cast(convolve(widen(x), widen(kernel)), x.dtype)
 
 
 def _shifts(x, size):
-    """Of each tap: its row, its column, and the `(B, h, w, C)` it weighs."""
+    """A function from a tap's row and column to its `(B, h, w, C)` of x."""
     batch, *sizes, channels = ops.shape(x)
     height, width = ((length - size) // 2 + 1 for length in sizes)
     x = ops.pad(x, [(0, 0), *((0, length % 2) for length in sizes), (0, 0)])
     rows, columns = _halves(sizes)
     parts = ops.reshape(x, (batch, rows, 2, columns, 2, channels))
-    for i in range(size):
-        for j in range(size):
-            part = parts[:, i // 2 : i // 2 + height, i % 2]
-            yield i, j, part[:, :, j // 2 : j // 2 + width, j % 2]
+
+    def shifted(row, column):
+        part = parts[:, row // 2 : row // 2 + height, row % 2]
+        return part[:, :, column // 2 : column // 2 + width, column % 2]
+
+    return shifted
 
 
 def _of_image(upstream, kernel, shape):

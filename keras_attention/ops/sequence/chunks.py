@@ -127,20 +127,22 @@ def inverse_of_keys(key: Tensor, log_decay: Tensor, beta: Tensor) -> Any:
 
 
 def _halves(query, key, log_decay, block):
-    """Yield half the size of blocks, and products of second with first half.
+    """Half the size of blocks, and products of second with first half.
 
     From the smallest blocks to the one of the whole chunk; the products are
     `(L, C / (2 half), half, half)`.
     """
-    half = block
+    halves, half = [], block
     while half < query.shape[1]:
         _, later_query = _pairs(_split(query, half))
         earlier_key, _ = _pairs(_split(key, half))
         earlier_decay, later_decay = _pairs(_split(log_decay, half))
         later_query = later_query * decay_until(later_decay)
         earlier_key = earlier_key * decay_after(earlier_decay)
-        yield half, matmul(later_query, ops.swapaxes(earlier_key, -1, -2))
+        products = matmul(later_query, ops.swapaxes(earlier_key, -1, -2))
+        halves.append((half, products))
         half *= 2
+    return halves
 
 
 def _split(x, size):
