@@ -61,15 +61,14 @@ def demo(**options: Any) -> None:
     \b
     Expected accuracy, %, by data set and labels of each class:
                      alone    KD  attention  KD + attention
-      digits, 5       90.5  94.5       91.2            94.9
+      digits, 5       90.5  94.4       91.2            94.9
       fashion-mnist, 10
                       68.5  74.3       67.8            72.0
       cifar10, 10     28.7  37.0       48.3            61.5
-    digits: 5 seeds, 2 minutes on 2 cores, 4 on 2 virtual processors that
-    share a core; differences to the student alone +4.0 ± 2.7, +0.7 ± 3.3
-    and +4.4 ± 3.0. With 850 images without labels as well: KD 98.7,
-    attention 91.4, KD + attention 98.4. Another processor rounds in another
-    way.
+    digits: 5 seeds, 2 minutes on 2 cores; differences to the student alone
+    +3.9 ± 2.8, +0.7 ± 3.3 and +4.4 ± 3.0. With 850 images without labels as
+    well: KD 98.8, attention 91.3, KD + attention 98.4. Another processor
+    rounds in another way.
     fashion-mnist: 5 seeds, some 5 minutes; differences +5.8 ± 1.2,
     -0.7 ± 1.2 and +3.5 ± 1.4.
     cifar10: 2 seeds, 50 minutes of processor time; a teacher of 79.5 %;

@@ -115,10 +115,10 @@ def run_demo(
         f"{'validation' if validation else 'test'} images."
     )
     with _workers() as pool:
-        teacher, batches = make_teacher(images, setting)
-        trained = pool.submit(fit, teacher, batches, Progress("teacher", echo))
+        # Traced first: it is trained while the teacher is traced.
         alone = train_alone(images, setting, pool, echo)
-        trained.result()
+        teacher, batches = make_teacher(images, setting)
+        fit(teacher, batches, Progress("teacher", echo))
         echo(
             f"Teacher: {accuracy(teacher, images.evaluation):.1f} %, "
             f"{teacher.count_params():,} parameters "
@@ -173,7 +173,7 @@ def train_students(
     alone: Sequence[Future],
     echo: Callable[[str], Any],
 ) -> Trainings:
-    """Begin to distill the students of all rows, seed by seed.
+    """Begin to distill the students of all rows, table by table.
 
     For each seed, the students of all rows start from the same weights, and
     are trained on the same batches.
@@ -196,23 +196,24 @@ def train_students(
         for name, distillation in ROWS.items()
         if distillation is not None
     }
-    cases = [(seed, title) for seed in range(setting.seeds) for title in titles]
-    batches = [
-        make_batches(images, setting, seed, title == many)
-        for seed, title in cases
-    ]
-    distilled = add_teacher_outputs(trainers[BOTH].model, batches)
-    trainings: Trainings = {title: [] for title in titles}
-    for (seed, title), each in zip(cases, distilled, strict=True):
-        initial = make_student(images, setting, seed).get_weights()
-        # Images without labels give nothing to the student alone.
-        rows = {ALONE: alone[seed]}
-        for name, trainer in trainers.items():
-            progress = Progress(f"{name}, seed {seed}", echo)
-            rows[name] = pool.submit(
-                trainer.train, initial, each, images, progress
-            )
-        trainings[title].append(rows)
+    trainings: Trainings = {}
+    for title in titles:
+        batches = [
+            make_batches(images, setting, seed, title == many)
+            for seed in range(setting.seeds)
+        ]
+        trainings[title] = []
+        distilled = add_teacher_outputs(trainers[BOTH].model, batches)
+        for seed, each in enumerate(distilled):
+            initial = make_student(images, setting, seed).get_weights()
+            # Images without labels give nothing to the student alone.
+            rows = {ALONE: alone[seed]}
+            for name, trainer in trainers.items():
+                progress = Progress(f"{name}, seed {seed}", echo)
+                rows[name] = pool.submit(
+                    trainer.train, initial, each, images, progress
+                )
+            trainings[title].append(rows)
     return trainings
 
 
@@ -225,13 +226,15 @@ def collect(
         trainings: what `train_students` has begun.
         echo: called with each line of the report.
     """
-    tables = {title: [Row(name) for name in ROWS] for title in trainings}
-    for seed, of_seed in enumerate(zip(*trainings.values(), strict=True)):
-        for (title, rows), futures in zip(tables.items(), of_seed, strict=True):
+    tables = {}
+    for title, seeds in trainings.items():
+        rows = tables[title] = [Row(name) for name in ROWS]
+        echo(f"{title}:")
+        for seed, futures in enumerate(seeds):
             for row in rows:
                 row.accuracies.append(futures[row.name].result()[0])
             found = [f"{row.name} {row.accuracies[-1]:.1f}" for row in rows]
-            echo(f"Seed {seed}, {title}:\n  {', '.join(found)}")
+            echo(f"  seed {seed}: {', '.join(found)}")
     return tables
 
 
