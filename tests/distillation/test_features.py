@@ -9,6 +9,7 @@ from keras_attention.distillation import Logits
 from keras_attention.distillation import Relations
 from keras_attention.distillation import precompute_teacher
 from support.arrays import numpy
+from support.distillation import EAGER
 from support.distillation import examples
 from support.distillation import network
 from support.distillation import teacher_network
@@ -108,7 +109,7 @@ def test_models_in_float64(wide):
             ],
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("sgd", loss)
+        model.compile("sgd", loss, run_eagerly=EAGER)
         random = np.random.default_rng(3)
         for projection in model.projections:
             kernel = random.normal(size=projection.kernel.shape)

@@ -81,7 +81,9 @@ def test_an_untrained_teacher_is_remarked_on_once(one_hot):
     teacher = untrained()
     # It says the same of every image.
     teacher.layers[-1].kernel.assign(0 * numpy(teacher.layers[-1].kernel))
-    model = compiled(quadrant_network("student"), teacher, loss=loss)
+    model = compiled(
+        quadrant_network("student"), teacher, loss=loss, eager=False
+    )
     (said,) = remarks(model, x, y, epochs=7)
     assert "no better than chance" in said and "25.0%" in said
     assert remarks(model, x, y) == []
@@ -110,6 +112,7 @@ def test_a_part_that_dwarfs_the_labels_is_remarked_on(trained):
         quadrant_network("student"),
         trained,
         keras.optimizers.SGD(0.0),
+        eager=False,
         beta=1e5,
     )
     (said,) = remarks(model, *learnable(), epochs=7)
