@@ -33,6 +33,7 @@ from keras_attention.distillation.objectives.input_gradients import (
     InputGradients,
 )
 from keras_attention.distillation.objectives.objective import Objective
+from keras_attention.distillation.objectives.objective import loss_dtype
 from keras_attention.distillation.objectives.output_losses import CATEGORICAL
 from keras_attention.distillation.objectives.output_losses import output_losses
 from keras_attention.distillation.objectives.output_losses import pair_outputs
@@ -404,7 +405,10 @@ class AttentionTransferModel(keras.Model):
         added = None if step is None else step.losses
         if added is None:
             added = self.losses
-        total = [self._aggregate_additional_loss(loss) for loss in added]
+        total = [
+            ops.cast(self._aggregate_additional_loss(loss), loss_dtype())
+            for loss in added
+        ]
         if step is not None and total:
             step.add(REGULARIZATION, sum(total) * replicas)
         if y is not None and self._compile_loss is not None:
@@ -413,6 +417,7 @@ class AttentionTransferModel(keras.Model):
                 lambda x: None if x is None else ops.copy(x), sample_weight
             )
             labels = self._compile_loss(y, y_pred, weights)
+            labels = ops.cast(labels, loss_dtype())
             if step is not None:
                 labels = self._label_weight(step) * labels
                 # Keras has divided it among the replicas.

@@ -27,6 +27,7 @@ from keras_attention.distillation.backend import update_if
 from keras_attention.distillation.backend import watched
 from keras_attention.distillation.model_reader import INPUT_GRADIENT
 from keras_attention.distillation.objectives.objective import Batch
+from keras_attention.distillation.objectives.objective import loss_dtype
 from keras_attention.distillation.objectives.sample_weights import SampleWeights
 from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import TARGETS
@@ -149,10 +150,10 @@ def transfer_loss(
         objective = bound.objective
         student = {**found, **gradients}
         teacher = {} if bound.teacher is None else step.targets[bound.teacher]
-        teacher = _of_same_precision(teacher, student)
+        student, teacher = _of_same_precision(student, teacher)
         weight = step.weights[bound.number] * bound.teacher_weight
         for name, part in objective.parts(student, teacher, batch).items():
-            part = weight * ops.cast(part, "float32")
+            part = weight * ops.cast(part, loss_dtype())
             step.add(name, part)
             if name != objective.loss_name:
                 step.add(objective.loss_name, part)
@@ -160,18 +161,25 @@ def transfer_loss(
     return total
 
 
-def _of_same_precision(teacher, student):
-    """What was read of a teacher, in float64 if the student is, or float32."""
-    dtypes = {
-        keras.backend.standardize_dtype(x.dtype) for x in student.values()
-    }
-    dtype = "float64" if "float64" in dtypes else "float32"
-    return {
-        name: ops.cast(value, dtype)
-        if "float" in keras.backend.standardize_dtype(value.dtype)
-        else value
-        for name, value in teacher.items()
-    }
+def _of_same_precision(student, teacher):
+    """What was read of both, in float64 if any of the student's is.
+
+    An output may be in float32 where the gradients at the images are not.
+    """
+    wide = any(
+        keras.backend.standardize_dtype(x.dtype) == "float64"
+        for x in student.values()
+    )
+
+    def cast(found):
+        return {
+            name: ops.cast(value, "float64" if wide else "float32")
+            if "float" in keras.backend.standardize_dtype(value.dtype)
+            else value
+            for name, value in found.items()
+        }
+
+    return cast(student) if wide else student, cast(teacher)
 
 
 def _begin(model, state, x, y):

@@ -130,7 +130,7 @@ class Objective:
         """Returns the weight after a number of updates."""
         if isinstance(self.weight, float):
             return self.weight
-        return keras.ops.cast(self.weight(iterations), "float32")
+        return keras.ops.cast(self.weight(iterations), loss_dtype())
 
     def advice(self) -> str:
         """Says what to set if the objective's part dwarfs the labels'."""
@@ -147,6 +147,12 @@ class Objective:
     def from_config(cls, config: dict[str, Any]) -> "Objective":
         """Makes an objective of a configuration."""
         return cls(**config)
+
+
+def loss_dtype() -> str:
+    """Returns the dtype of losses: that of Keras, and at least float32."""
+    floats = keras.config.floatx()
+    return floats if floats == "float64" else "float32"
 
 
 def check_weight(name: str, value: Any, maximum: float | None = None) -> Any:
