@@ -65,6 +65,23 @@ def check_positive_integers(
     return checked
 
 
+def check_pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
+    """Return `value` as two integers, the same one twice if it is one.
+
+    Raises:
+        TypeError: If `value` is no integer, and no list or tuple of them.
+        ValueError: If one is smaller than `minimum`, or there are not two.
+    """
+    pair = value if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(
+            f"`{name}` must be an integer, or two of them. "
+            f"Received: {name}={value!r}"
+        )
+    first, second = (check_positive_integer(name, n, minimum) for n in pair)
+    return first, second
+
+
 def check_odd_integer(name: str, value: Any) -> int:
     """Return `value` as a positive, odd `int`: a kernel with a center.
 

@@ -11,7 +11,7 @@ from keras_attention.layers.vision.dense_positions import dense_positions
 from keras_attention.layers.weighted_layer import clone_initializer
 from keras_attention.ops.attention.dispatch import attend
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.precision import widen
+from keras_attention.ops.image.relative_positions import relative_logits
 from keras_attention.types import InitializerLike
 from keras_attention.types import Shape
 from keras_attention.types import Tensor
@@ -145,12 +145,15 @@ class BottleneckAttention(BaseImageAttention):
             self._split_heads(dense_positions(dense, x))
             for dense in (self.query, self.key, self.value)
         )  # [B, M, N, D]
-        options = AttentionOptions(
-            bias=self._bias(query, height, width), return_scores=return_scores
+        heads, depth = query.shape[2:]
+        bias = relative_logits(
+            ops.reshape(query, (batch, height, width, heads, depth)),
+            self.row_positions,
+            self.column_positions,
         )
+        options = AttentionOptions(bias=bias, return_scores=return_scores)
         y, scores = attend(query, key, value, options)
-        filters = query.shape[2] * query.shape[3]
-        return ops.reshape(y, (batch, height, width, filters)), scores
+        return ops.reshape(y, (batch, height, width, heads * depth)), scores
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self._convolved_shape(input_shape, self.filters)
@@ -177,24 +180,3 @@ class BottleneckAttention(BaseImageAttention):
         batch, height, width, filters = ops.shape(x)
         heads = (self.num_heads, filters // self.num_heads)
         return ops.reshape(x, (batch, height * width, *heads))
-
-    def _bias(self, query, height, width):
-        """Scaled products with the positions: `(B, N, M, M)`."""
-        batch, _, heads, depth = ops.shape(query)
-        query = widen(query) * depth**-0.5
-        query = ops.reshape(query, (batch, height, width, heads, depth))
-        rows = _by_distance(self.row_positions, height, query.dtype)
-        columns = _by_distance(self.column_positions, width, query.dtype)
-        # To row i and to column j, of the query at row x and column y.
-        rows = ops.einsum("bxynd,xid->bnxyi", query, rows)
-        columns = ops.einsum("bxynd,yjd->bnxyj", query, columns)
-        bias = rows[..., None] + columns[..., None, :]
-        positions = height * width
-        return ops.reshape(bias, (batch, heads, positions, positions))
-
-
-def _by_distance(table, size, dtype):
-    """`(2 size - 1, D)` to `(size, size, D)`, of each query and key."""
-    places = ops.arange(size, dtype="int32")
-    distances = places - places[:, None] + size - 1
-    return ops.cast(ops.take(table, distances, axis=0), dtype)

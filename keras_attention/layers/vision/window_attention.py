@@ -22,7 +22,7 @@ from keras_attention.types import Shape
 from keras_attention.types import Tensor
 from keras_attention.validation import check_boolean
 from keras_attention.validation import check_optional_integer
-from keras_attention.validation import check_positive_integer
+from keras_attention.validation import check_pair
 
 HEAD_WIDTH = 32
 
@@ -116,8 +116,8 @@ class WindowAttention(BaseImageAttention):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.window_size = _check_pair("window_size", window_size, 1)
-        self.shift_size = _check_pair("shift_size", shift_size, 0)
+        self.window_size = check_pair("window_size", window_size, 1)
+        self.shift_size = check_pair("shift_size", shift_size, 0)
         if any(
             shift >= window
             for shift, window in zip(
@@ -218,14 +218,3 @@ class WindowAttention(BaseImageAttention):
         bias = ops.take(self.relative_bias, self._index, axis=0)
         bias = ops.reshape(bias, (1, positions, positions, self._heads))
         return ops.transpose(bias, (0, 3, 1, 2))
-
-
-def _check_pair(name, value, minimum):
-    """Return two integers of one or two."""
-    pair = value if isinstance(value, list | tuple) else (value, value)
-    if len(pair) != 2:
-        raise ValueError(
-            f"`{name}` must be an integer, or two of them. "
-            f"Received: {name}={value!r}"
-        )
-    return tuple(check_positive_integer(name, size, minimum) for size in pair)
