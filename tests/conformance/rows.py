@@ -363,6 +363,18 @@ ROWS = [
         output_of_gate=None,
     ),
     # Its gate is not bounded, and more than float16 holds for larger kernels.
+    # Blocks that 7 x 5 positions are no multiple of, and halos beyond them.
+    Row(ka.HaloAttention, {"block_size": (4, 3), "halo_size": (1, 2)}),
+    Row(
+        ka.HaloAttention,
+        {
+            "block_size": 2,
+            "num_heads": 2,
+            "key_dim": 5,
+            "mask_padding": False,
+        },
+        variant="zeros",
+    ),
     Row(ka.Involution),
     Row(ka.LargeKernelAttention, output_of_gate=None),
     Row(
@@ -990,6 +1002,15 @@ EVERY_ARGUMENT = [
         dilation=2,
         depthwise_initializer=keras.initializers.RandomNormal(0, 1, seed=1),
     ),
+    every_argument(
+        ka.HaloAttention,
+        filters=12,
+        block_size=(4, 3),
+        halo_size=(1, 2),
+        num_heads=4,
+        key_dim=5,
+        position_initializer=keras.initializers.RandomNormal(0, 1, seed=3),
+    ),
     every_argument(ka.Involution, kernel_size=3, group_channels=4, ratio=2),
     every_argument(
         ka.LightweightConv1D,
@@ -1206,6 +1227,8 @@ OUTPUTS: dict[str, float] = {
     "GSoP-concat": 2.02076,
     "LargeKernelAttention": 0.181667,
     "LargeKernelAttention-small": -0.254013,
+    "HaloAttention": -1.99067,
+    "HaloAttention-zeros": 0.459501,
     "Involution": 3.04736,
     "LightweightConv1D": -0.258416,
     "LightweightConv1D-causal": -0.514599,

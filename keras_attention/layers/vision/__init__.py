@@ -68,6 +68,9 @@ from keras_attention.layers.vision.global_context import (
     GlobalContext as GlobalContext,
 )
 from keras_attention.layers.vision.gsop import GSoP as GSoP
+from keras_attention.layers.vision.halo_attention import (
+    HaloAttention as HaloAttention,
+)
 from keras_attention.layers.vision.involution import Involution as Involution
 from keras_attention.layers.vision.large_kernel_attention import (
     LargeKernelAttention as LargeKernelAttention,

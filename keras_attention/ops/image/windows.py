@@ -4,8 +4,12 @@ An axis is read from position `shift` on, around its end, and cut into windows.
 What is missing from the last window is padded. Where a window holds both ends
 of the image, or padding, a mask keeps them apart.
 
+A window may be read with a halo, the positions around it: zeros outside of the
+image.
+
 `B` batch, `H` height, `W` width, `C` channels; `h`, `w` rows and columns of a
-window, `n` windows, `T = h w` positions of a window.
+window, `n` windows, `T = h w` positions of a window, `S` of a window and its
+halo.
 """
 
 import dataclasses
@@ -72,6 +76,17 @@ class WindowedAxis:
             )
             mask = ops.logical_and(mask, is_image)
         return mask
+
+    def is_image(self, halo: int) -> Any:
+        """Boolean `(n, window + 2 halo)`: what is in the image, not padding.
+
+        For an axis that is not shifted.
+        """
+        starts = ops.arange(self.count, dtype="int32") * self.window - halo
+        places = starts[:, None] + ops.arange(
+            self.window + 2 * halo, dtype="int32"
+        )
+        return ops.logical_and(places >= 0, places < self.size)
 
 
 def split_windows(x: Tensor, rows: WindowedAxis, columns: WindowedAxis) -> Any:
@@ -157,6 +172,51 @@ def window_mask(
     return ops.reshape(mask, (count, height * width, height * width))
 
 
+def split_halos(
+    x: Tensor, rows: WindowedAxis, columns: WindowedAxis, halo: tuple[int, int]
+) -> Any:
+    """Cut an image into windows with halos: `(B, H, W, C)` to `(B n, S, C)`.
+
+    Args:
+        x: image.
+        rows: how the height is cut, without a shift.
+        columns: how the width is cut, without a shift.
+        halo: rows above and below a window, and columns to its left and right.
+    """
+    batch, _, _, channels = ops.shape(x)
+    high, wide = halo
+    x = _split_halos(x, rows, high, axis=1)  # [B, n_h, S_h, W, C]
+    x = _split_halos(x, columns, wide, axis=3)
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    positions = (rows.window + 2 * high) * (columns.window + 2 * wide)
+    return ops.reshape(
+        x, (batch * rows.count * columns.count, positions, channels)
+    )
+
+
+def halo_mask(
+    rows: WindowedAxis, columns: WindowedAxis, halo: tuple[int, int]
+) -> Any:
+    """Mask of the positions of each window and its halo.
+
+    Args:
+        rows: how the height is cut, without a shift.
+        columns: how the width is cut, without a shift.
+        halo: rows and columns of the halo.
+
+    Returns:
+        Boolean tensor `(n, S)`, `True` inside of the image, or `None` if all
+        of them are.
+    """
+    is_divided = all(axis.masks_nothing(True) for axis in (rows, columns))
+    if is_divided and not any(halo):
+        return None
+    by_row, by_column = rows.is_image(halo[0]), columns.is_image(halo[1])
+    mask = ops.logical_and(by_row[:, None, :, None], by_column[:, None])
+    positions = by_row.shape[1] * by_column.shape[1]
+    return ops.reshape(mask, (rows.count * columns.count, positions))
+
+
 def relative_index(height: int, width: int) -> np.ndarray:
     """Index of the offset from each position of a window to each other.
 
@@ -176,6 +236,27 @@ def _pad(x, windows, axis):
     widths = [(0, 0)] * 4
     widths[axis] = (0, windows.padded - windows.size)
     return ops.pad(x, widths)
+
+
+def _split_halos(x, windows, halo, axis):
+    """Turn an axis into two: of windows, and of one with its halo."""
+    size = windows.window + 2 * halo
+    # Windows are sliced and joined, not gathered: gradients are slices, too.
+    spanned = -(-size // windows.window)
+    count = windows.count + spanned - 1
+    widths = [(0, 0)] * len(x.shape)
+    widths[axis] = (halo, count * windows.window - windows.size - halo)
+    before, after = ops.shape(x)[:axis], ops.shape(x)[axis + 1 :]
+    x = ops.reshape(
+        ops.pad(x, widths), (*before, count, windows.window, *after)
+    )
+    every = (slice(None),) * axis
+    parts = [
+        x[(*every, slice(first, first + windows.count))]
+        for first in range(spanned)
+    ]
+    x = parts[0] if spanned == 1 else ops.concatenate(parts, axis=axis + 1)
+    return x[(*every, slice(None), slice(size))]
 
 
 def _roll(x, start, axis):
