@@ -212,15 +212,13 @@ class _Scores:
         is_half = keras.backend.standardize_dtype(value.dtype) in HALF
         scale = float(np.prod(value.shape[1:])) if is_half else 1.0
         zeros = ops.zeros_like(value)
-        gradient, _ = value_and_input_gradient(
-            # The second part connects the two where the layer has no effect.
-            lambda shift: (
-                ops.sum(self.at(shift)) * scale
-                + 0.0 * ops.sum(ops.cast(shift, "float32")),
-                None,
-            ),
-            zeros,
-        )
+
+        def total(shift):
+            scores = ops.sum(self.at(shift)) * scale
+            # Connected to the layer where it has no effect.
+            return scores + 0.0 * ops.cast(ops.sum(shift), scores.dtype), None
+
+        gradient, _ = value_and_input_gradient(total, zeros)
         found = to_numpy(gradient).astype("float64") / scale
         if not np.isfinite(found).all():
             raise ValueError(

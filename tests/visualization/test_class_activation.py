@@ -123,7 +123,12 @@ ENDINGS = {
     "half": lambda: by_hand(
         layers.Activation("softmax", dtype="float32"), dtype="mixed_float16"
     ),
+    "double": lambda: by_hand(
+        layers.Activation("softmax", dtype="float64"), dtype="float64"
+    ),
 }
+if keras.backend.backend() == "jax":  # It has no float64 by default.
+    del ENDINGS["double"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -158,9 +158,9 @@ class AttentionGate(WeightedLayer, BaseGate):
             training: has no effect here.
         """
         if is_list_of_inputs(inputs):
-            inputs = [self.to_float(ops.convert_to_tensor(x)) for x in inputs]
+            inputs = [self.as_called(x) for x in inputs]
         else:
-            inputs = self.to_float(ops.convert_to_tensor(inputs))
+            inputs = self.as_called(inputs)
         if not self.built:
             shapes = keras.tree.map_structure(lambda x: tuple(x.shape), inputs)
             self.build(shapes)

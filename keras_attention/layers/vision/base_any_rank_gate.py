@@ -3,8 +3,6 @@
 from typing import Any
 from typing import ClassVar
 
-from keras import ops
-
 from keras_attention.inspection.record_outputs import gate_is_recorded
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.base_image_layer import ANY_RANK
@@ -55,7 +53,7 @@ class BaseAnyRankGate(BaseGate):
             mask: boolean tensor `(batch, time)` of a sequence; where it is
                 `False`, the input has no effect. Defaults to `None`.
         """
-        inputs = ops.convert_to_tensor(inputs)
+        inputs = self.as_called(inputs)
         if not self.built:
             self.build(inputs.shape)
         inputs, mask = self._without_padding(inputs, mask)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from keras import ops
-
 from keras_attention.inspection.record_outputs import gate_is_recorded
 from keras_attention.layers.vision.base_image_layer import BaseImageLayer
 from keras_attention.ops.image.gating import apply_gate
@@ -41,7 +39,7 @@ class BaseGate(BaseImageLayer):
             training: whether batch normalizations use the batch. Defaults to
                 `None`, which is the mode of the call that is going on.
         """
-        inputs = self.to_float(ops.convert_to_tensor(inputs))
+        inputs = self.as_called(inputs)
         if not self.built:
             self.build(inputs.shape)
         return self.make_gate(inputs, training)

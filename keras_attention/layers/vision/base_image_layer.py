@@ -94,6 +94,11 @@ class BaseImageLayer(BaseLayer):
         """Cast integers and booleans to floats; refuse complex numbers."""
         return to_float(inputs, self.compute_dtype)
 
+    def as_called(self, inputs: Any) -> Any:
+        """Convert to the tensor that `call` is given for these inputs."""
+        x = self.to_float(keras.ops.convert_to_tensor(inputs))
+        return keras.ops.cast(x, self.compute_dtype) if self.autocast else x
+
     def sequence_mask(self, inputs: Tensor, mask: Any) -> Any:
         """Return the mask of a sequence, `(B, T)`, and `None` for an image.
 

@@ -75,6 +75,16 @@ def test_the_gate_of_a_layer_that_is_not_built(gate):
     np.testing.assert_array_equal(numpy(y), numpy(layer.compute_gate(x)))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16"])
+@pytest.mark.parametrize("gate", GATES, ids=lambda c: c.__name__)
+def test_the_gate_of_an_image_of_another_dtype(gate, dtype):
+    """It is cast as `call` casts it."""
+    layer, x = gate(dtype=dtype), image(64)
+    y = layer.compute_gate(x)
+    cast = keras.ops.cast(x, layer.compute_dtype)
+    np.testing.assert_array_equal(numpy(y), numpy(layer.compute_gate(cast)))
+
+
 @pytest.mark.parametrize(
     ("outer", "inner"),
     [("float32", "mixed_float16"), ("mixed_bfloat16", "float32")],
