@@ -92,33 +92,59 @@ def sum_rows(rows: Any) -> Any:
     """Sum over the second axis: `(B, N, C)` to `(B, 1, C)`."""
     if not multiplies_in_full():
         return ops.sum(rows, axis=1, keepdims=True)
-    batch, size, channels = ops.shape(rows)
-    is_open = not isinstance(size, int)
-    if is_open and keras.backend.backend() == "tensorflow":
-        return _sum_open_rows(rows, batch, size)
-    if is_open or size <= LONGEST_ROW:
-        return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
-    # How many numbers a product adds in a row depends on the processor.
-    fewest = min(-(-size // LONGEST_ROW), MOST_PARTS)
-    for parts in range(fewest, MOST_PARTS + 1):
-        if size % parts == 0:
-            part = size // parts
-            cut = ops.reshape(rows, (batch * parts, part, channels))
-            ones = ops.ones((batch * parts, 1, part), dtype=rows.dtype)
-            sums = ops.reshape(ones @ cut, (batch, parts, channels))
-            return ops.sum(sums, axis=1, keepdims=True)
-    # Without equal parts: each row of these ones takes some of the numbers.
-    ones = np.arange(fewest)[:, None] == np.arange(size) * fewest // size
-    ones = ops.broadcast_to(
-        ops.convert_to_tensor(ones.astype("float32"), rows.dtype),
-        (batch, fewest, size),
-    )
-    return ops.sum(ones @ rows, axis=1, keepdims=True)
+    batch, size, _ = ops.shape(rows)
+    if not isinstance(size, int):
+        if keras.backend.backend() == "tensorflow":
+            return _sum_open_parts(_sum_blocks(rows))
+    elif size > LONGEST_ROW:
+        # How many numbers a product adds in a row depends on the processor.
+        fewest = -(-size // LONGEST_ROW)
+        for parts in range(fewest, max(MOST_PARTS, 2 * fewest) + 1):
+            if size % parts == 0:
+                return _sum_few(_sum_equal_parts(rows, parts, size // parts))
+        if fewest > MOST_PARTS:
+            return _sum_few(_sum_blocks(rows))
+        # Without equal parts: each row of these ones takes some of the numbers.
+        ones = np.arange(fewest)[:, None] == np.arange(size) * fewest // size
+        ones = ops.broadcast_to(
+            ops.convert_to_tensor(ones.astype("float32"), rows.dtype),
+            (batch, fewest, size),
+        )
+        return ops.sum(ones @ rows, axis=1, keepdims=True)
+    return ops.ones((batch, 1, size), dtype=rows.dtype) @ rows
 
 
-def _sum_open_rows(rows, batch, size):
+def _sum_few(sums):
+    """Sums up what parts gave, in parts where these are many."""
+    if sums.shape[1] > MOST_PARTS:
+        return sum_rows(sums)
+    return ops.sum(sums, axis=1, keepdims=True)
+
+
+def _sum_equal_parts(rows, parts, size):
+    """The sum of each part: `(B, parts * size, C)` to `(B, parts, C)`."""
+    batch, _, channels = ops.shape(rows)
+    cut = ops.reshape(rows, (batch * parts, size, channels))
+    ones = ops.ones((batch * parts, 1, size), dtype=rows.dtype)
+    return ops.reshape(ones @ cut, (batch, parts, channels))
+
+
+def _sum_blocks(rows):
+    """The sums of `LONGEST_ROW` numbers each, and the one of the rest."""
+    batch, size, _ = ops.shape(rows)
+    parts = size // LONGEST_ROW
+    whole = parts * LONGEST_ROW
+    sums = _sum_equal_parts(rows[:, :whole], parts, LONGEST_ROW)
+    if isinstance(size, int) and size == whole:
+        return sums
+    ones = ops.ones((batch, 1, size - whole), dtype=rows.dtype)
+    return ops.concatenate([sums, ones @ rows[:, whole:]], axis=1)
+
+
+def _sum_open_parts(rows):
     """Sum a number of rows that is known when the graph runs."""
-    part = ops.maximum(LONGEST_ROW, (size + MOST_PARTS - 1) // MOST_PARTS)
+    batch, size, _ = ops.shape(rows)
+    part = (size + MOST_PARTS - 1) // MOST_PARTS
     parts = (size + part - 1) // part
     # Each row of these ones takes the numbers of one part.
     ones = ops.arange(parts)[:, None] == ops.arange(size) // part

@@ -12,7 +12,7 @@ def device(request, monkeypatch):
     monkeypatch.setattr(sums, "multiplies_in_full", lambda: request.param)
 
 
-@pytest.mark.parametrize("size", [7, 256, 1021, 1022, 5003, 4096])
+@pytest.mark.parametrize("size", [7, 256, 1021, 1022, 5003, 4096, 65_537])
 def test_rows_equal_numpy(device, size):
     """Whole, in equal parts, and in parts of different sizes."""
     x = np.random.default_rng(0).uniform(1, 2, size=(3, size, 5))
@@ -20,6 +20,15 @@ def test_rows_equal_numpy(device, size):
     np.testing.assert_allclose(
         ops.convert_to_numpy(total), x.sum(1, keepdims=True), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("size", [1_000_000, 1_000_003])
+def test_a_million_equal_numbers(size):
+    """Each rounding errs the same way: 16 parts were off by 1.01e-5."""
+    x = np.full((1, size, 2), 0.1, "float32")
+    total = ops.convert_to_numpy(sums.sum_rows(ops.convert_to_tensor(x)))
+    expected = x.astype("float64").sum(1, keepdims=True)
+    np.testing.assert_allclose(total, expected, rtol=5e-6)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
