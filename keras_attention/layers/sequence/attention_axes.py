@@ -129,7 +129,7 @@ def check_is_sequence(layer: Any, axes: AttentionAxes) -> None:
         layer: The layer, for the error.
         axes: What `find_axes` returned when the layer was built.
     """
-    if not axes.are_a_sequence:
+    if axes.rank > 3:
         raise ValueError(
             "A cache is of sequences, tensors of shape (batch, length, "
             f"width). Received: layer '{layer.name}', built for tensors of "

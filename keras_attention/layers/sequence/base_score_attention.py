@@ -94,7 +94,7 @@ class BaseScoreAttention(KernelLayer):
         query_shape, key_shape = ops.shape(query), ops.shape(key)
         # Each position of further axes is a row of the batch.
         axes = AttentionAxes(len(query_shape), (len(query_shape) - 2,))
-        if not axes.are_a_sequence:
+        if axes.rank > 3:
             query, value, key = (axes.fold(x) for x in (query, value, key))
             query_mask, key_mask = (
                 None if each is None else axes.fold(each)
@@ -127,7 +127,7 @@ class BaseScoreAttention(KernelLayer):
                 scores, self.dropout, seed=self.seed_generator
             )
         output = weighted_mean(weights, value)  # [B, T, E]
-        if not axes.are_a_sequence:
+        if axes.rank > 3:
             output = axes.unfold(output, query_shape)
             scores = axes.unfold_scores(scores, query_shape, key_shape)
         if not return_attention_scores:

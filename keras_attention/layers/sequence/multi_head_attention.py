@@ -403,7 +403,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
         if self.use_gate:
             output = output * project(self._gate_dense, inputs.query)
         output = project(self._output_dense, output)  # [B, T, output_shape]
-        if not self._axes.are_a_sequence:
+        if self._axes.rank > 3:
             output = self._axes.unfold(output, inputs.given_shapes[0])
             if scores is not None:
                 scores = self._axes.unfold_scores(scores, *inputs.given_shapes)
@@ -482,7 +482,7 @@ class MultiHeadAttention(WeightedLayer, PositionedAttention):
     def as_sequences(self, given: CallArguments) -> CallArguments:
         query, value, key = given.query, given.value, given.key
         axes = self._axes if self.built else find_axes(self, query.shape)
-        if axes.are_a_sequence and all(
+        if axes.rank == 3 and all(
             len(x.shape) == 3 for x in (query, value, key)
         ):
             return given

@@ -277,7 +277,7 @@ class ScaledDotProductAttention(BaseAttention):
         if self._rank == 3:
             output = output[:, :, 0]  # [B, T, E]
             scores = None if scores is None else scores[:, 0]  # [B, T, S]
-        if self._axes is not None and not self._axes.are_a_sequence:
+        if self._axes is not None and self._axes.rank > 3:
             output = self._axes.unfold(output, inputs.given_shapes[0])
             if scores is not None:
                 scores = self._axes.unfold_scores(scores, *inputs.given_shapes)
@@ -333,7 +333,7 @@ class ScaledDotProductAttention(BaseAttention):
     def as_sequences(self, given: CallArguments) -> CallArguments:
         if self._axes is None:
             return given
-        if self._axes.are_a_sequence and all(
+        if self._axes.rank == 3 and all(
             len(x.shape) == 3 for x in (given.query, given.value, given.key)
         ):
             return given

@@ -35,11 +35,6 @@ class AttentionAxes:
         """Axes that are neither batch, nor width, nor attended along."""
         return tuple(n for n in range(1, self.rank - 1) if n not in self.axes)
 
-    @property
-    def are_a_sequence(self) -> bool:
-        """Whether tensors are `(B, T, width)` as they are."""
-        return self.rank == 3
-
     def fold_shape(self, shape: Shape) -> tuple:
         """Shape of `fold` of a tensor of this shape."""
         return (

@@ -15,6 +15,7 @@ import contextvars
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 from typing import NoReturn
@@ -30,7 +31,6 @@ from keras_attention.ops.attention.masks import position_mask
 from keras_attention.ops.attention.masks import query_positions
 from keras_attention.ops.attention.options import LEAST_BIAS
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.attention.options import AttentionPath
 from keras_attention.ops.precision import wide_dtype
 from keras_attention.ops.precision import widen
 from keras_attention.types import Tensor
@@ -40,6 +40,61 @@ from keras_attention.types import Tensor
 PLAIN_LIMIT = 1024 * 1024
 _only_plain = contextvars.ContextVar("only_plain", default=False)
 _logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionPath:
+    """One implementation of attention, closed to options it does not name.
+
+    Args:
+        name: String, for errors and explanations.
+        function: Callable of queries `(B, T, N, D)`, keys `(B, S, K, D)`,
+            values `(B, S, K, E)` and options. It returns the output `(B, T,
+            N, E)`, and the scores `(B, N, T, S)` or `None`.
+        honours: Names of the options that `function` takes into account.
+        find_obstacle: Callable of the same arguments. It returns why the path
+            is not right for these tensors and values of options, or `None`.
+            Defaults to one that finds nothing.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    honours: frozenset[str]
+    find_obstacle: Callable[..., str | None] = lambda *_: None
+
+    def why_not(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: AttentionOptions,
+    ) -> str | None:
+        """Why the path cannot be taken; `None` if it can."""
+        refused = sorted(options.in_use() - self.honours)
+        if refused:
+            return f"has no {', '.join(f'`{name}`' for name in refused)}"
+        return self.find_obstacle(query, key, value, options)
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: AttentionOptions,
+    ) -> Any:
+        """Run the path.
+
+        Raises:
+            ValueError: If an option is in use that the path does not honour.
+        """
+        refused = sorted(options.in_use() - self.honours)
+        if refused:
+            raise ValueError(
+                f"The path '{self.name}' of attention must only be given "
+                f"options that it honours, {sorted(self.honours)}. Received: "
+                f"{refused}. Use `implementation='auto'` or 'plain'."
+            )
+        return self.function(query, key, value, options)
 
 
 @dataclasses.dataclass(frozen=True)

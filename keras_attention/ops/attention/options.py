@@ -1,17 +1,10 @@
 """What modifies attention: one frozen object that every path is given.
 
-A path is one implementation of attention. It names the options that it
-honours; given any other one it refuses, so a new option never gets lost on a
-path that was written before it.
-
 `B` batch, `N` heads, `T` queries, `S` keys.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
-
-from keras_attention.types import Tensor
 
 # Far below every finite score, and far from the end of float32: masked keys
 # get a weight of exactly 0, and a row of masked keys no NaN.
@@ -86,61 +79,6 @@ class AttentionOptions:
     def replace(self, **changes: Any) -> "AttentionOptions":
         """Copy with other values."""
         return dataclasses.replace(self, **changes)
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionPath:
-    """One implementation of attention, closed to options it does not name.
-
-    Args:
-        name: String, for errors and explanations.
-        function: Callable of queries `(B, T, N, D)`, keys `(B, S, K, D)`,
-            values `(B, S, K, E)` and options. It returns the output `(B, T,
-            N, E)`, and the scores `(B, N, T, S)` or `None`.
-        honours: Names of the options that `function` takes into account.
-        find_obstacle: Callable of the same arguments. It returns why the path
-            is not right for these tensors and values of options, or `None`.
-            Defaults to one that finds nothing.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    honours: frozenset[str]
-    find_obstacle: Callable[..., str | None] = lambda *_: None
-
-    def why_not(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        options: AttentionOptions,
-    ) -> str | None:
-        """Why the path cannot be taken; `None` if it can."""
-        refused = sorted(options.in_use() - self.honours)
-        if refused:
-            return f"has no {', '.join(f'`{name}`' for name in refused)}"
-        return self.find_obstacle(query, key, value, options)
-
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        options: AttentionOptions,
-    ) -> Any:
-        """Run the path.
-
-        Raises:
-            ValueError: If an option is in use that the path does not honour.
-        """
-        refused = sorted(options.in_use() - self.honours)
-        if refused:
-            raise ValueError(
-                f"The path '{self.name}' of attention must only be given "
-                f"options that it honours, {sorted(self.honours)}. Received: "
-                f"{refused}. Use `implementation='auto'` or 'plain'."
-            )
-        return self.function(query, key, value, options)
 
 
 def _is_default(value, default):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_attention.ops.attention import dispatch
+from keras_attention.ops.attention.dispatch import AttentionPath
 from keras_attention.ops.attention.options import AttentionOptions
-from keras_attention.ops.attention.options import AttentionPath
 from support.arrays import numpy
 
 PATHS = [
