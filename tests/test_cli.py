@@ -13,6 +13,7 @@ import keras_attention
 from keras_attention.cli import cli
 from keras_attention.cli import in_shell_terms
 from keras_attention.cli import main
+from keras_attention.layers.registry import ATTENTION_LAYERS
 
 
 def run(*arguments):
@@ -42,9 +43,27 @@ def test_help_of_every_command_has_an_example_that_is_understood(name):
     command.make_context(name, arguments, parent=context)
 
 
-def test_the_cheap_example_runs():
-    result = run(*example("list"))
-    assert result.exit_code == 0 and "SqueezeExcite" in result.output
+def test_list_shows_every_name_with_paper_and_cost():
+    result = run("list")
+    assert result.exit_code == 0, result.output
+    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
+    assert "squeeze_excite, se" in row and "arXiv:1709.01507" in row
+    assert "8,464" in row and "8,192" in row and "equation" not in row
+    cbam = next(r for r in result.output.splitlines() if " CBAM " in r)
+    assert "8,564" in cbam  # Moving statistics are not counted.
+    listed = set(re.findall(r"[a-z0-9_]+(?=,|  )", result.output))
+    assert set(ATTENTION_LAYERS) <= listed
+
+
+@pytest.mark.slow
+def test_list_for_another_shape():
+    result = run("list", "--shape", "7,7,32")
+    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
+    assert " 162 " in row and " 128 " in row
+    too_few = run("list", "--shape", "7,7,8")
+    assert "-: not with its default arguments" in too_few.output
+    wrong = run("list", "--shape", "7x7")
+    assert wrong.exit_code == 1 and "such as 56,56,256" in wrong.output
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -249,11 +268,11 @@ def test_completion_scripts_are_clicks():
 
 
 def test_list_as_json():
-    result = run("list", "--shape", "7,7,32", "--json")
+    result = run("list", "--json")
     found = {one["layer"]: one for one in json.loads(result.output)}
-    assert found["SqueezeExcite"]["parameters"] == 162
+    assert found["SqueezeExcite"]["parameters"] == 8464
     assert found["SqueezeExcite"]["names"] == ["squeeze_excite", "se"]
-    assert found["SqueezeExcite"]["multiply_adds"] == 128
+    assert found["SqueezeExcite"]["multiply_adds"] == 8192
 
 
 def test_benchmark_is_that_of_the_checkout(tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
         exec(compile(code, str(page), "exec"), names)
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_package():
     counted = {
         (found.layer.__name__, name): (found.parameters, found.multiply_adds)

@@ -152,8 +152,7 @@ def make(
     )
     ours.build(shape)
     theirs.build(shape, shape)
-    weights = in_our_form([ops.convert_to_numpy(w) for w in theirs.weights])
-    ours.set_weights(weights)
+    ours.set_weights(theirs.get_weights())
     # What a padded query gives is anything: it is left out of all outputs.
     keep = None if mask is None else mask[..., None]
 
@@ -208,18 +207,18 @@ def has_kernel(causal=False, padded=False, kv_heads=None, window=None):
 
 def bare(x, weights, causal, mask, kv_heads, dtype):
     """The backend's operation between the projections."""
-    kernel, bias, output_kernel, output_bias = (
+    *weights, output_kernel, output_bias = (
         ops.cast(weight.value, dtype) for weight in weights
     )
     batch, length, _ = x.shape
-    width = WIDTH // HEADS
-    split = ops.reshape(
-        ops.matmul(x, kernel) + bias, (batch, length, -1, width)
-    )
+
+    def project(kernel, bias):
+        _, heads, width = kernel.shape
+        y = ops.matmul(x, ops.reshape(kernel, (WIDTH, heads * width)))
+        return ops.reshape(y, (batch, length, heads, width)) + bias
+
     query, key, value = (
-        split[:, :, :HEADS],
-        split[:, :, HEADS : HEADS + kv_heads],
-        split[:, :, HEADS + kv_heads :],
+        project(*weights[first : first + 2]) for first in (0, 2, 4)
     )
     seen = None if mask is None else mask[:, None, None]
     if steps.backend() == "torch":
@@ -248,6 +247,7 @@ def bare(x, weights, causal, mask, kv_heads, dtype):
             implementation="cudnn" if fused else "xla",
         )
     joined = ops.reshape(output, (batch, length, WIDTH))
+    output_kernel = ops.reshape(output_kernel, (WIDTH, WIDTH))
     return ops.matmul(joined, output_kernel) + output_bias
 
 
@@ -260,7 +260,6 @@ def check(runs, name, dtype):
         ]
         for case, run in runs.items()
     }
-    found["Keras"][2:] = in_our_form(found["Keras"][2:])
     scale = max(abs(each).max() for each in found["ours"]) / 100
     for case, tensors in found.items():
         for one, other in zip(found["ours"], tensors, strict=True):
@@ -271,17 +270,3 @@ def check(runs, name, dtype):
                     f"{name}: ours differs from {case} by {error:.1e} of the "
                     "largest value"
                 )
-
-
-def in_our_form(tensors: list) -> list:
-    """Weights of Keras' layer, or their gradients, in the order of ours."""
-    if not tensors:
-        return []
-    kernels = [kernel.reshape(WIDTH, -1) for kernel in tensors[0:6:2]]
-    biases = [bias.reshape(-1) for bias in tensors[1:6:2]]
-    return [
-        np.concatenate(kernels, 1),
-        np.concatenate(biases, 0),
-        tensors[6].reshape(-1, WIDTH),
-        tensors[7],
-    ]

@@ -1,9 +1,6 @@
 import copy
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
@@ -11,6 +8,7 @@ from keras import ops
 
 from keras_attention.distillation.backend import check_replicas
 from keras_attention.distillation.backend import replica_count
+from keras_attention.distillation.bound_objectives import BoundObjectives
 from keras_attention.distillation.callbacks import FiniteLoss
 from keras_attention.distillation.callbacks import FirstSteps
 from keras_attention.distillation.callbacks import KeptVariables
@@ -19,25 +17,9 @@ from keras_attention.distillation.model_checks import check_order
 from keras_attention.distillation.model_checks import check_teacher_weights
 from keras_attention.distillation.model_checks import teacher_list
 from keras_attention.distillation.model_checks import training_policy
-from keras_attention.distillation.model_reader import ModelReader
-from keras_attention.distillation.model_reader import check_inputs
-from keras_attention.distillation.model_reader import mask_of
-from keras_attention.distillation.objectives.attention_copy import AttentionCopy
-from keras_attention.distillation.objectives.copied_scores import copied_scores
-from keras_attention.distillation.objectives.features import Features
-from keras_attention.distillation.objectives.input_gradients import FlipSymmetry
-from keras_attention.distillation.objectives.input_gradients import (
-    GradientObjective,
-)
-from keras_attention.distillation.objectives.input_gradients import (
-    InputGradients,
-)
 from keras_attention.distillation.objectives.objective import Objective
 from keras_attention.distillation.objectives.objective import loss_dtype
-from keras_attention.distillation.objectives.output_losses import CATEGORICAL
 from keras_attention.distillation.objectives.output_losses import output_losses
-from keras_attention.distillation.objectives.output_losses import pair_outputs
-from keras_attention.distillation.objectives.output_values import teacher_output
 from keras_attention.distillation.objectives.short_form import check_objectives
 from keras_attention.distillation.objectives.short_form import short_objectives
 from keras_attention.distillation.pairs import Pairs
@@ -45,31 +27,10 @@ from keras_attention.distillation.teacher_cache import INPUTS
 from keras_attention.distillation.teacher_cache import is_precomputed
 from keras_attention.distillation.train_step import stateless_call
 from keras_attention.distillation.train_step import train_step
-from keras_attention.distillation.train_step import transfer_loss
-from keras_attention.inspection.model_outputs import named_outputs
 from keras_attention.inspection.model_outputs import output_shapes
 from keras_attention.validation import check_backend
 
 LABELS, REGULARIZATION = "label_loss", "regularization_loss"
-# Rows of outputs whose accuracy the first steps compare.
-WATCHED_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Bound:
-    """An objective that has found its layers in the student and a teacher.
-
-    Args:
-        number: Of the objective.
-        objective: The copy for these two models.
-        teacher: Number of the teacher, or `None` if the objective has none.
-        teacher_weight: Weight of the teacher.
-    """
-
-    number: int
-    objective: Objective
-    teacher: int | None
-    teacher_weight: float
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
@@ -228,8 +189,6 @@ class AttentionTransferModel(keras.Model):
         kwargs.setdefault("dtype", training_policy(student))
         super().__init__(autocast=False, **kwargs)
         self.student = student
-        self._teachers = _Hidden(teachers)
-        self._teacher_weights = check_teacher_weights(teacher_weights, teachers)
         short = {
             "pairs": pairs,
             "beta": beta,
@@ -248,10 +207,17 @@ class AttentionTransferModel(keras.Model):
             self.objectives = short_objectives(**short)
         else:
             self.objectives = check_objectives(losses, short)
+        self.bound_objectives = BoundObjectives(
+            self.objectives,
+            student,
+            teachers,
+            check_teacher_weights(teacher_weights, teachers),
+        )
+        # Layers that are trained with the student, and saved with this model.
+        self.projections = self.bound_objectives.projections
         # Each replica of a strategy runs its step in a thread of its own.
         self.steps = threading.local()
         self.first_steps_are_over = False
-        self._bind()
         self._make_trackers()
         # Built by the caller: without this, a loaded model would lose its
         # optimizer's state.
@@ -260,15 +226,13 @@ class AttentionTransferModel(keras.Model):
     @property
     def teacher(self) -> keras.Model | list[keras.Model] | None:
         """The teacher, or the list of teachers. Nothing trains them."""
-        teachers = self._teachers.models
+        teachers = self.bound_objectives.teachers
         return teachers[0] if len(teachers) == 1 else (teachers or None)
 
     @property
     def pairs(self) -> Pairs:
         """The pairs of layers that are compared; printed, they are a table."""
-        found = [bound.objective.pairs for bound in self.bound]
-        pairs = dict.fromkeys(pair for pairs in found for pair in pairs)
-        return Pairs(list(pairs))
+        return self.bound_objectives.pairs
 
     @property
     def output_names(self) -> list[str]:
@@ -280,58 +244,17 @@ class AttentionTransferModel(keras.Model):
         """Those of the student, and all of the teachers'."""
         mine = super().non_trainable_variables
         known = {id(v) for v in self.variables}
-        theirs = [v for model in self._teachers.models for v in model.variables]
+        teachers = self.bound_objectives.teachers
+        theirs = [v for model in teachers for v in model.variables]
         return mine + [v for v in theirs if id(v) not in known]
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a step compares the student with a teacher."""
-        return any(bound.teacher is not None for bound in self.bound)
-
-    @property
-    def compares_gradients(self) -> bool:
-        """Whether a step needs gradients at the inputs."""
-        return any(isinstance(o, GradientObjective) for o in self.objectives)
-
-    @property
-    def compares_teacher_gradients(self) -> bool:
-        """Whether a step needs the teacher's gradients at the inputs."""
-        return any(isinstance(o, InputGradients) for o in self.objectives)
-
-    @property
-    def compares_flips(self) -> bool:
-        """Whether a step needs gradients at the flipped inputs."""
-        return any(isinstance(o, FlipSymmetry) for o in self.objectives)
-
-    @property
-    def copies(self) -> bool:
-        """Whether the student uses attention scores of a teacher."""
-        return any(isinstance(o, AttentionCopy) for o in self.objectives)
-
-    def copying(self, targets: Any) -> Any:
-        """Returns a context in which the student uses a teacher's scores.
-
-        Args:
-            targets: What was read of each teacher.
-        """
-        scores = {}
-        for bound in self.bound:
-            if isinstance(bound.objective, AttentionCopy):
-                scores.update(bound.objective.scores(targets[bound.teacher]))
-        if not scores:
-            return nullcontext()
-        return copied_scores(self.student, scores)
 
     def call(self, inputs: Any, training: bool | None = None):
         if is_precomputed(inputs):
             inputs = inputs[INPUTS]
-        if not self.copies or self._step() is not None:
+        bound = self.bound_objectives
+        if not bound.copies or self._step() is not None:
             return self.student(inputs, training=training)
-        targets = [
-            reader.read(inputs, partial(self.read_teacher, number))
-            for number, reader in enumerate(self.teacher_readers)
-        ]
-        with self.copying(targets):
+        with bound.copying(bound.read_teachers(inputs)):
             return self.student(inputs, training=training)
 
     def fit(
@@ -374,6 +297,7 @@ class AttentionTransferModel(keras.Model):
     def train_step(self, *arguments: Any):
         """Takes one step: `train_step(data)`, on JAX `(state, data)`."""
         *state, data = arguments
+        self.read_losses()
         return train_step(self, state, data, super().train_step)
 
     def stateless_call(
@@ -386,7 +310,7 @@ class AttentionTransferModel(keras.Model):
     ):
         """Calls the model on JAX."""
         step, call = self._step(), super().stateless_call
-        if step is None or not self.compares_gradients:
+        if step is None or not self.bound_objectives.compares_gradients:
             return call(trainable, non_trainable, x, *args, **kwargs)
         return stateless_call(
             self, step, call, trainable, non_trainable, x, *args, **kwargs
@@ -409,8 +333,7 @@ class AttentionTransferModel(keras.Model):
             ops.cast(self._aggregate_additional_loss(loss), loss_dtype())
             for loss in added
         ]
-        if step is not None and total:
-            step.add(REGULARIZATION, sum(total) * replicas)
+        parts = {REGULARIZATION: sum(total) * replicas} if total else {}
         if y is not None and self._compile_loss is not None:
             # Keras multiplies weights by masks in place on torch.
             weights = keras.tree.map_structure(
@@ -419,13 +342,17 @@ class AttentionTransferModel(keras.Model):
             labels = self._compile_loss(y, y_pred, weights)
             labels = ops.cast(labels, loss_dtype())
             if step is not None:
-                labels = self._label_weight(step) * labels
-                # Keras has divided it among the replicas.
-                step.add(LABELS, labels * replicas)
+                weight = self.bound_objectives.label_weight(step.weights)
+                labels = weight * labels
+            # Keras has divided it among the replicas.
+            parts[LABELS] = labels * replicas
             total.append(labels)
         if step is not None:
-            own = transfer_loss(self, step, x, y, y_pred, sample_weight)
-            total.append(own / replicas)
+            transferred, found = self.bound_objectives.losses(
+                step, self.loss, x, y, y_pred, sample_weight
+            )
+            total.append(transferred / replicas)
+            step.parts = {**parts, **found}
             self._track(step.parts, x)
         return sum(total) if total else ops.zeros(())
 
@@ -462,79 +389,18 @@ class AttentionTransferModel(keras.Model):
         """
         if not self.compiled or self._losses_read is self._compile_loss:
             return
-        losses = output_losses(self, self._student_outputs)
-        for bound in self.bound:
-            bound.objective.set_losses(self.student, losses)
-        self._categorical = {
-            name: loss.ignore_class
-            for name, loss in losses.items()
-            if loss.kind == CATEGORICAL and loss.class_axis == -1
-        }
+        names = list(output_shapes(self.student))
+        self.bound_objectives.set_losses(output_losses(self, names))
         self._losses_read = self._compile_loss
-
-    def read_teacher(
-        self, number: int, reading: Any, watch: bool = False
-    ) -> dict[str, Any]:
-        """Returns what the objectives keep of a teacher's pass.
-
-        Args:
-            number: Of the teacher.
-            reading: What the pass has given.
-            watch: Whether outputs are kept that the first steps compare.
-        """
-        found = {}
-        for bound in self.bound:
-            if bound.teacher == number:
-                found.update(bound.objective.read_teacher(reading))
-        if watch:
-            outputs = named_outputs(
-                self._teachers.models[number], reading.outputs
-            )
-            for mine, theirs in self._watched_outputs[number]:
-                found[f"watched {mine}"] = outputs[theirs]
-        return found
-
-    def split_targets(self, targets: Any) -> list[dict[str, Any]]:
-        """Returns precomputed outputs of each teacher, by name."""
-        count = len(self._teacher_weights)
-        if count == 1:
-            return [targets]
-        return [
-            {
-                name.removeprefix(f"{number}|"): value
-                for name, value in targets.items()
-                if name.startswith(f"{number}|")
-            }
-            for number in range(count)
-        ]
-
-    def watch_outputs(self, outputs: Any, targets: Any, labels: Any) -> None:
-        """Notes how often student and teacher are right in a step."""
-        for number, found in enumerate(targets):
-            for name, ignored in self._categorical.items():
-                theirs = found.get(f"watched {name}")
-                if theirs is None:
-                    theirs = teacher_output(found, name)
-                mine, label = outputs.get(name), labels.get(name)
-                if theirs is None or label is None or mine is None:
-                    continue
-                if tuple(mine.shape) != tuple(theirs.shape):
-                    continue
-                self.chance = 1 / mine.shape[-1]
-                counted, *right = _right(label, ignored, mine, theirs)
-                accuracies = self.first_accuracies
-                accuracies["teacher"].update_state(right[1], counted)
-                if number == 0:
-                    accuracies["student"].update_state(right[0], counted)
-                    accuracies["count"].update_state(counted)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        teachers = [serialize(model) for model in self._teachers.models]
+        bound = self.bound_objectives
+        teachers = [serialize(model) for model in bound.teachers]
         found: dict[int, Objective] = {}
-        for bound in self.bound:
-            found.setdefault(bound.number, bound.objective)
-        several = len(self._teacher_weights) > 1
+        for each in bound.bound:
+            found.setdefault(each.number, each.objective)
+        several = len(bound.teacher_weights) > 1
         return {
             **super().get_config(),
             "student": serialize(self.student),
@@ -544,7 +410,7 @@ class AttentionTransferModel(keras.Model):
                 serialize(objective if several else found[number])
                 for number, objective in enumerate(self.objectives)
             ],
-            "teacher_weights": self._teacher_weights if several else None,
+            "teacher_weights": bound.teacher_weights if several else None,
         }
 
     @classmethod
@@ -590,74 +456,17 @@ class AttentionTransferModel(keras.Model):
     def _step(self):
         return getattr(self.steps, "now", None)
 
-    def _bind(self):
-        """Has each objective find its layers in the student and a teacher."""
-        teachers = self._teachers.models
-        for teacher in teachers:
-            check_inputs(self.student, teacher)
-        self.student_reader = ModelReader(
-            self.student, teachers[0] if teachers else None
-        )
-        self.teacher_readers = [
-            ModelReader(teacher, self.student) for teacher in teachers
-        ]
-        self.bound = []
-        for number, objective in enumerate(self.objectives):
-            for place, weight in enumerate(self._teacher_weights):
-                reader = self.teacher_readers[place] if teachers else None
-                if isinstance(objective, FlipSymmetry):
-                    place, weight, reader = None, 1.0, None
-                bound = objective.bind(self.student_reader, reader)
-                self.bound.append(Bound(number, bound, place, weight))
-                if isinstance(objective, AttentionCopy) and len(teachers) > 1:
-                    raise ValueError(
-                        "Attention is copied from one teacher. Received: "
-                        f"AttentionCopy with {len(teachers)} teachers"
-                    )
-                if place is None:
-                    break
-        # Layers that are trained with the student, and saved with this model.
-        self.projections = [
-            layer
-            for bound in self.bound
-            if isinstance(bound.objective, Features)
-            for layer in bound.objective.projections.values()
-        ]
-        self._student_outputs = list(output_shapes(self.student))
-        self._watched_outputs = [
-            _outputs_to_watch(self._student_outputs, list(output_shapes(t)))
-            for t in teachers
-        ]
-        self._categorical = {}
-        self.chance = 1.0
-
     def _make_trackers(self):
         """Makes the metrics that average each part of the loss."""
-        names = [LABELS, REGULARIZATION]
-        for bound in self.bound:
-            names += [bound.objective.loss_name, *bound.objective.part_names()]
+        names = [LABELS, REGULARIZATION, *self.bound_objectives.part_names]
         self._part_trackers = {
             name: keras.metrics.Mean(name=name) for name in dict.fromkeys(names)
         }
-        self.first_accuracies = {
-            "count": keras.metrics.Sum(name="first_count"),
-            "student": keras.metrics.Mean(name="first_accuracy_of_student"),
-            "teacher": keras.metrics.Mean(name="first_accuracy_of_teacher"),
-        }
+        self.first_accuracies = self.bound_objectives.accuracies.metrics
         self._own_metrics = {
             *self._part_trackers,
             *(metric.name for metric in self.first_accuracies.values()),
         }
-
-    def _label_weight(self, step):
-        """1 - alpha, in one step."""
-        return 1 - sum(
-            weight
-            for weight, objective in zip(
-                step.weights, self.objectives, strict=True
-            )
-            if objective.replaces_labels
-        )
 
     def _track(self, parts, x):
         """Notes the parts as Keras notes the whole loss."""
@@ -666,49 +475,3 @@ class AttentionTransferModel(keras.Model):
             self._part_trackers[name].update_state(
                 ops.stop_gradient(value), sample_weight=examples
             )
-
-
-class _Hidden:
-    """Holds models so that Keras does not track them as sublayers."""
-
-    def __init__(self, models):
-        self.models = list(models)
-
-
-def _outputs_to_watch(student, teacher):
-    """The pairs of outputs whose accuracies are watched; none if unclear."""
-    try:
-        return pair_outputs(student, teacher)
-    except ValueError:
-        return []
-
-
-def _right(labels, ignored, *outputs):
-    """Which of the first labels of a batch count, and which outputs are right.
-
-    Args:
-        labels: Labels of one output.
-        ignored: The label that does not count, or `None`.
-        *outputs: Outputs, `(..., classes)`, of the student first.
-
-    Returns:
-        Ones and zeros: what counts, and for each of `outputs` what is right.
-    """
-    shape = outputs[0].shape
-    mask = mask_of(outputs[0])
-    labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]:
-        labels = ops.argmax(labels, axis=-1)
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")[:WATCHED_ROWS]
-    counted = ops.ones_like(labels, "bool")
-    if ignored is not None:
-        counted = ops.not_equal(labels, ignored)
-    if mask is not None:
-        mask = ops.cast(ops.reshape(mask, (-1,)), "bool")[:WATCHED_ROWS]
-        counted = ops.logical_and(counted, mask)
-    found = [counted]
-    for each in outputs:
-        each = ops.reshape(each, (-1, shape[-1]))[:WATCHED_ROWS]
-        chosen = ops.cast(ops.argmax(each, axis=-1), "int32")
-        found.append(ops.equal(chosen, labels))
-    return [ops.stop_gradient(ops.cast(x, "float32")) for x in found]

@@ -202,7 +202,7 @@ class FirstSteps(keras.callbacks.Callback):
         )
         if count < self.MIN_EXAMPLES:
             return
-        chance = model.chance
+        chance = model.bound_objectives.accuracies.chance
         spread = (chance * (1 - chance) / count) ** 0.5
         if theirs < chance + 3 * spread:
             warnings.warn(

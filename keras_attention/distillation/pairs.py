@@ -1,6 +1,6 @@
 """Which layer of the student learns from which layer of the teacher."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,41 +44,29 @@ class Pair:
     teacher_channels: int | None = None
 
 
-class Pairs(Sequence):
+class Pairs(tuple[Pair, ...]):
     """The pairs of a student and its teacher; printed, they are a table.
 
     Args:
-        pairs: the `Pair`s.
+        pairs: The `Pair`s.
+
+    Attributes:
+        part_names: List of the name of each pair: that of its layer in the
+            student.
     """
 
-    def __init__(self, pairs: Sequence[Pair]):
-        self._pairs = tuple(pairs)
+    part_names: list[str]
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._pairs[index]
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __iter__(self) -> Iterator[Pair]:
-        return iter(self._pairs)
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Pairs) and self._pairs == other._pairs
-
-    def __hash__(self) -> int:
-        return hash(self._pairs)
-
-    @property
-    def part_names(self) -> list[str]:
-        """The name of each pair: that of its layer in the student."""
+    def __new__(cls, pairs: Iterable[Pair]):
+        self = super().__new__(cls, pairs)
         students = [pair.student for pair in self]
-        return [
+        self.part_names = [
             pair.student
             if students.count(pair.student) == 1
             else f"{pair.student}<{pair.teacher}"
             for pair in self
         ]
+        return self
 
     def __repr__(self) -> str:
         rows = [("student", "map", "teacher", "map", "weight")]

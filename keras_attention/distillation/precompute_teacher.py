@@ -15,9 +15,6 @@ from keras_attention.distillation.attention_transfer_model import (
 )
 from keras_attention.distillation.model_reader import ModelReader
 from keras_attention.distillation.objectives.attention_maps import AttentionMaps
-from keras_attention.distillation.objectives.input_gradients import (
-    InputGradients,
-)
 from keras_attention.distillation.objectives.logits import Logits
 from keras_attention.distillation.pairs import pair_names
 from keras_attention.distillation.precomputed_dataset import ArrayBatches
@@ -243,13 +240,13 @@ def _passes_of_model(model, pairs, logits):
             f"compare. Received: pairs={pairs!r}, logits={logits!r}. Leave "
             "them out."
         )
-    readers = model.teacher_readers
+    readers = model.bound_objectives.teacher_readers
     if not readers:
         raise ValueError(
             "The model has no teacher to run. Received: an "
             "AttentionTransferModel with teacher=None"
         )
-    if any(isinstance(o, InputGradients) for o in model.objectives):
+    if model.bound_objectives.compares_teacher_gradients:
         raise ValueError(
             "Gradient-based transfer needs the teacher in every step, so it "
             "cannot be precomputed. Received: a model with InputGradients"
@@ -258,7 +255,7 @@ def _passes_of_model(model, pairs, logits):
     passes = [
         TeacherPass(
             reader,
-            partial(model.read_teacher, number),
+            partial(model.bound_objectives.read_teacher, number),
             f"{number}|" if several else "",
         )
         for number, reader in enumerate(readers)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import field
-from functools import partial
 from typing import Any
 
 import keras
@@ -25,17 +24,9 @@ from keras import ops
 from keras_attention.distillation.backend import replica_count
 from keras_attention.distillation.backend import update_if
 from keras_attention.distillation.backend import watched
-from keras_attention.distillation.model_reader import INPUT_GRADIENT
-from keras_attention.distillation.objectives.objective import Batch
-from keras_attention.distillation.objectives.objective import loss_dtype
-from keras_attention.distillation.objectives.sample_weights import SampleWeights
 from keras_attention.distillation.teacher_cache import INPUTS
-from keras_attention.distillation.teacher_cache import TARGETS
 from keras_attention.distillation.teacher_cache import is_precomputed
-from keras_attention.inspection import channel_axis
 from keras_attention.inspection import record_outputs
-from keras_attention.inspection.model_outputs import named_outputs
-from keras_attention.ops.gradients import value_and_input_gradient
 
 
 @dataclass
@@ -63,12 +54,6 @@ class Step:
     updates: Sequence[tuple[Any, Any]] = ()
     parts: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, value: Any) -> None:
-        """Adds to a part of the loss."""
-        self.parts[name] = (
-            self.parts[name] + value if (name in self.parts) else value
-        )
-
 
 def train_step(model: Any, state: Any, data: Any, jax_step: Any) -> Any:
     """Takes one step of an `AttentionTransferModel`.
@@ -83,17 +68,17 @@ def train_step(model: Any, state: Any, data: Any, jax_step: Any) -> Any:
         The logs; on JAX `(logs, state)`.
     """
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    model.read_losses()
+    bound = model.bound_objectives
     with ExitStack() as stack:
         step = _begin(model, state, x, y)
         if is_precomputed(x):
             x = x[INPUTS]
-        if model.compares_gradients:
+        if bound.compares_gradients:
             x, step.gradient = stack.enter_context(watched(x))
         data = keras.utils.pack_x_y_sample_weight(x, y, weight)
-        stack.enter_context(model.copying(step.targets))
+        stack.enter_context(bound.copying(step.targets))
         step.values = stack.enter_context(
-            record_outputs(model.student, model.student_reader.names)
+            record_outputs(model.student, bound.student_reader.names)
         )
         model.steps.now = step
         stack.callback(setattr, model.steps, "now", None)
@@ -122,66 +107,6 @@ def stateless_call(
     return outputs, *others
 
 
-def transfer_loss(
-    model: Any, step: Step, x: Any, y: Any, y_pred: Any, sample_weight: Any
-) -> Any:
-    """Sums up what the objectives add to the loss; notes each part.
-
-    Args:
-        model: The model.
-        step: The step.
-        x: Inputs.
-        y: Labels, or `None`.
-        y_pred: The student's outputs.
-        sample_weight: Weights, or `None`.
-    """
-    outputs = named_outputs(model.student, y_pred)
-    labels = {} if y is None else _labels_by_output(y, outputs)
-    batch = Batch(labels, SampleWeights(sample_weight, list(outputs)))
-    reading = model.student_reader.reading(step.values, y_pred)
-    # Before the student runs once more, on flipped images.
-    read = [bound.objective.read_student(reading) for bound in model.bound]
-    gradients = {}
-    if model.compares_gradients:
-        gradients = _input_gradients(model, step, x, y, y_pred)
-    model.watch_outputs(outputs, step.targets, labels)
-    total = 0.0
-    for bound, found in zip(model.bound, read, strict=True):
-        objective = bound.objective
-        student = {**found, **gradients}
-        teacher = {} if bound.teacher is None else step.targets[bound.teacher]
-        student, teacher = _of_same_precision(student, teacher)
-        weight = step.weights[bound.number] * bound.teacher_weight
-        for name, part in objective.parts(student, teacher, batch).items():
-            part = weight * ops.cast(part, loss_dtype())
-            step.add(name, part)
-            if name != objective.loss_name:
-                step.add(objective.loss_name, part)
-            total = total + part
-    return total
-
-
-def _of_same_precision(student, teacher):
-    """What was read of both, in float64 if any of the student's is.
-
-    An output may be in float32 where the gradients at the images are not.
-    """
-    wide = any(
-        keras.backend.standardize_dtype(x.dtype) == "float64"
-        for x in student.values()
-    )
-
-    def cast(found):
-        return {
-            name: ops.cast(value, "float64" if wide else "float32")
-            if "float" in keras.backend.standardize_dtype(value.dtype)
-            else value
-            for name, value in found.items()
-        }
-
-    return cast(student) if wide else student, cast(teacher)
-
-
 def _begin(model, state, x, y):
     """Weighs the objectives and runs the teachers, before the student runs."""
     mapping = []
@@ -192,103 +117,10 @@ def _begin(model, state, x, y):
             model.non_trainable_variables, non_trainable, strict=True
         )
         mapping += zip(model.optimizer.variables, optimizer, strict=True)
+    bound = model.bound_objectives
     with keras.StatelessScope(state_mapping=mapping):
-        iterations = model.optimizer.iterations
-        weights = [
-            objective.weight_at(iterations) for objective in model.objectives
-        ]
-        return Step(weights, _targets(model, x, y))
-
-
-def _targets(model, x, y):
-    if is_precomputed(x):
-        targets = {
-            name: ops.convert_to_tensor(value)
-            for name, value in x[TARGETS].items()
-        }
-        return model.split_targets(targets)
-    if model.needs_teacher and not model.teacher_readers:
-        raise ValueError(
-            "Without a teacher, training needs data with the teacher's "
-            "outputs. Received: teacher=None and data without them. Use the "
-            "data that `precompute_teacher` returns."
-        )
-    loss = None
-    if model.compares_teacher_gradients:
-        loss = partial(sum_of_losses, model.loss, y)
-    return [
-        reader.read(x, partial(model.read_teacher, number, watch=True), loss)
-        for number, reader in enumerate(model.teacher_readers)
-    ]
-
-
-def _labels_by_output(y, outputs):
-    """Labels by the name of the output."""
-    if isinstance(y, Mapping):
-        paths = keras.tree.flatten_with_path(dict(y))
-        return {"/".join(map(str, path)): label for path, label in paths}
-    flat = keras.tree.flatten(y)
-    return dict(zip(outputs, flat, strict=False))
-
-
-def _input_gradients(model, step, x, y, y_pred):
-    """The gradients of the label loss at the inputs, and at their flip."""
-    loss = partial(sum_of_losses, model.loss, y)
-    if step.pull_back is None:
-        here = step.gradient(loss(y_pred))
-    else:
-        at_outputs, _ = value_and_input_gradient(
-            lambda outputs: (loss(outputs), None), y_pred
-        )
-        here = step.pull_back(at_outputs)
-    found = {INPUT_GRADIENT: here}
-    if model.compares_flips:
-        found["flipped gradient"] = _flipped_gradient(model, step, loss, x)
-    return found
-
-
-def _flipped_gradient(model, step, loss, x):
-    """The gradient at the flipped images, flipped back.
-
-    The student's batch statistics and random state stay as they are.
-    """
-    student = model.student
-    width = -1 if channel_axis(student) == 1 else -2
-    mapping = [*((v, v.value) for v in student.variables), *step.updates]
-    with keras.StatelessScope(state_mapping=mapping):
-        there, _ = value_and_input_gradient(
-            lambda x: (loss(student(x, training=True)), None),
-            ops.flip(x, width),
-        )
-    return ops.flip(there, width)
-
-
-def sum_of_losses(loss: Any, y: Any, y_pred: Any) -> Any:
-    """Returns the sum over examples of a loss, without weights.
-
-    Args:
-        loss: What was given to `compile`: a name, a function or a `Loss`.
-        y: Labels.
-        y_pred: The one output of a model.
-
-    Raises:
-        ValueError: Without labels, or if there are several outputs or losses.
-    """
-    if (
-        y is None
-        or loss is None
-        or any(keras.tree.is_nested(each) for each in (y, y_pred, loss))
-    ):
-        raise ValueError(
-            "The gradients of the loss at the inputs are compared for models "
-            "with labels, one output and one loss. Received: "
-            f"loss={loss!r}, y={type(y).__name__}. Set gradient_transfer=0 "
-            "and symmetry=0."
-        )
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        loss = loss.call
-    return ops.sum(loss(y, y_pred))
+        weights = bound.weights_at(model.optimizer.iterations)
+        return Step(weights, bound.targets(x, y, model.loss))
 
 
 class DeferredUpdates(keras.StatelessScope):
@@ -318,7 +150,7 @@ def _tensorflow_step(model, step, data):
     with tf.GradientTape() as tape:
         outputs, loss, scaled = _forward(model, step, data)
     gradients = tape.gradient(scaled, model.trainable_weights)
-    if model.copies:
+    if model.bound_objectives.copies:
         # Queries and keys have no part in an output with copied scores.
         gradients = [
             tf.zeros_like(weight.value) if gradient is None else gradient
@@ -337,7 +169,7 @@ def _torch_step(model, step, data):
     if model.trainable_weights:
         scaled.backward()
     gradients = [weight.value.grad for weight in model.trainable_weights]
-    if model.copies:
+    if model.bound_objectives.copies:
         gradients = [
             torch.zeros_like(weight.value) if gradient is None else gradient
             for weight, gradient in zip(

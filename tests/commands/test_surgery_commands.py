@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 import keras_attention as ka
 from keras_attention.cli import cli
-from keras_attention.layers.registry import ATTENTION_LAYERS
 from support.surgery import image
 from support.surgery import small_resnet
 
@@ -21,29 +20,6 @@ def run(*arguments):
 def saved(tmp_path):
     small_resnet().save(tmp_path / "model.keras")
     return tmp_path / "model.keras"
-
-
-def test_list_shows_every_name_with_paper_and_cost():
-    result = run("list")
-    assert result.exit_code == 0, result.output
-    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
-    assert "squeeze_excite, se" in row and "arXiv:1709.01507" in row
-    assert "8,464" in row and "8,192" in row and "equation" not in row
-    cbam = next(r for r in result.output.splitlines() if " CBAM " in r)
-    assert "8,564" in cbam  # Moving statistics are not counted.
-    listed = set(re.findall(r"[a-z0-9_]+(?=,|  )", result.output))
-    assert set(ATTENTION_LAYERS) <= listed
-
-
-@pytest.mark.slow
-def test_list_for_another_shape():
-    result = run("list", "--shape", "7,7,32")
-    row = next(r for r in result.output.splitlines() if " SqueezeExcite " in r)
-    assert " 162 " in row and " 128 " in row
-    too_few = run("list", "--shape", "7,7,8")
-    assert "-: not with its default arguments" in too_few.output
-    wrong = run("list", "--shape", "7x7")
-    assert wrong.exit_code == 1 and "such as 56,56,256" in wrong.output
 
 
 def test_sites(saved):

@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -8,9 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_attention.cli import cli
+from keras_attention.commands import transfer
 from keras_attention.commands.image_data import ImageFormat
 from keras_attention.commands.image_data import load_images
 from keras_attention.commands.inputs import find_images
+from keras_attention.commands.load import load_model
 from keras_attention.commands.pixels import given_pixels
 from keras_attention.commands.training_data import default_batch_size
 from keras_attention.commands.transfer import _epochs
@@ -53,6 +56,15 @@ def files(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     return folder
+
+
+load_once = functools.cache(load_model)
+
+
+@pytest.fixture
+def loaded_once(monkeypatch):
+    """Reads each model once, for commands that are refused."""
+    monkeypatch.setattr(transfer, "load_model", load_once)
 
 
 def models(files):
@@ -208,7 +220,7 @@ def test_interrupted_run_goes_on(files, tmp_path):
     ],
 )
 def test_wrong_arguments_say_what_to_do(
-    files, tmp_path, monkeypatch, arguments, words
+    files, tmp_path, monkeypatch, loaded_once, arguments, words
 ):
     monkeypatch.chdir(tmp_path)
     data = files / "data.npz"
@@ -228,7 +240,7 @@ def save(path, **arrays):
     return path
 
 
-def test_wrong_data_say_what_to_do(files, tmp_path):
+def test_wrong_data_say_what_to_do(files, tmp_path, loaded_once):
     x, y = pictures()
     text = tmp_path / "text.npz"
     text.write_text("no arrays")

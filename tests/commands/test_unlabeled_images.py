@@ -116,6 +116,7 @@ def test_accuracy_is_that_of_the_images_with_labels():
     assert float(metric.result()) == pytest.approx(1 / 4)
 
 
+@pytest.mark.slow
 def test_the_student_learns_of_them_and_is_compared(files, tmp_path):
     out = tmp_path / "new.keras"
     result = run(

@@ -21,7 +21,7 @@ FIT = {"verbose": 0, "shuffle": False, "batch_size": 4}
 # How a step is run. XLA's has an update of its own on TensorFlow.
 STEPS = ["eager", "compiled"]
 if keras.backend.backend() == "tensorflow":
-    STEPS.append("XLA")
+    STEPS.append(pytest.param("XLA", marks=pytest.mark.slow))
 
 
 def compiled(student, teacher, optimizer=None, step=None, **arguments):

@@ -56,7 +56,7 @@ def squeeze_excite(channels, ratio=16):
     return 2 * channels * hidden + hidden + channels
 
 
-@pytest.mark.parametrize("depth", first_of(BLOCKS, 3))
+@pytest.mark.parametrize("depth", first_of(BLOCKS, 1))
 def test_plain_resnet(depth):
     expected = resnet_parameters(depth)
     assert expected == PLAIN.get(depth, expected)
@@ -130,7 +130,7 @@ RESNETS = {
 }
 
 
-@pytest.mark.parametrize("network", first_of(RESNETS, 3))
+@pytest.mark.parametrize("network", first_of(RESNETS, 1))
 def test_resnet_with_attention(network):
     depth, attention, expected = RESNETS[network]
     assert count_trainable(ResNet(depth, attention)) == expected

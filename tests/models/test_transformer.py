@@ -299,7 +299,7 @@ def test_decoder_caches_equal_the_full_pass(mixer, once):
         )
 
 
-@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("beam_size", first_of([3, 1], 1))
 def test_the_encoder_is_projected_once_for_a_translation(
     monkeypatch, beam_size
 ):

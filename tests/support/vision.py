@@ -39,6 +39,16 @@ def draw_weights(layer, seed=1):
     return layer
 
 
+def graph_of_images(layer, channels):
+    """A TensorFlow graph of outputs and scores, for images of any size."""
+    import tensorflow as tf
+
+    return tf.function(
+        lambda x: layer(x, return_attention_scores=True),
+        input_signature=[tf.TensorSpec((None, None, None, channels))],
+    )
+
+
 def vjp(function, x, dy):
     """The gradient of `sum(dy * function(x))` to `x`, on any backend."""
     if BACKEND == "tensorflow":

@@ -8,8 +8,6 @@ from support.vision import build
 from support.vision import dense
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 
 def reference(x, layer, heads):
@@ -86,17 +84,6 @@ def test_starts_as_the_authors_do():
     layer.build((None, 17, 19, 64))
     for weight in (layer.positions, layer.query.kernel, layer.project.kernel):
         np.testing.assert_allclose(numpy(weight).std(), 1 / 8, rtol=0.05)
-
-
-def test_gradient():
-    x, dy = image((2, 3, 2, 4)), image((2, 3), seed=5)
-    layer = build(ka.AttentionPooling2D(3, 2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer, 2)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-3,
-    )
 
 
 def test_float16_at_its_limits():

@@ -8,8 +8,6 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 
 def project(x, dense, equation):
@@ -113,17 +111,6 @@ def test_parameters(channels, axes, heads):
     expected = len(axes) * 4 * channels * (channels + 1)
     assert layer.count_params() == expected
     assert {a.num_heads for a in layer.attentions} == {heads}
-
-
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = build(ka.AxialAttention(2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer), x, dy),
-        rtol=1e-3,
-        atol=1e-3,
-    )
 
 
 def test_inserted_into_a_network():

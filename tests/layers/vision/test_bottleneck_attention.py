@@ -7,8 +7,6 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 
 def reference(x, layer):
@@ -104,17 +102,6 @@ def test_starts_as_the_authors_do():
     layer.build((None, 31, 29, 256))
     for weight in (layer.row_positions, layer.column_positions):
         np.testing.assert_allclose(numpy(weight).std(), 1 / 8, rtol=0.05)
-
-
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = build(ka.BottleneckAttention(num_heads=2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-3,
-    )
 
 
 def test_float16_products_do_not_overflow():

@@ -10,8 +10,6 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import draw_weights
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -42,15 +40,6 @@ def test_equals_the_paper(variant, training):
     expected = reference(x, layer, training)
     np.testing.assert_allclose(
         numpy(layer(x, training=training)), expected, rtol=1e-5, atol=1e-5
-    )
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.CBAM(2, kernel_size=3), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-4, atol=1e-5
     )
 
 

@@ -12,10 +12,8 @@ from support.vision import dense
 from support.vision import first
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import relu
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (2, 7, 5, 16)
 
@@ -129,19 +127,6 @@ def test_parameters(channels):
     expected += (channels + 3) * units + (units + 1) * 2 * channels
     found = sum(np.prod(w.shape) for w in layer.trainable_weights)
     assert found == expected
-
-
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = build(
-        ka.ContextualTransformer(shared_channels=2, min_units=2), x.shape
-    )
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-2,
-        atol=1e-2,
-    )
 
 
 def test_inserted_into_a_network():

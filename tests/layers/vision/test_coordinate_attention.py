@@ -8,9 +8,7 @@ from support.vision import build
 from support.vision import dense
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -65,15 +63,6 @@ def test_rows_and_columns_have_their_own_gates():
     layer.expand_width.kernel.assign([[100.0]])
     gate = numpy(layer.compute_gate(x))[0, :, :, 0]
     np.testing.assert_allclose(gate, [[0.5, 0, 0.5]] * 2, atol=1e-6)
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.CoordinateAttention(), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-3, atol=1e-4
-    )
 
 
 @pytest.mark.parametrize(

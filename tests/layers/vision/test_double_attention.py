@@ -7,9 +7,8 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import dense
 from support.vision import first
+from support.vision import graph_of_images
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 
 def softmax(logits, axis):
@@ -98,17 +97,6 @@ def test_parameters(channels):
     assert layer.count_params() == expected
 
 
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = build(ka.DoubleAttention(3, 2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-3,
-    )
-
-
 def test_float16_at_its_limits():
     """A sum of all values is no number of float16."""
     x = np.full((1, 57, 55, 4), 20_000.0, "float16")
@@ -121,15 +109,13 @@ def test_float16_at_its_limits():
     np.testing.assert_allclose(numpy(layer(x)), 40_000, rtol=2e-3)
 
 
-def test_one_model_takes_every_size():
+@pytest.mark.tensorflow
+def test_one_graph_takes_every_size():
     layer = build(ka.DoubleAttention(), (None, None, None, 4))
-    inputs = keras.Input((None, None, 4))
-    model = keras.Model(inputs, layer(inputs, return_attention_scores=True))
+    graph = graph_of_images(layer, 4)
     for size in [(7, 5), (1, 1)]:
         x = image((2, *size, 4))
-        for found, expected in zip(
-            model.predict(x, verbose=0), reference(x, layer), strict=True
-        ):
+        for found, expected in zip(graph(x), reference(x, layer), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

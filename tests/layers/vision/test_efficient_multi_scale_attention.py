@@ -8,9 +8,7 @@ from support.vision import convolve
 from support.vision import dense
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 
 def softmax(x):
@@ -105,17 +103,6 @@ def test_channels_that_cannot_be_split():
     message = "`groups` must divide.*groups=32 for 24 channels.*'ema'.* 8"
     with pytest.raises(ValueError, match=message):
         layer.build((None, 7, 5, 24))
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 8)), image((2, 3, 5, 8), seed=5)
-    layer = build(ka.EfficientMultiScaleAttention(2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer, 2), x, dy),
-        rtol=1e-3,
-        atol=1e-4,
-    )
 
 
 def test_float16_at_its_limits():

@@ -9,9 +9,7 @@ from support.vision import dense
 from support.vision import first
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import relu
-from support.vision import vjp
 
 
 def reference(x, layer, training=False):
@@ -88,17 +86,6 @@ def test_shapes_of_open_sizes():
     assert y.shape == (None, None, 4, 6)
     assert scores.shape == (None, None, 5)
     assert layer.compute_scores_shape((2, 7, 5, 6)) == (2, 35, 5)
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.ExternalAttention(3), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-4,
-    )
 
 
 def test_scores_of_many_positions_in_float16():

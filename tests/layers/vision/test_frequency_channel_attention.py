@@ -11,10 +11,8 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import relu
 from support.vision import sigmoid
-from support.vision import vjp
 
 
 def transform(x, u, v):
@@ -128,17 +126,6 @@ def test_parameters_are_those_of_se_without_biases():
         assert layer.count_params() == 2 * channels * (channels // 16)
         total += blocks * layer.count_params()
     assert total == 28_071_976
-
-
-def test_gradient():
-    x, dy = image((2, 7, 8, 4)), image((2, 7, 8, 4), seed=5)
-    layer = build(ka.FrequencyChannelAttention(2, 2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer, BEST[:2]), x, dy),
-        rtol=1e-3,
-        atol=1e-3,
-    )
 
 
 def test_float16_at_its_limits():

@@ -9,9 +9,7 @@ from support.vision import dense
 from support.vision import first
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import relu
-from support.vision import vjp
 
 
 def reference(x, layer, training=False):
@@ -77,17 +75,6 @@ def test_parameters(channels):
     expected = (channels + 2) * units + (units + 1) * kernels
     found = sum(np.prod(w.shape) for w in layer.trainable_weights)
     assert found == expected
-
-
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = build(ka.Involution(3, group_channels=2, ratio=2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer), x, dy),
-        rtol=1e-3,
-        atol=1e-2,
-    )
 
 
 def test_float16_at_its_limits():

@@ -9,8 +9,6 @@ from support.vision import build
 from support.vision import dense
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
-from support.vision import vjp
 
 SMALL = {"kernel_size": 3, "dilated_kernel_size": 3, "dilation": 2}
 
@@ -118,18 +116,6 @@ def test_first_values_are_the_authors():
         found = numpy(sublayer.kernel).std()
         np.testing.assert_allclose(found, math.sqrt(2) / size, rtol=0.05)
     assert not np.any(numpy(layer.local.bias))
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.LargeKernelAttention(), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        expected,
-        rtol=1e-3,
-        atol=1e-5 * np.abs(expected).max(),
-    )
 
 
 def test_float16_near_its_limits():

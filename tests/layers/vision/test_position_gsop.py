@@ -7,9 +7,7 @@ from support.gsop import position_gate
 from support.gsop import temper
 from support.vision import build
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import relu
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 variants = pytest.mark.parametrize(
@@ -47,18 +45,6 @@ def test_the_gate_of_a_cell_covers_its_block():
     blocks = gate.reshape(8, 2, 8, 3).swapaxes(1, 2).reshape(64, 6)
     np.testing.assert_allclose(blocks, blocks[:, :1].repeat(6, 1), rtol=1e-6)
     assert len(np.unique(blocks[:, 0].round(6))) > 50
-
-
-def test_gradient():
-    shape = (1, 3, 4, 3)
-    x, dy = image(shape), image(shape, seed=5)
-    layer = made(shape, reduced_channels=3, grid_size=2)
-    expected = numeric_gradient(
-        lambda x: relu(x * position_gate(x, layer)), x, dy
-    )
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-3, atol=1e-4
-    )
 
 
 def test_training_moves_all_statistics():

@@ -9,10 +9,8 @@ from support.vision import convolve
 from support.vision import dense
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import relu
 from support.vision import sigmoid
-from support.vision import vjp
 
 
 def reference(x, layer):
@@ -96,20 +94,6 @@ def test_parameters(channels):
         for size, groups in zip((3, 5, 7, 9), (1, 4, 8, 16), strict=True)
     )
     assert layer.count_params() == kernels + (2 * units + 1) * width + units
-
-
-def test_gradient():
-    x, dy = image((1, 3, 2, 4)), image((1, 3, 2, 4), seed=5)
-    layer = ka.PyramidSqueezeAttention(
-        kernel_sizes=(3, 1), groups=(2, 1), ratio=1
-    )
-    build(layer, x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-2,
-    )
 
 
 @pytest.mark.parametrize(

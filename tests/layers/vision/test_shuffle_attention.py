@@ -6,9 +6,7 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 
 def reference(x, layer, groups):
@@ -82,17 +80,6 @@ def test_few_channels_have_fewer_groups():
     assert layer.count_params() == 6 * 3  # gcd(64, 12) = 4 groups
     with pytest.raises(ValueError, match="even.*11 channels.*'shuffle'"):
         ka.ShuffleAttention(name="shuffle").build((None, 7, 5, 11))
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 8)), image((2, 3, 5, 8), seed=5)
-    layer = build(ka.ShuffleAttention(2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer, 2), x, dy),
-        rtol=1e-3,
-        atol=1e-4,
-    )
 
 
 def test_float16_at_its_limits():

@@ -8,9 +8,7 @@ from support.vision import build
 from support.vision import convolve
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -83,15 +81,6 @@ def test_training_moves_the_statistics():
         numpy(norm.moving_mean).item(),
         0.99 * before + 0.01 * mean,
         rtol=1e-5,
-    )
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.SpatialAttention(3), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-4, atol=1e-5
     )
 
 

@@ -6,7 +6,6 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import sigmoid
 from support.vision import vjp
 
@@ -72,17 +71,6 @@ def test_channels_that_cannot_be_split():
     message = "`groups` must divide.*groups=64 for 24 channels.*'sge'.* 8"
     with pytest.raises(ValueError, match=message):
         layer.build((None, 7, 5, 24))
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 8)), image((2, 3, 5, 8), seed=5)
-    layer = build(ka.SpatialGroupwiseEnhance(2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer, 2), x, dy),
-        rtol=1e-3,
-        atol=1e-4,
-    )
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])

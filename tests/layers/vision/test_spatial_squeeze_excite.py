@@ -6,9 +6,7 @@ import keras_attention as ka
 from support.arrays import numpy
 from support.vision import build
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -37,15 +35,6 @@ def test_worked_by_hand():
     gate = numpy(layer.compute_gate(x)).ravel()
     np.testing.assert_allclose(gate, [0.5, sigmoid(1)], rtol=1e-6)
     np.testing.assert_allclose(numpy(layer(x)).ravel(), [1, 1.5, 0, 0])
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.SpatialSqueezeExcite(), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-4, atol=1e-5
-    )
 
 
 def test_number_of_parameters():

@@ -10,10 +10,8 @@ from support.vision import convolve
 from support.vision import first
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import relu
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 12)
 
@@ -118,17 +116,6 @@ def test_parameters(arguments, channels):
     adds = 9 * channels**2 // groups * 35
     adds += (channels * units + units * radix * channels) // groups
     assert count_multiply_adds(layer, (7, 5, channels)) == adds
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.SplitAttention(min_units=2), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer)[0], x, dy),
-        rtol=1e-3,
-        atol=1e-2,
-    )
 
 
 def test_float16_at_its_limits():

@@ -7,10 +7,8 @@ from support.arrays import numpy
 from support.vision import build
 from support.vision import first
 from support.vision import image
-from support.vision import numeric_gradient
 from support.vision import relu
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -50,15 +48,6 @@ def test_worked_by_hand():
     gate = numpy(layer.compute_gate(x))
     np.testing.assert_allclose(gate.ravel(), [0.5, 0.880797], rtol=1e-5)
     np.testing.assert_allclose(numpy(layer(x)), x * gate, rtol=1e-6)
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.SqueezeExcite(ratio=2), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, *weights(layer)), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-4, atol=1e-5
-    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from support.vision import build
 from support.vision import first
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import sigmoid
 from support.vision import vjp
 
@@ -73,17 +72,6 @@ def test_parameters_are_the_published_ones():
             np.prod(weight.shape) for weight in layer.trainable_weights
         )
     assert added == 4 * 15_104 == 60_416
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.StyleRecalibration(), x.shape)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)),
-        numeric_gradient(lambda x: reference(x, layer), x, dy),
-        rtol=1e-3,
-        atol=1e-4,
-    )
 
 
 def test_gradient_of_a_channel_that_is_constant():

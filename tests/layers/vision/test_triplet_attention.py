@@ -8,9 +8,7 @@ from support.vision import build
 from support.vision import convolve
 from support.vision import image
 from support.vision import normalize
-from support.vision import numeric_gradient
 from support.vision import sigmoid
-from support.vision import vjp
 
 SHAPE = (3, 7, 5, 11)
 
@@ -77,15 +75,6 @@ def test_worked_by_hand():
     np.testing.assert_allclose(gate[0, 0, 0], one, rtol=1e-6)  # H and C
     np.testing.assert_allclose(gate[0, 1, 1], one, rtol=1e-6)  # H and W
     np.testing.assert_allclose(gate[1, 0, 1], low, rtol=1e-6)
-
-
-def test_gradient():
-    x, dy = image((2, 3, 5, 4)), image((2, 3, 5, 4), seed=5)
-    layer = build(ka.TripletAttention(3), x.shape)
-    expected = numeric_gradient(lambda x: reference(x, layer), x, dy)
-    np.testing.assert_allclose(
-        numpy(vjp(layer, x, dy)), expected, rtol=1e-3, atol=1e-4
-    )
 
 
 @pytest.mark.parametrize(

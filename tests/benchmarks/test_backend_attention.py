@@ -1,0 +1,15 @@
+"""Every kind of attention that is timed gives what Keras and a kernel give."""
+
+import pytest
+
+pytest.importorskip("tqdm", reason="needs the extra 'benchmark'")
+
+from benchmarks.subjects import backend_attention
+
+
+@pytest.mark.parametrize("kind", backend_attention.KINDS)
+def test_cases_are_one(kind):
+    arguments = backend_attention.KINDS[kind]
+    runs, path = backend_attention.make(2, 64, "float32", True, **arguments)
+    assert path and set(runs) >= {"ours", "Keras"}
+    backend_attention.check(runs, kind, "float32")
