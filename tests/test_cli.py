@@ -151,6 +151,7 @@ def test_the_module_imports_nothing_heavy_for_help(typed):
     assert not imported & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_the_module_runs_a_command():
     """And `--debug` shows the trace of its error."""
     typed = ["list", "--shape", "7x7", "--debug"]

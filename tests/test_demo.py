@@ -338,6 +338,7 @@ def kernels(model):
     return [v for v in model.trainable_variables if v.name == "kernel"]
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_seeds_before():
     data = images()
     initial, other = (

@@ -15,6 +15,7 @@ from support.distillation import moved
 from support.distillation import network
 from support.distillation import teacher_network
 from support.distillation import weights
+from support.networks import first_of
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -215,7 +216,7 @@ def test_subclassed_and_sequential_models():
     model.fit(x, y, verbose=0)
 
 
-@pytest.mark.parametrize("kind", ["keras", "keras_attention"])
+@pytest.mark.parametrize("kind", first_of(["keras_attention", "keras"], 1))
 def test_transformers_learn_the_scores_of_heads(kind):
     def transformer(name, heads, layers):
         inputs = x = keras.Input((6, 8))

@@ -204,7 +204,7 @@ def test_one_weight_for_each_of_two_outputs_is_averaged_for_maps():
             two_headed(network()), two_headed(teacher_network())
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.0), [loss, loss])
+        model.compile(keras.optimizers.SGD(0.0), [loss, loss], run_eagerly=True)
         history = model.fit(x, [y, y], sample_weight=given, verbose=0).history
         losses.append(history["attention_loss"][0])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)

@@ -14,6 +14,7 @@ from keras_attention.distillation import Relations
 from keras_attention.distillation import precompute_teacher
 from support.arrays import numpy
 from support.distillation import EAGER
+from support.networks import first_of
 
 LENGTH, WIDTH, CLASSES, BATCH, RATE = 5, 6, 3, 4, 0.25
 
@@ -125,7 +126,7 @@ def first_loss(student, teacher, objective, data, eager=EAGER):
 
 
 @pytest.mark.parametrize("distance", ["squared", "kl"])
-@pytest.mark.parametrize("heads", [2, 3])
+@pytest.mark.parametrize("heads", first_of([3, 2], 1))
 def test_scores(distance, heads):
     student = transformer("student", 2, 3)
     teacher = transformer("teacher", heads, 4, seed=1)

@@ -136,6 +136,7 @@ def test_resnet_with_attention(network):
     assert count_trainable(ResNet(depth, attention)) == expected
 
 
+@pytest.mark.slow
 def test_plain_mobilenets():
     assert count_trainable(MobileNetV1()) == 4_231_976
     assert count_trainable(MobileNetV2()) == 3_504_872

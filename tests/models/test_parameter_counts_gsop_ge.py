@@ -144,13 +144,16 @@ def test_gather_excite_at_depths_by_formula(depth):
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [
-        ("channel_gsop", ka.ChannelGSoP),
-        ("position_gsop", ka.PositionGSoP),
-        ("gsop", ka.GSoP),
-        ("gather_excite", ka.GatherExcite),
-        ("ge", ka.GatherExcite),
-    ],
+    first_of(
+        [
+            ("ge", ka.GatherExcite),
+            ("gsop", ka.GSoP),
+            ("channel_gsop", ka.ChannelGSoP),
+            ("position_gsop", ka.PositionGSoP),
+            ("gather_excite", ka.GatherExcite),
+        ],
+        2,
+    ),
 )
 def test_names(name, layer):
     model = ResNet(18, name, input_shape=(16, 16, 3), stem="small")

@@ -104,6 +104,7 @@ def test_stage_attention_is_part_of_the_stage():
     assert model.get_layer("stage1").input is gate.output
 
 
+@pytest.mark.slow
 def test_last_stage_keeps_its_resolution_with_attention_in_last_blocks():
     def last_size(**arguments):
         model = small(18, "se", input_shape=(32, 32, 3), **arguments)

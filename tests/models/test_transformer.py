@@ -52,6 +52,7 @@ def test_a_block_has_its_mixers_parameters_and_its_own(layer, expected):
     assert block.count_params() == expected + feed_forward + 2 * 2 * 1024
 
 
+@pytest.mark.slow
 def test_base_network_of_the_paper():
     # 65M with the shared vocabulary of 37,000 of Vaswani et al., table 3:
     # 44.1M in the blocks and 18.9M in the embedding, of which we have two.
@@ -344,7 +345,7 @@ def test_what_a_memory_of_a_block_goes_with():
 
 
 @pytest.mark.parametrize("mixer", [*MIXERS, Average])
-@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("norm_first", first_of([False, True], 1))
 def test_language_model_saves_and_loads(mixer, norm_first, tmp_path):
     model = language_model(mixer, norm_first=norm_first)
     config = model.get_config()

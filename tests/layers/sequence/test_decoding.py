@@ -10,6 +10,7 @@ from keras_attention.positions import Rotary
 from keras_attention.positions import YaRNScaling
 from support.arrays import numpy
 from support.attention import draw
+from support.networks import first_of
 
 VARIANTS = {
     "plain": {},
@@ -70,7 +71,9 @@ GAPS = {
 
 
 @variants
-@pytest.mark.parametrize("steps", [[1] * 7, [2, 5], [3, 2, 2], [4, 1, 1, 1]])
+@pytest.mark.parametrize(
+    "steps", first_of([[1] * 7, [2, 5], [4, 1, 1, 1], [3, 2, 2]], 2)
+)
 def test_masked_tokens_keep_their_distance(variant, steps):
     mask = np.concatenate(list(GAPS.values())).astype(bool)
     layer, x = make(variant), tokens(len(mask), 7)

@@ -16,6 +16,7 @@ from keras_attention.ops.attention.scaled_dot_product import (
 from support.arrays import numpy
 from support.attention import attention
 from support.attention import draw
+from support.networks import first_of
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra 'tensorflow'")
 pytestmark = pytest.mark.tensorflow
@@ -137,7 +138,9 @@ def test_second_gradients_are_equal_both_ways(case):
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("heads, shared", [(2, 2), (6, 2), (3, 1)])
-@pytest.mark.parametrize("queries, keys", [(11, 11), (5, 13), (16, 9), (4, 4)])
+@pytest.mark.parametrize(
+    "queries, keys", first_of([(11, 11), (5, 13), (16, 9), (4, 4)], 3)
+)
 def test_causal_alone(queries, keys, heads, shared, order):
     """Its chunks mask only the keys that some of their queries do not see."""
     inputs = {
