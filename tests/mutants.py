@@ -465,8 +465,8 @@ MUTANTS = [
     ),
     Mutant(
         "layers/blend_in.py",
-        "return inputs + ops.cast(self.alpha, inputs.dtype) * change",
-        "return inputs + change",
+        "return x + ops.cast(self.alpha, x.dtype) * change",
+        "return x + change",
         "BlendIn",
     ),
     # Masks, positions and dispatch of sequences.
