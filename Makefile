@@ -182,10 +182,10 @@ benchmark-quick:
 benchmark-gpu:
 	$(MAKE) run-benchmarks BACKEND=jax VENV=.venv-benchmark-jax \
 	  EXTRAS=benchmark-backend,jax-gpu ALONE= \
-	  BENCHMARK_ARGS="backend_attention $(BENCHMARK_ARGS)"
+	  BENCHMARK_ARGS="backend_attention backend_layers $(BENCHMARK_ARGS)"
 	$(MAKE) run-benchmarks BACKEND=torch VENV=.venv-benchmark-torch \
 	  EXTRAS=benchmark-backend,torch ALONE= \
-	  BENCHMARK_ARGS="backend_attention $(BENCHMARK_ARGS)"
+	  BENCHMARK_ARGS="backend_attention backend_layers $(BENCHMARK_ARGS)"
 
 run-benchmarks: $(VENV)/ready
 	$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)

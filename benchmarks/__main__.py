@@ -40,7 +40,7 @@ SUBJECTS = (
     "blimp",
 )
 # On another backend than TensorFlow, and on a GPU.
-BACKEND_SUBJECTS = ("backend_attention",)
+BACKEND_SUBJECTS = ("backend_attention", "backend_layers")
 # Their smallest runs train for most of a minute, and `make test-slow` has them.
 QUICK_LEAVES_OUT = ("pretrained", "cifar10")
 
