@@ -81,8 +81,8 @@ def gates(shapes, dtypes, rounds) -> Table:
 def convolutions(shapes, dtypes, rounds) -> Table:
     table = Table(
         ["layer", "shape", "dtype", "pass", "ours, ms", "ours ÷ naive"],
-        f"Convolutions with {HEADS} heads and 7 taps against a sum over taps "
-        "of the shifted sequence times its weights.",
+        f"Convolutions with {HEADS} heads and filters of 7 against a sum over "
+        "the shifted sequences times their weights.",
     )
     for name, shape, dtype, direction in cases(CONVOLUTIONS, shapes, dtypes):
         with policy(dtype):
@@ -170,7 +170,7 @@ def gate_pair(ours, peer, shape) -> dict[str, tuple]:
 
 
 def convolution_pair(convolution, shape) -> dict[str, tuple]:
-    """Ours and a sum over taps, with one set of weights."""
+    """Ours and a sum over shifted sequences, with one set of weights."""
     layer = convolution(HEADS, 7)
     layer.build(shape)
 
@@ -183,8 +183,8 @@ def convolution_pair(convolution, shape) -> dict[str, tuple]:
         split = ops.reshape(x, (*shape[:2], HEADS, shape[2] // HEADS))
         padded = ops.pad(split, [(0, 0), (3, 3), (0, 0), (0, 0)])
         total = sum(
-            padded[:, tap : tap + shape[1]] * filters[..., tap, None]
-            for tap in range(7)
+            padded[:, place : place + shape[1]] * filters[..., place, None]
+            for place in range(7)
         )
         return ops.reshape(total, shape)
 
