@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_attention.distillation.backend import no_gradient
+from keras_attention.inspection import call_on_shapes
 from keras_attention.inspection import channel_axis
 from keras_attention.inspection import example_tensors
 from keras_attention.inspection import find_layer
@@ -152,22 +153,19 @@ class ModelReader:
         model, found = self.model, {}
         layers = [path for path, _ in walk_layers(model)]
 
-        class Trace(keras.layers.Layer):
-            def call(self, inputs: Any):
-                with record_outputs(model, [*layers, *names]) as values:
-                    outputs = model(inputs, training=False)
-                order = [
-                    (name, value)
-                    for name, value in values.in_order()
-                    if hasattr(value, "shape")
-                ]
-                for name in names:
-                    found[name] = _mask_source(name, order)
-                return outputs
+        def run(inputs):
+            with record_outputs(model, [*layers, *names]) as values:
+                outputs = model(inputs, training=False)
+            order = [
+                (name, value)
+                for name, value in values.in_order()
+                if hasattr(value, "shape")
+            ]
+            for name in names:
+                found[name] = _mask_source(name, order)
+            return outputs
 
-        Trace(dtype="float32", autocast=False)(
-            example_tensors(model, self.like)
-        )
+        call_on_shapes(run, example_tensors(model, self.like))
         return found
 
     def _resized(self, inputs):

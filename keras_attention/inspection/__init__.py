@@ -8,6 +8,9 @@ from keras_attention.inspection.layer_list import LayerSummary as LayerSummary
 from keras_attention.inspection.layer_list import list_layers as list_layers
 from keras_attention.inspection.layer_outputs import LayerOutput as LayerOutput
 from keras_attention.inspection.layer_outputs import (
+    call_on_shapes as call_on_shapes,
+)
+from keras_attention.inspection.layer_outputs import (
     example_tensors as example_tensors,
 )
 from keras_attention.inspection.layer_outputs import (

@@ -1,5 +1,6 @@
 """The shapes of a model's intermediate outputs, without running it on data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,32 +75,27 @@ def layer_outputs(
     listed = names is not None
     layers = dict(walk_layers(model))
     wanted = names if listed else list(layers)
-    # Before Keras puts a trace around the error.
     for name in names or ():
         find_layer(model, split_name(name)[0])
     found: dict[str, Any] = {}
 
-    class Trace(keras.layers.Layer):
-        def call(self, inputs):
-            with record_outputs(model, wanted) as values:
-                outputs = keras.tree.flatten(model(inputs, training=False))
-            shapes = {}
-            for name in wanted:
-                if not listed and not _single_tensor(values, name):
-                    continue
-                shapes[name] = values[name]
-            order = [name for name, _ in values.in_order() if name in shapes]
-            found["order"] = list(dict.fromkeys(order))
-            found["ends"] = {
-                name: tuple(n for n, y in enumerate(outputs) if y is value)
-                for name, value in shapes.items()
-            }
-            return shapes
+    def run(inputs):
+        with record_outputs(model, wanted) as values:
+            outputs = keras.tree.flatten(model(inputs, training=False))
+        shapes = {}
+        for name in wanted:
+            if not listed and not _single_tensor(values, name):
+                continue
+            shapes[name] = values[name]
+        order = [name for name, _ in values.in_order() if name in shapes]
+        found["order"] = list(dict.fromkeys(order))
+        found["ends"] = {
+            name: tuple(n for n, y in enumerate(outputs) if y is value)
+            for name, value in shapes.items()
+        }
+        return shapes
 
-    def trace(inputs):
-        return Trace(dtype="float32", autocast=False)(inputs)
-
-    shapes = _traced(trace, model, like)
+    shapes = _on_large_examples(run, model, like)
     return [
         LayerOutput(
             name,
@@ -109,6 +105,42 @@ def layer_outputs(
         )
         for name in found["order"]
     ]
+
+
+def call_on_shapes(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """Call a function on shapes alone, as a functional model is built.
+
+    Args:
+        function: Function of tensors to tensors.
+        inputs: Symbolic tensors, as nested as the function takes them.
+
+    Returns:
+        Symbolic tensors. An error is raised as the function has raised it,
+        without Keras' words on the layer around it.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(3)
+    >>> dense.build((None, 5))
+    >>> call_on_shapes(dense.call, keras.KerasTensor((2, 5))).shape
+    (2, 3)
+    """
+    errors = []
+
+    class Call(keras.layers.Layer):
+        def call(self, inputs: Any):
+            try:
+                return function(inputs)
+            except Exception as error:
+                errors.append(error)
+                raise
+
+    try:
+        return Call(dtype="float32", autocast=False)(inputs)
+    except Exception:
+        if errors:
+            raise errors[-1] from None
+        raise
 
 
 def input_tensors(model: keras.Model) -> Any:
@@ -163,8 +195,8 @@ def example_tensors(
     )
 
 
-def _traced(trace, model, like):
-    """Trace a model with larger examples if one is too small for it."""
+def _on_large_examples(run, model, like):
+    """Call on the shapes of larger examples if one is too small."""
     is_open = any(
         None in tensor.shape[1:]
         for tensor in keras.tree.flatten(input_tensors(model))
@@ -172,7 +204,7 @@ def _traced(trace, model, like):
     failures = []
     for scale in SCALES if is_open else (1,):
         try:
-            return trace(example_tensors(model, like, scale))
+            return call_on_shapes(run, example_tensors(model, like, scale))
         except Exception as error:  # noqa: BLE001
             failures.append(error)
     raise failures[0]

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.inspection.layer_outputs import call_on_shapes
 from keras_attention.inspection.layer_outputs import input_tensors
 from keras_attention.inspection.layer_outputs import layer_outputs
 
@@ -43,11 +44,9 @@ def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
         found = named_outputs(model, outputs)
         return {name: tuple(tensor.shape) for name, tensor in found.items()}
 
-    class Trace(keras.layers.Layer):
-        def call(self, inputs: Any):
-            return model(inputs, training=False)
-
-    outputs = Trace(dtype="float32", autocast=False)(input_tensors(model))
+    outputs = call_on_shapes(
+        lambda inputs: model(inputs, training=False), input_tensors(model)
+    )
     found = named_outputs(model, outputs)
     return {name: tuple(tensor.shape) for name, tensor in found.items()}
 
