@@ -130,21 +130,23 @@ def _sum_equal_parts(rows, parts, size):
 
 
 def _sum_blocks(rows):
-    """The sums of `LONGEST_ROW` numbers each, and the one of the rest."""
-    batch, size, _ = ops.shape(rows)
-    parts = size // LONGEST_ROW
-    whole = parts * LONGEST_ROW
-    sums = _sum_equal_parts(rows[:, :whole], parts, LONGEST_ROW)
-    if isinstance(size, int) and size == whole:
-        return sums
-    ones = ops.ones((batch, 1, size - whole), dtype=rows.dtype)
-    return ops.concatenate([sums, ones @ rows[:, whole:]], axis=1)
+    """The sums of `LONGEST_ROW` numbers each, of zeros after the last.
+
+    No size of a tensor is 0 on the way, which ONNX takes for another one.
+    """
+    _, size, _ = ops.shape(rows)
+    block = LONGEST_ROW
+    if not isinstance(size, int):
+        block = ops.minimum(LONGEST_ROW, ops.maximum(size, 1))
+    parts = (size + block - 1) // block
+    rows = ops.pad(rows, [(0, 0), (0, parts * block - size), (0, 0)])
+    return _sum_equal_parts(rows, parts, block)
 
 
 def _sum_open_parts(rows):
     """Sum a number of rows that is known when the graph runs."""
     batch, size, _ = ops.shape(rows)
-    part = (size + MOST_PARTS - 1) // MOST_PARTS
+    part = ops.maximum(1, (size + MOST_PARTS - 1) // MOST_PARTS)
     parts = (size + part - 1) // part
     # Each row of these ones takes the numbers of one part.
     ones = ops.arange(parts)[:, None] == ops.arange(size) // part
