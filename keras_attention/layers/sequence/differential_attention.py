@@ -249,7 +249,7 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         self, inputs: AttentionInputs, return_scores: bool, training: Any
     ) -> tuple[Any, Any, Any]:
         # Heads are pairs of a query, and of a key, for the two maps.
-        query = self._split(project(self.query_projection, inputs.query), 2)
+        query = self._split(self.query_projection, inputs.query, 2)
         query = self.rotate_query(query, inputs)
         inputs, (key, value) = self.remember(inputs)
         position_bias = self.position_bias(inputs)
@@ -277,8 +277,8 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         return output, scores, cache
 
     def project_keys(self, inputs: AttentionInputs) -> dict[str, Any]:
-        key = self._split(project(self.key_projection, inputs.key), 2)
-        value = self._split(project(self.value_projection, inputs.value), 1)
+        key = self._split(self.key_projection, inputs.key, 2)
+        value = self._split(self.value_projection, inputs.value, 1)
         return {"key": self.rotate_key(key, inputs), "value": value}
 
     def find_lambda_init(self) -> float:
@@ -368,10 +368,14 @@ class DifferentialAttention(KernelLayer, PositionedAttention):
         factor = ops.cast(self.compute_lambda(), first.dtype)
         return ops.cast(first - factor * second, dtype)
 
-    def _split(self, x, parts):
-        """`(B, T, W)` to heads of width `2 D / parts`."""
+    def _split(self, dense, x, parts):
+        """Project tokens `(B, T, W)` to heads of width `2 D / parts`."""
         width = 2 * self._key_dim // parts
-        return ops.reshape(x, (*ops.shape(x)[:2], x.shape[-1] // width, width))
+        # Not the shape of the dense layer's output, which tf2onnx loses.
+        batch, length, _ = ops.shape(x)
+        return ops.reshape(
+            project(dense, x), (batch, length, dense.units // width, width)
+        )
 
     def _make_dense(self, name, width, units):
         layer = keras.layers.Dense(

@@ -12,25 +12,27 @@ from keras_attention.types import Tensor
 class GroupedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with groups that trains on TensorFlow's CPU too.
 
-    Strides and dilation go together here, padding is the same on both sides,
-    and there is no bias; see `grouped_convolution`. A part of other layers.
+    Strides and dilation go together here, and padding is the same on both
+    sides; see `grouped_convolution`. A part of other layers.
 
     Args:
         filters: number of output channels.
-        kernel_size: odd number of rows and of columns.
+        kernel_size: odd number of rows and of columns, or one for each.
         groups: number of groups of channels.
         spacing: the strides; Keras' own argument refuses a dilation.
         dilation: distance of the kernel's taps.
+        use_bias: whether there are biases. Defaults to `False`.
         **kwargs: passed on to `keras.layers.Conv2D`.
     """
 
     def __init__(
         self,
         filters: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         groups: int = 1,
         spacing: int = 1,
         dilation: int = 1,
+        use_bias: bool = False,
         **kwargs: Any,
     ):
         super().__init__(
@@ -38,7 +40,7 @@ class GroupedConv2D(keras.layers.Conv2D):
             kernel_size,
             groups=groups,
             padding="same",
-            use_bias=False,
+            use_bias=use_bias,
             data_format="channels_last",
             **kwargs,
         )
@@ -57,6 +59,6 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for fixed in ("padding", "use_bias", "data_format"):
+        for fixed in ("padding", "data_format"):
             del config[fixed]
         return {**config, "spacing": self.spacing, "dilation": self.dilation}

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attention.layers.registry import register_attention
 from keras_attention.layers.vision.base_gate import BaseGate
 from keras_attention.layers.vision.channel_gsop import ChannelGSoP
+from keras_attention.layers.vision.grouped_conv_2d import GroupedConv2D
 from keras_attention.layers.vision.position_gsop import PositionGSoP
 from keras_attention.layers.weighted_layer import WeightedLayer
 from keras_attention.ops.image.gating import to_channels_last
@@ -190,13 +191,12 @@ class GSoP(WeightedLayer, BaseGate):
         """Size and groups as in the authors' code, for all channels."""
         groups = math.gcd(channels, max(channels // 64, 1))
         size = max(2 * int(math.log2(32 / groups)) + 5, 1)
-        return keras.layers.Conv2D(
+        return GroupedConv2D(
             channels,
             (size, 1),
-            groups=groups,
-            **self.sublayer_arguments(
-                padding="same", data_format="channels_last", name=name
-            ),
+            groups,
+            use_bias=True,
+            **self.sublayer_arguments(name=name),
         )
 
 

@@ -205,7 +205,9 @@ def _matmul_and_mask(x, y, mask, num_unmasked):
 
 def _add_up(x, y, factor):
     """Scores by the tanh of sums in place of a product; as `matmul`."""
-    sums = ops.tanh(x[..., None] + ops.expand_dims(y, 2))  # [B, K, T, D, S]
+    sums = ops.tanh(
+        ops.expand_dims(x, -1) + ops.expand_dims(y, 2)
+    )  # [B, K, T, D, S]
     return ops.cast(factor, sums.dtype) * ops.sum(sums, axis=3)
 
 

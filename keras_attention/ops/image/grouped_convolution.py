@@ -19,8 +19,8 @@ def grouped_convolution(
 
     Args:
         x: image of shape `(B, H, W, C)`.
-        kernel: of shape `(K, K, C / groups, F)` with K odd; its outputs are
-            ordered by group.
+        kernel: of shape `(K, L, C / groups, F)` with K and L odd; its outputs
+            are ordered by group.
         groups: number of groups; it divides C and F.
         strides: distance of the outputs, in rows and in columns.
         dilation: distance of the kernel's taps.
@@ -28,8 +28,8 @@ def grouped_convolution(
     Returns:
         Tensor of shape `(B, ceil(H / strides), ceil(W / strides), F)`.
     """
-    reach = (kernel.shape[0] - 1) // 2 * dilation
-    x = ops.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    rows, columns = ((k - 1) // 2 * dilation for k in kernel.shape[:2])
+    x = ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
     after = 1
     # TensorFlow has no convolution with both strides and dilation.
     if strides > 1 and dilation > 1:

@@ -109,7 +109,8 @@ def sum_scores(
         key_term: of shape `(B, M, 1)`.
         key_mask: see `softmax_scores`.
     """
-    key_term = ops.swapaxes(widen(key_term), 1, 2)  # [B, 1, M]
+    # tf2onnx loses the batch of a dense layer's transposed output.
+    key_term = ops.expand_dims(widen(key_term)[..., 0], 1)  # [B, 1, M]
     return _share(ops.relu(widen(query_term) + key_term), key_mask)
 
 
