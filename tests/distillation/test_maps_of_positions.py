@@ -7,6 +7,7 @@ import pytest
 from keras_attention import AttentionTransferModel
 from keras_attention.distillation import AttentionMaps
 from support.arrays import numpy
+from support.distillation import EAGER
 from support.distillation import network
 from support.distillation import teacher_network
 
@@ -47,7 +48,9 @@ def first_loss(student, teacher, objective, x, y, sample_weight=None):
         student=student, teacher=teacher, losses=[objective]
     )
     model.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        "sgd",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=EAGER,
     )
     history = model.fit(
         x, y, sample_weight=sample_weight, batch_size=BATCH, verbose=0

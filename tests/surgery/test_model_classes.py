@@ -231,11 +231,15 @@ def test_attributes_of_a_plain_model():
 
 
 def test_what_keras_sets_while_training_is_no_attribute():
-    model = small_resnet()
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, outputs)
     model.compile("adam", "mse", metrics=["mae"])
-    x = image((4, 16, 16, 3))
+    x = image((4, 4, 4, 3))
     model.fit(x, np.ones((4, 3)), verbose=0, validation_split=0.5)
     model.evaluate(x, np.ones((4, 3)), verbose=0)
     model.predict(x, verbose=0)
-    gated = ka.insert_attention(model, gate)  # Warnings are errors.
+    # Warnings are errors.
+    gated = ka.insert_attention(model, gate, at="conv")
     assert not gated.compiled
