@@ -65,6 +65,7 @@ def test_costs_are_those_of_the_package():
     assert written == counted
 
 
+@pytest.mark.slow
 def test_the_table_of_choices_has_the_costs_of_its_layers():
     text = (DOCS / "choosing.md").read_text()
     images = text[text.index("## Images") : text.index("## Where")]

@@ -103,6 +103,7 @@ def test_where_nothing_is_known_it_is_said(make):
     assert "assumed" in str(found)
 
 
+@pytest.mark.slow
 def test_networks_with_preprocessing_inside():
     for name in ("MobileNetV3Small", "EfficientNetV2B0"):
         network = getattr(APPLICATIONS, name)

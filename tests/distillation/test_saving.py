@@ -75,6 +75,7 @@ def test_config_round_trip():
     assert (gradient.weight, symmetry.weight) == (0.1, 0.2)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_saved_model(tmp_path):
     x, y = examples(8)
     whole = transfer()

@@ -122,6 +122,7 @@ def test_a_teacher_resumes_after_the_last_epoch(
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_given_weights_of_a_teacher_are_used(example, arguments, tmp_path):
     network = example.Experiment(example.parse(arguments)).teacher
     network.save_weights(tmp_path / "mine.weights.h5")

@@ -33,6 +33,7 @@ def images(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "stem", "shape", "stage4"),
     [
@@ -116,6 +117,7 @@ def test_last_stage_keeps_its_resolution_with_attention_in_last_blocks():
     assert last_size(attention_at="last_block", last_stage_strides=2) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("downsample_in", "sizes"), [("1x1", (4, 4)), ("3x3", (8, 4))]
 )
@@ -166,6 +168,7 @@ def test_saved_and_loaded_without_custom_objects(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_one_training_step_moves_every_weight():
     keras.utils.set_random_seed(0)
     model = small(18, functools.partial(ka.SqueezeExcite, ratio=4))

@@ -31,6 +31,7 @@ SHARED = Average()
 # Sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer, expected",
     [
@@ -103,6 +104,7 @@ def published_parameters(mixer, width, heads, kernel, glu):
     return dense + filters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", ["attention", "lightweight", "dynamic"])
 @pytest.mark.parametrize(
     "size, width, heads, glu",
@@ -300,6 +302,7 @@ def test_decoder_caches_equal_the_full_pass(mixer, once):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam_size", first_of([3, 1], 1))
 def test_the_encoder_is_projected_once_for_a_translation(
     monkeypatch, beam_size

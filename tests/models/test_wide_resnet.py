@@ -129,6 +129,7 @@ def test_saved_and_loaded_without_custom_objects(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_training_moves_every_weight():
     keras.utils.set_random_seed(0)
     wide_gate = functools.partial(keras_attention.SqueezeExcite, ratio=2)

@@ -49,6 +49,7 @@ def test_long_sequences_hold_no_square(options, monkeypatch):
     assert 256 * 256 < largest <= 256 * 2048
 
 
+@pytest.mark.slow
 def test_window_is_linear_in_the_length(monkeypatch):
     monkeypatch.setattr(chunk_plan, "QUERIES_PER_CHUNK", (256, 256))
     monkeypatch.setattr(dispatch, "PLAIN_LIMIT", 0)
