@@ -113,10 +113,8 @@ class BoundObjectives:
     @property
     def pairs(self) -> Pairs:
         """The pairs of layers that are compared."""
-        found = [each.objective.pairs for each in self.bound]
-        return Pairs(
-            list(dict.fromkeys(pair for pairs in found for pair in pairs))
-        )
+        pairs = [pair for each in self.bound for pair in each.objective.pairs]
+        return Pairs(dict.fromkeys(pairs))
 
     @property
     def projections(self) -> list[keras.layers.Layer]:
