@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from support.arrays import assert_close
 from support.arrays import numpy
 
 BACKEND = keras.backend.backend()
@@ -47,6 +48,17 @@ def graph_of_images(layer, channels):
         lambda x: layer(x, return_attention_scores=True),
         input_signature=[tf.TensorSpec((None, None, None, channels))],
     )
+
+
+def assert_graph_takes(layer, channels, sizes):
+    """Compare one graph for images of any size with calls at these sizes."""
+    graph = graph_of_images(layer, channels)
+    for size in sizes:
+        x = image((2, *size, channels))
+        for found, expected in zip(
+            graph(x), layer(x, return_attention_scores=True), strict=True
+        ):
+            assert_close(found, expected)
 
 
 def vjp(function, x, dy):

@@ -7,11 +7,10 @@ from keras_attention.inspection import read_outputs
 from keras_attention.ops.image.windows import WindowedAxis
 from keras_attention.ops.image.windows import halo_mask
 from keras_attention.ops.image.windows import split_halos
-from support.arrays import assert_close
 from support.arrays import numpy
+from support.vision import assert_graph_takes
 from support.vision import build
 from support.vision import first
-from support.vision import graph_of_images
 from support.vision import image
 from support.vision import numeric_gradient
 from support.vision import vjp
@@ -217,13 +216,7 @@ def test_one_graph_takes_every_size(halo_size):
     layer = build(
         ka.HaloAttention(None, 4, halo_size, 2), (None, None, None, 6)
     )
-    graph = graph_of_images(layer, 6)
-    for size in [(7, 5), (4, 8), (3, 2), (9, 4)]:
-        x = image((2, *size, 6))
-        for found, expected in zip(
-            graph(x), layer(x, return_attention_scores=True), strict=True
-        ):
-            assert_close(found, expected)
+    assert_graph_takes(layer, 6, [(7, 5), (4, 8), (3, 2), (9, 4)])
 
 
 def test_scores_of_padding_are_zero():

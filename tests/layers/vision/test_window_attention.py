@@ -5,12 +5,11 @@ import pytest
 import keras_attention as ka
 from keras_attention.inspection import read_outputs
 from keras_attention.ops.image.windows import relative_index
-from support.arrays import assert_close
 from support.arrays import numpy
+from support.vision import assert_graph_takes
 from support.vision import build
 from support.vision import dense
 from support.vision import first
-from support.vision import graph_of_images
 from support.vision import image
 
 
@@ -131,13 +130,7 @@ def test_index_of_offsets():
 def test_one_graph_takes_every_size():
     """With windows that divide it, that are padded, and that are larger."""
     layer = build(ka.WindowAttention(4, 1), (None, None, None, 6))
-    graph = graph_of_images(layer, 6)
-    for size in [(7, 5), (4, 8), (3, 2), (9, 4)]:
-        x = image((2, *size, 6))
-        for found, expected in zip(
-            graph(x), layer(x, return_attention_scores=True), strict=True
-        ):
-            assert_close(found, expected)
+    assert_graph_takes(layer, 6, [(7, 5), (4, 8), (3, 2), (9, 4)])
 
 
 def test_padding_and_cut_windows_have_no_weight():
