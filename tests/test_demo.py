@@ -316,6 +316,7 @@ def test_the_teacher_sees_each_augmented_image_once(monkeypatch):
             np.testing.assert_allclose(one, same, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_student_trained_with_sgd_and_weight_decay():
     setting = dataclasses.replace(
         FAST, seeds=1, optimizer="sgd", learning_rate=0.1, weight_decay=5e-5

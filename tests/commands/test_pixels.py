@@ -105,6 +105,7 @@ def test_the_range_goes_from_the_model_to_every_command(
         )
 
 
+@pytest.mark.slow
 def test_a_rescaling_inside_is_recognized(tmp_path, photo):
     model = means(LAYERS.Rescaling(1 / 255, name="scale"))
     model.save(tmp_path / "model.keras")
@@ -141,6 +142,7 @@ def test_the_range_that_is_given_is_stored(tmp_path, photo):
     assert "[[255. 102.  51.]]" in result.output
 
 
+@pytest.mark.slow
 def test_nothing_known_is_said(tmp_path, photo):
     means().save(tmp_path / "model.keras")
     result = run("export", tmp_path / "model.keras", tmp_path / "served")

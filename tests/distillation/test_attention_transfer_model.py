@@ -345,6 +345,7 @@ def test_dead_teacher_has_finite_gradients():
     assert all(np.isfinite(weight).all() for weight in weights(student))
 
 
+@pytest.mark.slow
 def test_gradient_accumulation():
     x, y = examples(4)
     ends = []

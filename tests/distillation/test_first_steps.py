@@ -285,6 +285,7 @@ def test_the_default_weight_does_not_depend_on_the_size(size):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_schedule_of_the_default_weight():
     half = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 1.0)
     x, y = learnable(8)

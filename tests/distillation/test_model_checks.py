@@ -102,6 +102,7 @@ def test_a_training_step_of_the_students_own_is_refused(own, name):
     )
 
 
+@pytest.mark.slow
 def test_several_teachers_are_weighted():
     x, y = examples(6)
     teachers = [network(f"teacher{n}", (6, 11), seed=n + 1) for n in range(2)]

@@ -11,6 +11,7 @@ from support.distillation import examples
 from support.distillation import network
 from support.distillation import teacher_network
 from support.distillation import weights
+from support.networks import first_of
 
 PAIRS = ["stage1", ("stage1", "stage2")]
 FIT = {"verbose": 0, "shuffle": False}
@@ -43,7 +44,7 @@ def train(teacher, data, *more, pairs=PAIRS, epochs=1, **arguments):
     return weights(student), history
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("on_disk", first_of([False, True], 1))
 def test_training_is_that_with_the_teacher(tmp_path, on_disk):
     teacher, (x, y) = teacher_network(), examples(8)
     live, expected = train(teacher, Batches((x, y)))
@@ -77,6 +78,7 @@ def test_batches_and_lists_of_batches():
         assert_same(found, live, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_tf_data():
     import tensorflow as tf

@@ -142,6 +142,7 @@ def test_scores(distance, heads):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_maps_of_scores_with_other_numbers_of_heads():
     student = transformer("student", 2, 3)
     teacher = transformer("teacher", 3, 4, seed=1)
@@ -164,7 +165,9 @@ def test_maps_of_scores_with_other_numbers_of_heads():
         student = transformer("student", 2, 3)
 
 
-@pytest.mark.parametrize("kinds", [("value",), ("query", "key", "value")])
+@pytest.mark.parametrize(
+    "kinds", first_of([("value",), (("query", "key", "value"),)], 1)
+)
 def test_relations(kinds):
     student = transformer("student", 2, 3)
     teacher = transformer("teacher", 4, 6, seed=1, width=8)
@@ -177,7 +180,7 @@ def test_relations(kinds):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("objective", [AttentionScores, Relations])
+@pytest.mark.parametrize("objective", first_of([AttentionScores, Relations], 1))
 def test_layers_of_keras_and_of_this_package_are_alike(objective):
     """With the weights of one in the other, nothing is left to learn."""
     teacher = transformer("teacher", 2, 4, seed=1)
@@ -219,6 +222,7 @@ def test_more_padding_changes_nothing(objective):
     assert losses[0] > 0
 
 
+@pytest.mark.slow
 def test_every_second_layer_of_a_deeper_teacher():
     def deep(name, layers):
         x = inputs = keras.Input((4, 6))
@@ -277,7 +281,7 @@ def test_precomputed_relations_are_those_of_the_teacher():
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("ours", first_of([False, True], 1))
 def test_a_student_that_copies_attention(ours):
     """Its output is that of NumPy with the teacher's scores."""
     student = transformer("student", 2, 3, ours=ours)

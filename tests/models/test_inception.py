@@ -340,6 +340,7 @@ def test_one_training_step_moves_every_weight():
     assert still == []
 
 
+@pytest.mark.slow
 def test_channels_first_is_the_transposed_network():
     last = small("se", data_format="channels_last")
     first = small("se", data_format="channels_first")

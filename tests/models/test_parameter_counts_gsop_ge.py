@@ -88,6 +88,7 @@ def test_gsop_net(network):
     }
 
 
+@pytest.mark.slow
 def test_gsop_net_2():
     """Net1 with 2048 channels reduced to 256 and 32,896 features."""
     classifier, features = 2048 * 1000 + 1000, 256 * 257 // 2

@@ -202,6 +202,7 @@ def test_channels_first_is_the_transposed_network():
         ]
 
 
+@pytest.mark.slow
 def test_dtype_policy_reaches_every_layer():
     model = small(18, "se", dtype="mixed_bfloat16")
     policies = {layer.name: layer.compute_dtype for layer in model.layers}

@@ -112,6 +112,7 @@ def test_block_attention_stands_before_the_addition():
     assert gate.output in model.get_layer("stage1_block1_add").input
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_without_custom_objects(tmp_path):
     model = small(attention="se", kernel_regularizer=keras.regularizers.L2(0.1))
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")

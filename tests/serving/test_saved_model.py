@@ -9,6 +9,7 @@ import pytest
 import keras_attention as ka
 from keras_attention.serving import export_for_serving
 from keras_attention.serving import saved_model
+from support.networks import first_of
 
 pytestmark = pytest.mark.tensorflow
 
@@ -35,7 +36,7 @@ def small():
     return keras.Model(inputs, keras.layers.Dense(3, name="head")(inputs))
 
 
-@pytest.mark.parametrize("inputs_as_dict", [False, True])
+@pytest.mark.parametrize("inputs_as_dict", first_of([False, True], 1))
 def test_named_inputs_and_outputs_equal_eager(tmp_path, inputs_as_dict):
     import tensorflow as tf
 
@@ -68,6 +69,7 @@ def test_answers_without_this_package(tmp_path, small):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_next_free_version(tmp_path, small):
     assert export_for_serving(small, tmp_path).name == "1"
     assert export_for_serving(small, tmp_path, version=7).name == "7"
@@ -116,6 +118,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     assert os.listdir(tmp_path) == ["3"]
 
 
+@pytest.mark.slow
 def test_a_rename_that_fails_puts_the_old_version_back(
     tmp_path, small, monkeypatch
 ):

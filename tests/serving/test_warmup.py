@@ -52,6 +52,7 @@ def test_requests_are_where_the_server_looks(tmp_path, model, as_list):
         assert arrays["features"].dtype == "float32"
 
 
+@pytest.mark.slow
 def test_requests_of_encoded_images(tmp_path, images):
     file = io.BytesIO()  # Its last bytes are zeros.
     Image.new("RGB", (5, 3), "black").save(file, "bmp")

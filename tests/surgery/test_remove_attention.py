@@ -57,6 +57,7 @@ def test_nested_and_sequential():
     )
 
 
+@pytest.mark.slow
 def test_own_networks():
     gated = ResNet(18, "squeeze_excite", input_shape=(32, 32, 3), classes=2)
     plain = ka.remove_attention(gated)

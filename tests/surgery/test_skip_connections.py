@@ -179,6 +179,7 @@ def test_an_encoder_of_its_own():
     np.testing.assert_allclose(outputs(gated), outputs(written), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gate_trains():
     gated = insert_attention(
         unet(), "attention_gate", at="skip", preserve_outputs=True

@@ -120,6 +120,7 @@ def plain():
     return model, published_resnet(model, None, None)
 
 
+@pytest.mark.slow
 def test_other_classes(plain):
     _, source = plain
     model = small(classes=5)

@@ -66,6 +66,7 @@ def test_window_is_linear_in_the_length(monkeypatch):
     assert largest[1] <= 2048 * 4 * 8 * 4
 
 
+@pytest.mark.slow
 def test_grouped_keys_are_not_repeated():
     x = tf.TensorSpec((1, 3, 8, 16)), tf.TensorSpec((1, 61, 1, 16))
     for path in ("plain", "chunked"):
