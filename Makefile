@@ -71,8 +71,10 @@ CONSTRAINT = $(if $(OLDEST),--constraint $(VENV)/oldest.txt)
 demo: $(VENV)/ready
 	$(BIN)/keras-attention demo --overwrite $(DEMO_ARGS)
 
+# Two processes, each with one thread for TensorFlow's operations.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(PYTEST_ARGS)
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(PYTEST_ARGS)
 
 # What takes minutes by itself: whole families of networks, long trainings.
 test-slow: $(VENV)/smollm2 $(VENV)/keras-hub

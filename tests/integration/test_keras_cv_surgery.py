@@ -123,6 +123,7 @@ def test_classifier_is_trained_saved_and_loaded(models, tmp_path):
     assert_same_outputs(loaded, attended, x)
 
 
+@pytest.mark.slow
 def test_lambda_in_a_backbone_is_named(models):
     model = models.CSPDarkNetBackbone(
         stackwise_channels=[16, 32],

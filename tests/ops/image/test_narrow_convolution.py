@@ -124,6 +124,7 @@ def test_the_gradient_can_be_differentiated():
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_unknown_sizes():
     import tensorflow as tf
 

@@ -7,6 +7,7 @@ import pytest
 from keras_attention import ops
 from keras_attention.ops.sequence.linear_recurrence import FORMS
 from support.arrays import numpy
+from support.networks import first_of
 from support.vision import vjp
 
 BATCH, HEADS, WIDTH, VALUES = 2, 3, 6, 5
@@ -279,7 +280,7 @@ def test_no_tokens(name, form):
 
 
 @pytest.mark.tensorflow
-@names
+@pytest.mark.parametrize("name", first_of(NAMES, 1))
 def test_unknown_sizes_in_a_graph(name):
     import tensorflow as tf
 
