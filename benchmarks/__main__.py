@@ -40,7 +40,7 @@ SUBJECTS = (
     "blimp",
 )
 # On another backend than TensorFlow, and on a GPU.
-BACKEND_SUBJECTS = ("backend_attention", "backend_layers")
+BACKEND_SUBJECTS = ("backend_attention", "backend_layers", "c_kernel")
 # Their smallest runs train for most of a minute, and `make test-slow` has them.
 QUICK_LEAVES_OUT = ("pretrained", "cifar10")
 
