@@ -29,13 +29,13 @@ accuracy in % on the 10,000 test images:
 
     10 images per class, 600 steps
       alone 27.5 ± 0.2 (3)
-      AT    41.7 (2 seeds: 42.3, 41.0)
-      KD    35.4 (2 seeds: 35.2, 35.6)
-      KD+AT 57.4 (2 seeds: 56.9, 58.0)
-      DKD   34.5 (2 seeds: 35.0, 34.0)
+      AT    41.1 ± 2.8 (3)
+      KD    35.4 ± 0.5 (3)
+      KD+AT 55.3 ± 4.4 (4)
+      DKD   33.8 ± 3.0 (3)
 
-4 to 16 minutes per student on two cores shared with many other processes, about
-2 minutes of processor time. Not measured to the end: 50, 100 and 500 images per
+4 to 30 minutes per student on two cores shared with many other processes, 2 to 5
+minutes of processor time. Not measured to the end: 50, 100 and 500 images per
 class, and the teacher of 15 epochs. `docs/results.md` has the table,
 `benchmarks/logs/few_labels_cifar10.jsonl` the runs.
 """
