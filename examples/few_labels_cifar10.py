@@ -34,9 +34,9 @@ accuracy in % on the 10,000 test images:
       KD+AT 55.3 ± 4.4 (4)
       DKD   33.8 ± 3.0 (3)
 
-4 to 30 minutes per student on two cores shared with many other processes, 2 to 5
-minutes of processor time. Not measured to the end: 50, 100 and 500 images per
-class, and the teacher of 15 epochs. `docs/results.md` has the table,
+4 to 30 minutes per student on two cores shared with many other processes, 2
+to 5 minutes of processor time. Not measured to the end: 50, 100 and 500 images
+per class, and the teacher of 15 epochs. `docs/results.md` has the table,
 `benchmarks/logs/few_labels_cifar10.jsonl` the runs.
 """
 
