@@ -85,9 +85,11 @@ def test_gradient_equals_differences(row):
     """To the input, along a direction.
 
     In float64 but on torch, which has some of its convolutions in float32
-    alone.
+    alone. On JAX, means by Keras are of the precision of float32.
     """
     dtype, step, tolerance = "float64", 1e-6, 1e-5
+    if BACKEND == "jax":
+        step, tolerance = 1e-3, 2e-3
     if BACKEND == "torch":
         dtype, step, tolerance = "float32", 1e-3, 1e-2
     x = random_input(row, dtype)
