@@ -74,7 +74,7 @@ def times(lengths, dtypes, tokens, rounds) -> Table:
         runs, path = make(
             batch, length, dtype, direction == PASSES[1], **KINDS[kind]
         )
-        check(runs, f"{kind} attention of {length} tokens", dtype)
+        check(runs, f"{kind} attention of {length} tokens", TOLERANCES[dtype])
         timings = interleave(runs, rounds)
         table.add(
             *(f"{batch}, {length:,}", kind, dtype, direction, path),
@@ -251,7 +251,7 @@ def bare(x, weights, causal, mask, kv_heads, dtype):
     return ops.matmul(joined, output_kernel) + output_bias
 
 
-def check(runs, name, dtype):
+def check(runs, name, tolerance):
     """Stop if two cases do not give one result."""
     found = {
         case: [
@@ -265,7 +265,7 @@ def check(runs, name, dtype):
         for one, other in zip(found["ours"], tensors, strict=True):
             largest = max(abs(one).max(), scale)
             error = abs(one - other).max() / largest
-            if not error < TOLERANCES[dtype]:
+            if not error < tolerance:
                 raise RuntimeError(
                     f"{name}: ours differs from {case} by {error:.1e} of the "
                     "largest value"

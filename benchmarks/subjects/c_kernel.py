@@ -23,6 +23,8 @@ HEADS, WIDTH = 8, 8 * c_kernel.WIDTH
 PASSES = ("forward", "forward+backward")
 KINDS = ("full", "causal")
 GOALS = ()
+# Relative to the largest value. Of one key, gradients cancel: 2.3e-5 was seen.
+TOLERANCE = 1e-4
 
 
 def run(quick: bool = False) -> list[Table]:
@@ -44,7 +46,7 @@ def run(quick: bool = False) -> list[Table]:
         runs = make(
             batch, length, kind == "causal", is_layer, direction == PASSES[1]
         )
-        check(runs, f"{kind} attention of {length} tokens", "float32")
+        check(runs, f"{kind} attention of {length} tokens", TOLERANCE)
         timings = interleave(runs, 2 if quick else 7)
         table.add(
             *(f"{batch}, {length:,}", kind),

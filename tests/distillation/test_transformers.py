@@ -166,7 +166,11 @@ def test_maps_of_scores_with_other_numbers_of_heads():
 
 
 @pytest.mark.parametrize(
-    "kinds", first_of([("value",), (("query", "key", "value"),)], 1)
+    "kinds",
+    [
+        ("value",),
+        pytest.param(("query", "key", "value"), marks=pytest.mark.slow),
+    ],
 )
 def test_relations(kinds):
     student = transformer("student", 2, 3)

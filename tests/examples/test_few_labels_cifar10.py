@@ -209,3 +209,30 @@ def test_the_results_page_has_the_table_of_the_log(example, tmp_path):
             assert f"| {' | '.join(row)} |" in page
         for text in [text for row in rows[1:] for text in row]:
             assert text in header or text == "–"
+
+
+def test_the_results_page_has_the_differences_by_seed(example):
+    log = example.Log(ROOT / "benchmarks" / "logs" / "few_labels_cifar10.jsonl")
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    found = {
+        (run["method"], run["seed"]): run["accuracy"]
+        for run in log.runs
+        if "seed" in run
+    }
+    texts = {
+        ("AT", "alone"): "AT is {} points above the labels alone",
+        ("KD", "alone"): "points above the labels alone, KD {}",
+        ("KD+AT", "alone"): "and KD+AT {}. AT is",
+        ("AT", "KD"): "AT is {} above KD",
+        ("KD+AT", "KD"): "KD+AT {} above KD",
+        ("DKD", "KD"): "not told apart from KD ({})",
+    }
+    for (method, other), text in texts.items():
+        differences = [
+            found[method, seed] - found[other, seed]
+            for seed in range(5)
+            if (method, seed) in found and (other, seed) in found
+        ]
+        assert len(differences) == 3
+        mean, half = example.interval(differences)
+        assert text.format(f"{mean:.1f} ± {half:.1f}") in page

@@ -54,21 +54,25 @@ def attend(query: Any, key: Any, value: Any, causal: bool) -> Any:
     return make[keras.backend.backend()](causal)(query, key, value)
 
 
-def build(name: str, include: str | None = None) -> str:
-    """Compile a source file, and return the library's path."""
-    folder = tempfile.mkdtemp(prefix="c_kernel_")
-    path = f"{folder}/{name}.so"
+def build(
+    name: str, load: Callable[[str], Any], include: str | None = None
+) -> Any:
+    """Compile a source file, and return what `load` makes of the library."""
     includes = () if include is None else ("-isystem", include)
     source = str(SOURCES / f"{name}.cc")
-    subprocess.run(["g++", *FLAGS, *includes, source, "-o", path], check=True)
-    return path
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/{name}.so"
+        subprocess.run(
+            ["g++", *FLAGS, *includes, source, "-o", path], check=True
+        )
+        return load(path)
 
 
 @functools.cache
 def _tensorflow_operations():
     import tensorflow as tf
 
-    return tf.load_op_library(build("tensorflow", tf.sysconfig.get_include()))
+    return build("tensorflow", tf.load_op_library, tf.sysconfig.get_include())
 
 
 def _tensorflow(causal: bool) -> Callable[..., Any]:
@@ -98,7 +102,7 @@ def _tensorflow(causal: bool) -> Callable[..., Any]:
 def _add_jax_targets():
     import jax
 
-    library = ctypes.CDLL(build("jax", jax.ffi.include_dir()))
+    library = build("jax", ctypes.CDLL, jax.ffi.include_dir())
     for name in ("AttentionForward", "AttentionBackward"):
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, target, platform="cpu")
@@ -133,7 +137,7 @@ def _jax(causal: bool) -> Callable[..., Any]:
 
 @functools.cache
 def _torch_library():
-    return ctypes.CDLL(build("torch"))
+    return build("torch", ctypes.CDLL)
 
 
 def _torch(causal: bool) -> Callable[..., Any]:
